@@ -1,0 +1,222 @@
+"""The masked forward pass (BSN, Algorithm 1; SANAS, Algorithm 2), and its shared-trunk form.
+
+`forward` is the algorithm as written, on whatever gates it is given. `trunk_edges` and `join` split
+it in two for live gates: everything upstream of the first join does not depend on the gates and is
+computed once for all steps of a stream; the rest is a gated sum and what follows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
+from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
+
+Params = dict[str, Any]
+
+
+class Output(NamedTuple):
+    """Values of the two read layers: logits [B, K], features [B, ...]."""
+
+    logits: jax.Array
+    features: jax.Array
+
+
+class Sampled(NamedTuple):
+    """What `stochastic_forward` drew: gates and live [B, E], log_prob [B]."""
+
+    gates: jax.Array
+    live: jax.Array
+    log_prob: jax.Array
+
+
+def init(net: Net, key: jax.Array) -> Params:
+    """Parameters of every block: {edge name: the block's params}."""
+    params = {}
+    for e, edge in enumerate(net.edges):
+        x = jnp.zeros((1, *net.shapes[edge.source]))
+        variables = edge.block.init(jax.random.fold_in(key, e), x)
+        params[edge.name] = variables.get("params", {})
+    return params
+
+
+def forward(net: Net, params: Params, gates: jax.Array, x: jax.Array) -> Output:
+    """Run the architecture `gates` exactly as given (Algorithm 2); nothing is pruned.
+
+    An edge that is on below a dead branch therefore sees zeros and may emit its bias; pass
+    `prune(net, gates)` for the model that is charged.
+
+    Args:
+      net: static description.
+      params: {edge name: params}, from `init`.
+      gates: [E] or [B, E] in {0, 1}.
+      x: [B, *net.input_shape].
+    """
+    _check_input(net, x)
+    check_gates(net, gates)
+    if jnp.ndim(gates) > 2 or (jnp.ndim(gates) == 2 and gates.shape[0] != x.shape[0]):
+        raise ValueError(
+            f"gates: expected shape [E] or [B, E] with B = {x.shape[0]}, got {gates.shape}"
+        )
+    gates = read_gates(net, gates)
+    values = {net.input: x}
+    for layer in net.layers[1:]:
+        terms = [
+            _gate(gates[..., net.index[edge.name]], _run(edge, params, values[edge.source]))
+            for edge in net.incoming[layer.name]
+        ]
+        values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
+    return Output(values[net.output], values[net.features])
+
+
+def stochastic_forward(
+    net: Net, params: Params, gamma: Gamma | jax.Array, key: jax.Array, x: jax.Array
+) -> tuple[Output, Sampled]:
+    """Draw an architecture per input from Γ ([E] or [B, E]) and run its live edges."""
+    _check_input(net, x)
+    gamma = check_gamma(net, gamma)
+    gamma = Gamma(jnp.broadcast_to(gamma.logits, (x.shape[0], len(net.edges))))
+    gates = sample(gamma, key)
+    live = prune(net, gates)
+    return forward(net, params, live, x), Sampled(gates, live, log_prob(gates, gamma))
+
+
+def trunk_edges(
+    net: Net, params: Params, stream: jax.Array, *, num_steps: int, hop: int
+) -> dict[str, jax.Array]:
+    """Everything upstream of the joins, once, for all steps of a stream.
+
+    Blocks that commute with shifts in time (`time_stride` divides the hop) run once over the whole
+    stream; the others on the windows that they see.
+
+    Args:
+      net: static description; its input is a window of `net.input_shape[0]` frames.
+      params: {edge name: params}.
+      stream: [B, frames, *net.input_shape[1:]].
+      num_steps: T.
+      hop: frames between the starts of two windows.
+
+    Returns:
+      {edge: [T, B, ...]} ungated outputs of the edges that leave the trunk, and of those that end in
+      a read layer of the trunk.
+    """
+    batch = stream.shape[0]
+    values: dict[str, _Rows | _Steps] = {net.input: _Rows(stream, 1)}
+    out = {}
+    for layer in net.layers[1:]:
+        for edge in net.incoming[layer.name]:
+            if edge.source not in net.trunk:
+                continue
+            value = _run_over_time(net, edge, params, values[edge.source], num_steps, hop)
+            inside = layer.name in net.trunk
+            if inside:
+                activated = _activate(layer, value.array)
+                values[layer.name] = type(value)(activated, value.stride)
+            if not inside or layer.name in net.read_layers:
+                steps = _to_steps(value, net.shapes[layer.name], num_steps, hop)
+                steps = steps.reshape(batch, num_steps, *net.shapes[layer.name])
+                out[edge.name] = jnp.moveaxis(steps, 1, 0)
+    return out
+
+
+def join(net: Net, params: Params, live: jax.Array, trunk: dict[str, jax.Array]) -> Output:
+    """The rest of one step: gated sums of the trunk's edges and what follows them.
+
+    Args:
+      net: static description.
+      params: {edge name: params}.
+      live: [B, E] gates, already pruned: live implies that the source is reached, so that the gate
+        of the last trunk edge stands for all the gates before it.
+      trunk: {edge: [B, ...]}, one step of `trunk_edges`.
+    """
+    values: dict[str, jax.Array] = {}
+    for layer in net.layers[1:]:
+        terms = []
+        for edge in net.incoming[layer.name]:
+            if edge.name in trunk:
+                value = trunk[edge.name]
+            elif edge.source in net.trunk:
+                continue  # inside the trunk, and nobody reads it
+            else:
+                value = _run(edge, params, values[edge.source])
+            terms.append(_gate(live[..., net.index[edge.name]], value))
+        if terms:
+            values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
+    return Output(values[net.output], values[net.features])
+
+
+def windows(stream: jax.Array, size: int, hop: int, num_steps: int) -> jax.Array:
+    """Overlapping windows [B, T, size, ...] of [B, rows, ...], starting every `hop` rows.
+
+    Built from chunks of `hop` rows: a few slices however long the stream, and as many in the
+    gradient (a gather would be a serial scatter-add on CPU).
+    """
+    per_window = -(-size // hop)
+    num_chunks = num_steps - 1 + per_window
+    rows = num_chunks * hop
+    missing = rows - stream.shape[1]
+    if missing > 0:  # only rows beyond the last window's end, cut off below
+        stream = jnp.pad(stream, [(0, 0), (0, missing)] + [(0, 0)] * (stream.ndim - 2))
+    chunks = stream[:, :rows].reshape(stream.shape[0], num_chunks, hop, *stream.shape[2:])
+    parts = [chunks[:, m : m + num_steps] for m in range(per_window)]
+    return jnp.concatenate(parts, axis=2)[:, :, :size]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A trunk value over the whole stream: [B, rows, ...], one row per `stride` input frames."""
+
+    array: jax.Array
+    stride: int
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """A trunk value per window: [B·T, ...]; `stride` is unused."""
+
+    array: jax.Array
+    stride: int = 0
+
+
+def _run_over_time(
+    net: Net, edge: Edge, params: Params, source: _Rows | _Steps, num_steps: int, hop: int
+) -> _Rows | _Steps:
+    """One trunk edge on all steps: over the stream if its block allows, else on the windows."""
+    block_stride = getattr(edge.block, "time_stride", None)
+    if isinstance(source, _Rows) and block_stride:
+        stride = source.stride * block_stride
+        if hop % stride == 0:
+            return _Rows(_run(edge, params, source.array), stride)
+    x = _to_steps(source, net.shapes[edge.source], num_steps, hop)
+    return _Steps(_run(edge, params, x))
+
+
+def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop: int) -> jax.Array:
+    """A trunk value as windows [B·T, *shape]."""
+    if isinstance(value, _Steps):
+        return value.array
+    cut = windows(value.array, shape[0], hop // value.stride, num_steps)
+    return cut.reshape(-1, *shape)
+
+
+def _run(edge: Edge, params: Params, x: jax.Array) -> jax.Array:
+    return edge.block.apply({"params": params[edge.name]}, x)
+
+
+def _gate(gate: jax.Array, value: jax.Array) -> jax.Array:
+    """gate [] or [B] times value [B, ...]."""
+    return gate.reshape(gate.shape + (1,) * (value.ndim - gate.ndim)) * value
+
+
+def _activate(layer: Layer, value: jax.Array) -> jax.Array:
+    return value if layer.activation is None else layer.activation(value)
+
+
+def _check_input(net: Net, x: jax.Array) -> None:
+    if jnp.ndim(x) != len(net.input_shape) + 1 or x.shape[1:] != tuple(net.input_shape):
+        expected = ", ".join(map(str, net.input_shape))
+        raise ValueError(f"x: expected shape [B, {expected}], got {jnp.shape(x)}")

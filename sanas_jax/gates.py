@@ -1,0 +1,101 @@
+"""Γ, the distribution over architectures, and H, an architecture drawn from it.
+
+Each edge is an independent Bernoulli variable (BSN, eq. 4; SANAS, section 2.2). Everything is
+computed from logits, so that no probability is clipped: an edge with logit +inf is always on and
+has log-probability 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from sanas_jax.graph import Net, check_gates
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Gamma:
+    """Independent Bernoulli variables, one per edge. `logits`: [..., E], +inf = always on."""
+
+    logits: jax.Array
+
+    @property
+    def probs(self) -> jax.Array:
+        """Γ itself: probability that each edge is on, [..., E]."""
+        return jax.nn.sigmoid(self.logits)
+
+
+def as_gamma(gamma: Gamma | jax.Array) -> Gamma:
+    """A `Gamma` as it is; an array [..., E] is read as probabilities."""
+    if isinstance(gamma, Gamma):
+        return gamma
+    return Gamma(jax.scipy.special.logit(jnp.asarray(gamma, jnp.float32)))
+
+
+def init_gamma(net: Net, probability: float = 0.953) -> Gamma:
+    """A static Γ with the same probability on every gated edge and 1 on the others."""
+    if not 0 < probability < 1:
+        raise ValueError(f"probability: expected a number in (0, 1), got {probability}")
+    gated = jnp.array([edge.gated for edge in net.edges])
+    return Gamma(jnp.where(gated, jax.scipy.special.logit(jnp.float32(probability)), jnp.inf))
+
+
+def sample(gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:
+    """Draw H ~ Bernoulli(Γ): [..., E] in {0., 1.}."""
+    gamma = as_gamma(gamma)
+    # u < σ(logit); a logistic variable would turn into nan beside an infinite logit.
+    uniform = jax.random.uniform(key, gamma.logits.shape, gamma.logits.dtype)
+    return jnp.asarray(uniform < gamma.probs, gamma.logits.dtype)
+
+
+def mode(gamma: Gamma | jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """The most probable architecture: on where p > 0.5. `key` is ignored (same form as sample)."""
+    del key
+    gamma = as_gamma(gamma)
+    return jnp.asarray(gamma.logits > 0, gamma.logits.dtype)
+
+
+def all_on(gamma: Gamma | jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """Every edge on: the plain super-network, used to train and run the static baselines."""
+    del key
+    return jnp.ones_like(as_gamma(gamma).logits)
+
+
+def edge_log_prob(gates: jax.Array, gamma: Gamma | jax.Array) -> jax.Array:
+    """Log-probability of each gate, [..., E]: log Γ where on, log(1 − Γ) where off."""
+    logits = as_gamma(gamma).logits
+    signed = jnp.where(gates > 0.5, logits, -logits)
+    # The inner `where` keeps the gradient finite beside +inf (always on, log-probability 0).
+    certain = jnp.isposinf(signed)
+    return jnp.where(certain, 0.0, jax.nn.log_sigmoid(jnp.where(certain, 0.0, signed)))
+
+
+def log_prob(gates: jax.Array, gamma: Gamma | jax.Array) -> jax.Array:
+    """Log-probability of an architecture, [...]."""
+    return edge_log_prob(gates, gamma).sum(-1)
+
+
+def entropy(gamma: Gamma | jax.Array) -> jax.Array:
+    """Entropy of the architecture in nats, [...]."""
+    gamma = as_gamma(gamma)
+    certain = jnp.isinf(gamma.logits)
+    logits = jnp.where(certain, 0.0, gamma.logits)
+    p = jax.nn.sigmoid(logits)
+    each = -(p * jax.nn.log_sigmoid(logits) + (1 - p) * jax.nn.log_sigmoid(-logits))
+    return jnp.where(certain, 0.0, each).sum(-1)
+
+
+def sample_gates(gamma: Gamma | jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draw an architecture and its log-probability: gates [..., E], log_prob [...]."""
+    gates = sample(gamma, key)
+    return gates, log_prob(gates, gamma)
+
+
+def check_gamma(net: Net, gamma: Gamma | jax.Array) -> Gamma:
+    """`as_gamma`, raising ValueError unless there is one entry per edge."""
+    gamma = as_gamma(gamma)
+    check_gates(net, gamma.logits, "gamma")
+    return gamma

@@ -1,0 +1,255 @@
+"""The super-network as a static, hashable description: layers, edges, and which edges are live.
+
+A net is a DAG (BSN, section 3.1): an edge runs from an earlier to a later layer and carries a
+block, an ordinary flax module; a layer is the activation of the sum of its incoming edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Activation = Callable[[jax.Array], jax.Array]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A value of the DAG. `activation` is applied after the sum and must map 0 to 0."""
+
+    name: str
+    activation: Activation | None = None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge source→target carrying `block`; `gated=False` keeps it always on."""
+
+    name: str
+    source: str
+    target: str
+    block: nn.Module
+    gated: bool = True
+
+
+@dataclass(frozen=True)
+class Net:
+    """A super-network, checked when it is built.
+
+    Fields:
+      input_shape: shape of one input, without the batch axis; time first for streams.
+      layers: in topological order; the first is the input.
+      edges: gates and Γ have one entry per edge, in this order.
+      output: layer that holds the logits.
+      features: layer that feeds the controller (often the classifier's input).
+
+    Raises ValueError for a description that is not a well-formed DAG or whose shapes do not
+    add up.
+    """
+
+    input_shape: Shape
+    layers: tuple[Layer, ...]
+    edges: tuple[Edge, ...]
+    output: str
+    features: str
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        _check_edges(self)
+        _check_reach(self)
+        self.shapes  # noqa: B018  shape errors belong to the construction
+
+    @property
+    def input(self) -> str:
+        """Name of the input layer."""
+        return self.layers[0].name
+
+    @property
+    def read_layers(self) -> tuple[str, str]:
+        """The layers whose values leave the network."""
+        return self.output, self.features
+
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """Position of each layer."""
+        return {layer.name: i for i, layer in enumerate(self.layers)}
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each edge: its entry in gates and Γ."""
+        return {edge.name: e for e, edge in enumerate(self.edges)}
+
+    @cached_property
+    def incoming(self) -> dict[str, tuple[Edge, ...]]:
+        """Edges into each layer."""
+        return {
+            layer.name: tuple(e for e in self.edges if e.target == layer.name)
+            for layer in self.layers
+        }
+
+    @cached_property
+    def gated(self) -> tuple[int, ...]:
+        """Indices of the edges that have a gate."""
+        return tuple(i for i, edge in enumerate(self.edges) if edge.gated)
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of each layer's value, without the batch axis."""
+        return _infer_shapes(self)
+
+    @cached_property
+    def trunk(self) -> frozenset[str]:
+        """Layers upstream of the first join: a single in-edge each, from a trunk layer.
+
+        With live gates the value of such a layer is `reach · v`, v its ungated value, so v can be
+        computed once for all architectures and all steps (DESIGN: the shared trunk).
+        """
+        trunk = {self.input}
+        for layer in self.layers[1:]:
+            edges = self.incoming[layer.name]
+            if len(edges) == 1 and edges[0].source in trunk:
+                trunk.add(layer.name)
+        return frozenset(trunk)
+
+
+def check_gates(net: Net, gates: jax.Array, name: str = "gates") -> None:
+    """Raise ValueError unless `gates` has shape [..., E]."""
+    shape = jnp.shape(gates)
+    if not shape or shape[-1] != len(net.edges):
+        raise ValueError(
+            f"{name}: expected shape [..., {len(net.edges)}], one entry per edge; got {shape}"
+        )
+
+
+def read_gates(net: Net, gates: jax.Array) -> jax.Array:
+    """Gates [..., E] as the network reads them: an always-on edge has gate 1."""
+    check_gates(net, gates)
+    always = jnp.array([not edge.gated for edge in net.edges])
+    return jnp.where(always, jnp.ones((), jnp.result_type(gates, jnp.float32)), gates)
+
+
+def prune(net: Net, gates: jax.Array) -> jax.Array:
+    """Live edges of an architecture: on, and on a path of on-edges from input to a read layer.
+
+    Args:
+      net: static description.
+      gates: [..., E] in {0, 1}.
+
+    Returns:
+      [..., E] in {0, 1}; what is charged and what a skipping runtime executes.
+    """
+    gates = read_gates(net, gates)
+    nothing = jnp.zeros_like(gates[..., 0])
+    reach = {layer.name: nothing for layer in net.layers}
+    reach[net.input] = nothing + 1
+    # Edges sorted by source see each source's reach complete, as edges only run forward.
+    forward = sorted(enumerate(net.edges), key=lambda pair: net.order[pair[1].source])
+    for e, edge in forward:
+        on = gates[..., e] * reach[edge.source]
+        reach[edge.target] = jnp.maximum(reach[edge.target], on)
+    need = {layer.name: nothing + float(layer.name in net.read_layers) for layer in net.layers}
+    live = [nothing] * len(net.edges)
+    for e, edge in sorted(forward, key=lambda pair: -net.order[pair[1].target]):
+        needed = gates[..., e] * need[edge.target]
+        need[edge.source] = jnp.maximum(need[edge.source], needed)
+        live[e] = needed * reach[edge.source]
+    return jnp.stack(live, axis=-1)
+
+
+def _check_names(net: Net) -> None:
+    if len(net.layers) < 2:
+        raise ValueError(f"layers: expected an input and an output, got {len(net.layers)} layers")
+    for kind, names in (
+        ("layer", [layer.name for layer in net.layers]),
+        ("edge", [edge.name for edge in net.edges]),
+    ):
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{kind} name {name!r}: expected once, got {names.count(name)}")
+    known = [layer.name for layer in net.layers]
+    for role, name in (("output", net.output), ("features", net.features)):
+        if name not in known[1:]:
+            raise ValueError(
+                f"{role}: expected a layer after the input, one of {known[1:]}; got {name!r}"
+            )
+    for layer in net.layers:
+        if layer.activation is None:
+            continue
+        at_zero = float(layer.activation(jnp.zeros(())))
+        if at_zero != 0:
+            raise ValueError(
+                f"layer {layer.name!r}: expected an activation with f(0) = 0, so that a dead "
+                f"layer is 0; got f(0) = {at_zero:g}"
+            )
+
+
+def _check_edges(net: Net) -> None:
+    known = list(net.order)
+    for edge in net.edges:
+        for role, name in (("source", edge.source), ("target", edge.target)):
+            if name not in net.order:
+                raise ValueError(
+                    f"edge {edge.name!r}: unknown {role} layer {name!r}; expected one of {known}"
+                )
+        if net.order[edge.source] >= net.order[edge.target]:
+            raise ValueError(
+                f"edge {edge.name!r}: expected to run from an earlier to a later layer, "
+                f"got {edge.source!r} → {edge.target!r}"
+            )
+
+
+def _check_reach(net: Net) -> None:
+    reached = {net.input}
+    for layer in net.layers[1:]:
+        if any(edge.source in reached for edge in net.incoming[layer.name]):
+            reached.add(layer.name)
+    for role, name in (("output", net.output), ("features", net.features)):
+        if name not in reached:
+            raise ValueError(f"{role} layer {name!r} is not reachable from {net.input!r}")
+    for layer in net.layers[1:]:
+        if layer.name not in reached:
+            raise ValueError(f"layer {layer.name!r}: no path from {net.input!r} reaches it")
+
+
+def _infer_shapes(net: Net) -> dict[str, Shape]:
+    """Shapes of all layers by abstract evaluation of the blocks."""
+    shapes: dict[str, Shape] = {net.input: tuple(net.input_shape)}
+    for layer in net.layers[1:]:
+        first: tuple[str, Shape] | None = None
+        for edge in net.incoming[layer.name]:
+            shape = _block_shape(edge, shapes[edge.source])
+            if first is None:
+                first = (edge.name, shape)
+            elif first[1] != shape:
+                raise ValueError(
+                    f"layer {layer.name!r}: shapes do not add up: edge {first[0]!r} gives "
+                    f"{first[1]}, edge {edge.name!r} gives {shape}"
+                )
+        assert first is not None  # _check_reach
+        shapes[layer.name] = first[1]
+    return shapes
+
+
+def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
+    """Output shape of an edge's block, without the batch axis."""
+    x = jax.ShapeDtypeStruct((1, *source_shape), jnp.float32)
+    try:
+        y, variables = jax.eval_shape(edge.block.init_with_output, jax.random.key(0), x)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"edge {edge.name!r}: its block does not take layer {edge.source!r} of shape "
+            f"{source_shape}: {reason}"
+        ) from error
+    extra = sorted(set(variables) - {"params"})
+    if extra:
+        raise ValueError(
+            f"edge {edge.name!r}: expected a block with parameters only, got the variable "
+            f"collections {extra}"
+        )
+    return tuple(y.shape[1:])

@@ -1,0 +1,197 @@
+"""SANAS along a stream: one step, and the whole stream with the trunk shared over time.
+
+At step t the state z_t gives Γ_t, an architecture A_t is drawn, its live edges run on the window
+x_t, and the features advance the state (SANAS, Algorithm 1). `unroll` is `step` in a scan, except
+that everything upstream of the first join is computed once, outside the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sanas_jax import gates as gates_lib
+from sanas_jax.controller import (
+    Controller,
+    advance,
+    gamma_of,
+    init_controller,
+    initial_state,
+)
+from sanas_jax.forward import Output, forward, init, join, trunk_edges
+from sanas_jax.gates import Gamma
+from sanas_jax.graph import Net, check_gates, prune
+
+Policy = Callable[[Gamma, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Sanas:
+    """Static description of a model on a stream.
+
+    Fields:
+      net: super-network whose input is a window of `net.input_shape[0]` frames.
+      controller: emits Γ_t.
+      hop: frames between two windows (20 frames of 10 ms: a decision every 200 ms).
+    """
+
+    net: Net
+    controller: Controller = Controller()
+    hop: int = 20
+
+    def __post_init__(self) -> None:
+        if self.hop < 1:
+            raise ValueError(f"hop: expected at least 1 frame, got {self.hop}")
+
+    @property
+    def window(self) -> int:
+        """Frames per window."""
+        return self.net.input_shape[0]
+
+    def num_steps(self, frames: int) -> int:
+        """T: windows that fit in a stream of `frames` frames."""
+        return max(0, (frames - self.window) // self.hop + 1)
+
+
+class Carry(NamedTuple):
+    """What one step hands to the next: state z [B, Z] and the step's number t []."""
+
+    z: jax.Array
+    t: jax.Array
+
+
+class Step(NamedTuple):
+    """One step ([B, ...]) or all steps ([T, B, ...]).
+
+    logits [B, K]; features [B, ...]; gamma: logits [B, E]; gates: as drawn [B, E]; live: pruned
+    [B, E]; log_prob [B].
+    """
+
+    logits: jax.Array
+    features: jax.Array
+    gamma: Gamma
+    gates: jax.Array
+    live: jax.Array
+    log_prob: jax.Array
+
+
+def init_model(model: Sanas, key: jax.Array) -> dict[str, Any]:
+    """{"net": weights of the super-network, "controller": weights of cell and gate head}."""
+    net_key, controller_key = jax.random.split(key)
+    return {
+        "net": init(model.net, net_key),
+        "controller": init_controller(model.controller, model.net, controller_key),
+    }
+
+
+def init_carry(model: Sanas, batch: int) -> Carry:
+    """Start of a stream."""
+    return Carry(initial_state(model.controller, model.net, batch), jnp.zeros((), jnp.int32))
+
+
+def step(
+    model: Sanas,
+    params: dict[str, Any],
+    carry: Carry,
+    x_t: jax.Array,
+    key: jax.Array,
+    *,
+    policy: Policy = gates_lib.sample,
+) -> tuple[Carry, Step]:
+    """One SANAS step.
+
+    Args:
+      model: static description.
+      params: from `init_model`.
+      carry: from `init_carry` or the step before.
+      x_t: window [B, *net.input_shape].
+      key: the stream's key; step t draws from `fold_in(key, t)`, so that loop and scan agree.
+      policy: `gates.sample`, `gates.mode`, `gates.all_on`, or any (Γ, key) → gates [B, E].
+    """
+
+    def run(live: jax.Array) -> Output:
+        return forward(model.net, params["net"], live, x_t)
+
+    return _step(model, params, carry, run, key, policy)
+
+
+def unroll(
+    model: Sanas,
+    params: dict[str, Any],
+    carry: Carry,
+    stream: jax.Array,
+    key: jax.Array,
+    *,
+    policy: Policy = gates_lib.sample,
+    gates: jax.Array | None = None,
+) -> tuple[Carry, Step]:
+    """All steps of a stream, equal to a loop over `step`, the trunk computed once.
+
+    Args:
+      model: static description.
+      params: from `init_model`.
+      carry: from `init_carry`, or the carry of the stream so far.
+      stream: [B, frames, *net.input_shape[1:]].
+      key: the stream's key.
+      policy: as in `step`.
+      gates: [T, B, E] forced architectures in place of the policy's.
+
+    Returns:
+      The carry after the last step, and `Step` with time-major fields [T, B, ...].
+    """
+    _check_stream(model, stream)
+    num_steps = model.num_steps(stream.shape[1])
+    if gates is not None:
+        check_gates(model.net, gates)
+        if gates.shape[:2] != (num_steps, stream.shape[0]):
+            raise ValueError(
+                f"gates: expected shape [T, B, E] with T = {num_steps}, B = {stream.shape[0]}; "
+                f"got {gates.shape}"
+            )
+    trunk = trunk_edges(model.net, params["net"], stream, num_steps=num_steps, hop=model.hop)
+
+    def body(
+        carry: Carry, now: tuple[dict[str, jax.Array], jax.Array | None]
+    ) -> tuple[Carry, Step]:
+        trunk_t, gates_t = now
+        forced = None if gates_t is None else (lambda gamma, key: gates_t)
+
+        def run(live: jax.Array) -> Output:
+            return join(model.net, params["net"], live, trunk_t)
+
+        return _step(model, params, carry, run, key, forced or policy)
+
+    return jax.lax.scan(body, carry, (trunk, gates))
+
+
+def _step(
+    model: Sanas,
+    params: dict[str, Any],
+    carry: Carry,
+    run: Callable[[jax.Array], Output],
+    key: jax.Array,
+    policy: Policy,
+) -> tuple[Carry, Step]:
+    """Decide, run the live edges, advance the state."""
+    gamma = gamma_of(model.controller, model.net, params["controller"], carry.z)
+    # An architecture is a sample, not a function of the weights: its gradient is the score's.
+    gates = jax.lax.stop_gradient(policy(gamma, jax.random.fold_in(key, carry.t)))
+    live = prune(model.net, gates)
+    logits, features = run(live)
+    z = advance(model.controller, params["controller"], carry.z, features)
+    log_prob = gates_lib.log_prob(gates, gamma)
+    return Carry(z, carry.t + 1), Step(logits, features, gamma, gates, live, log_prob)
+
+
+def _check_stream(model: Sanas, stream: jax.Array) -> None:
+    shape = jnp.shape(stream)
+    rest = tuple(model.net.input_shape[1:])
+    if len(shape) != len(rest) + 2 or shape[2:] != rest or shape[1] < model.window:
+        expected = ", ".join(map(str, rest))
+        raise ValueError(
+            f"stream: expected shape [B, frames ≥ {model.window}, {expected}], got {shape}"
+        )

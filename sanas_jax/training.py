@@ -1,0 +1,207 @@
+"""One optimiser step: masked forward pass, objective, score-function gradient, Adam.
+
+`make_update` closes over what is static and returns `update(state, batch, key, budget)`, a pure
+function whose array arguments can all be vmapped: many budgets are one `vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sanas_jax import gates as gates_lib
+from sanas_jax.costs import Cost
+from sanas_jax.estimators import Baseline, batch_mean, surrogate
+from sanas_jax.metrics import confusion
+from sanas_jax.objectives import (
+    Penalty,
+    cross_entropy,
+    masked_mean,
+    max_penalty,
+    returns_to_go,
+)
+from sanas_jax.rollout import Sanas, Step, init_carry, init_model, unroll
+
+Params = dict[str, Any]
+
+
+class Batch(NamedTuple):
+    """Streams of features [B, frames, ...] with labels and mask [T, B] (time-major)."""
+
+    features: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+
+
+class Budget(NamedTuple):
+    """The trade: λ, price of one unit of cost, above `limit` in the same unit. Arrays []."""
+
+    cost_weight: jax.Array
+    limit: jax.Array
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes. Kill and restore it, and training goes on as before."""
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+    baseline_state: Any
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Static part of what is minimised.
+
+    Fields:
+      cost: gates [..., E] → [...]; in units of the budget.
+      static: train the plain super-network, all gates on, without controller or score function.
+      discount: γ of the returns to go; 1 is the objective's own gradient.
+      penalty: of cost against the budget's limit.
+      baseline: for the score-function term.
+      entropy_weight: bonus per nat of the architecture's entropy.
+    """
+
+    cost: Cost
+    static: bool = False
+    discount: float = 1.0
+    penalty: Penalty = max_penalty
+    baseline: Baseline = batch_mean()
+    entropy_weight: float = 0.0
+
+
+Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def make_optimizer(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    controller_learning_rate: optax.ScalarOrSchedule | None = None,
+    weight_decay: float = 1e-5,
+    max_grad_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Adam with two groups: the network's weights (L2 `weight_decay`) and the controller's.
+
+    Clipping, where asked for, is per group, so that the score function's noise does not shrink the
+    network's steps.
+    """
+
+    def adam(rate: optax.ScalarOrSchedule, decay: float) -> optax.GradientTransformation:
+        parts = [] if max_grad_norm is None else [optax.clip_by_global_norm(max_grad_norm)]
+        if decay:
+            parts.append(optax.add_decayed_weights(decay))
+        return optax.chain(*parts, optax.scale_by_adam(), optax.scale_by_learning_rate(rate))
+
+    other = learning_rate if controller_learning_rate is None else controller_learning_rate
+    return optax.multi_transform(
+        {"net": adam(learning_rate, weight_decay), "controller": adam(other, 0.0)},
+        lambda params: {group: jax.tree.map(lambda _: group, params[group]) for group in params},
+    )
+
+
+def init_state(
+    model: Sanas, optimizer: optax.GradientTransformation, objective: Objective, key: jax.Array
+) -> TrainState:
+    """Fresh state; vmap over keys for several seeds."""
+    params = init_model(model, key)
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), objective.baseline.init()
+    )
+
+
+def make_update(
+    model: Sanas,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    class_weights: jax.Array | None = None,
+) -> Update:
+    """`update(state, batch, key, budget) -> (state, metrics)`; jit it with the state donated."""
+
+    def update(
+        state: TrainState, batch: Batch, key: jax.Array, budget: Budget
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def loss(params: Params) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+            return _loss(
+                model, objective, class_weights, params, state.baseline_state, batch, key, budget
+            )
+
+        grads, (baseline_state, metrics) = jax.grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return TrainState(state.step + 1, params, opt_state, baseline_state), metrics
+
+    return update
+
+
+def make_evaluate(
+    model: Sanas, objective: Objective, class_weights: jax.Array | None = None
+) -> Callable[[Params, Batch, jax.Array], dict[str, jax.Array]]:
+    """`evaluate(params, batch, key) -> metrics` with the most probable architecture at each step."""
+    policy = gates_lib.all_on if objective.static else gates_lib.mode
+
+    def evaluate(params: Params, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+        carry = init_carry(model, batch.features.shape[0])
+        _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
+        ce = cross_entropy(outs.logits, batch.labels, class_weights)
+        return _metrics(outs, ce, objective.cost(outs.gates), batch)
+
+    return evaluate
+
+
+def _loss(
+    model: Sanas,
+    objective: Objective,
+    class_weights: jax.Array | None,
+    params: Params,
+    baseline_state: Any,
+    batch: Batch,
+    key: jax.Array,
+    budget: Budget,
+) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+    """A scalar whose gradient is the estimator's, and the metrics."""
+    policy = gates_lib.all_on if objective.static else gates_lib.sample
+    carry = init_carry(model, batch.features.shape[0])
+    _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
+    ce = cross_entropy(outs.logits, batch.labels, class_weights)
+    cost = objective.cost(outs.gates)
+    metrics = _metrics(outs, ce, cost, batch)
+    if objective.static:
+        return masked_mean(ce, batch.mask), (baseline_state, metrics)
+
+    price = budget.cost_weight * objective.penalty(cost, budget.limit)
+    returns = returns_to_go(jax.lax.stop_gradient(ce + price), batch.mask, objective.discount)
+    b = objective.baseline.value(baseline_state, returns, batch.mask)
+    num_valid = jnp.maximum(batch.mask.sum(), 1)
+    score = surrogate(outs.log_prob, returns, b, batch.mask) / num_valid
+    entropy = masked_mean(gates_lib.entropy(outs.gamma), batch.mask)
+    metrics |= {
+        "entropy": entropy,
+        "objective": masked_mean(ce + price, batch.mask),
+        "gate_probability": masked_mean(outs.gamma.probs.mean(-1), batch.mask),
+    }
+    total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy
+    return total, (objective.baseline.update(baseline_state, returns, batch.mask), metrics)
+
+
+def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    """Means over the valid steps, and sums per class ([K], [K, K]) that add up over batches."""
+    num_classes = outs.logits.shape[-1]
+    predictions = outs.logits.argmax(-1)
+    of_label = jax.nn.one_hot(batch.labels, num_classes) * batch.mask[..., None]
+    return {
+        "loss": masked_mean(ce, batch.mask),
+        "frame_accuracy": masked_mean(
+            jnp.asarray(predictions == batch.labels, jnp.float32), batch.mask
+        ),
+        "cost": masked_mean(cost, batch.mask),
+        "cost_sum_by_label": jnp.einsum("tb,tbk->k", cost, of_label),
+        "confusion": confusion(batch.labels, predictions, batch.mask, num_classes),
+        "gate_usage": jnp.einsum("tbe,tb->e", outs.live, jnp.asarray(batch.mask, jnp.float32))
+        / jnp.maximum(batch.mask.sum(), 1),
+    }
