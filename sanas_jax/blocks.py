@@ -1,9 +1,9 @@
 """Blocks put on edges. Any flax module works; these are the ones that the KWS networks need.
 
-A block maps [B, ...] to [B, ...]. One whose first non-batch axis is time may declare `time_stride`:
-it then commutes with shifts in time (shifting its input by `time_stride` rows shifts its output by
-one row, as a valid convolution does), and the shared trunk runs it once over a whole stream. A block
-without the attribute is run window by window.
+A block maps [B, ...] to [B, ...]. One whose first non-batch axis is time may declare
+`time_stride`: it then commutes with shifts in time (shifting its input by `time_stride` rows shifts
+its output by one row, as a valid convolution does), and the shared trunk runs it once over a whole
+stream. A block without the attribute is run window by window.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ class Controller:
       bias: initial logit of every gate; 3 starts with p = 0.953, nearly the whole network.
     """
 
-    cell: nn.RNNCellBase = nn.GRUCell(100)
+    cell: nn.RNNCellBase = field(default_factory=lambda: nn.GRUCell(100))
     bias: float = 3.0
 
 
@@ -63,6 +63,7 @@ def initial_state(controller: Controller, net: Net, batch: int) -> jax.Array:
 def gamma_of(controller: Controller, net: Net, params: dict[str, Any], z: jax.Array) -> Gamma:
     """Γ_t from the state z_t [B, Z]; always-on edges have logit +inf."""
     gated = gate_head(controller, net).apply({"params": params["head"]}, z)
+    assert isinstance(gated, jax.Array)
     logits = jnp.full((*z.shape[:-1], len(net.edges)), jnp.inf, gated.dtype)
     return Gamma(logits.at[..., jnp.array(net.gated, int)].set(gated))
 

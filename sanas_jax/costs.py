@@ -127,8 +127,8 @@ def _jaxpr_macs(jaxpr: jex.Jaxpr) -> int:
         name = eqn.primitive.name
         if name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
-            depth = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
-            total += depth * math.prod(eqn.outvars[0].aval.shape)
+            depth = math.prod(_shape(eqn.invars[0])[d] for d in contract)
+            total += depth * math.prod(_shape(eqn.outvars[0]))
         elif name == "conv_general_dilated":
             total += _conv_macs(eqn)
         else:
@@ -145,10 +145,15 @@ def _jaxpr_macs(jaxpr: jex.Jaxpr) -> int:
 def _conv_macs(eqn: jex.JaxprEqn) -> int:
     """Output size × kernel size × input channels per group; zeros of a dilated input are free."""
     numbers = eqn.params["dimension_numbers"]
-    kernel = eqn.invars[1].aval.shape
+    kernel = _shape(eqn.invars[1])
     per_output = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-    macs = math.prod(eqn.outvars[0].aval.shape) * per_output // eqn.params["batch_group_count"]
+    macs = math.prod(_shape(eqn.outvars[0])) * per_output // eqn.params["batch_group_count"]
     return macs // math.prod(eqn.params["lhs_dilation"])
+
+
+def _shape(var: Any) -> tuple[int, ...]:
+    """Shape of an equation's operand or result."""
+    return var.aval.shape
 
 
 def _sub_jaxprs(values: Any) -> Sequence[jex.Jaxpr]:

@@ -101,8 +101,8 @@ def trunk_edges(
       hop: frames between the starts of two windows.
 
     Returns:
-      {edge: [T, B, ...]} ungated outputs of the edges that leave the trunk, and of those that end in
-      a read layer of the trunk.
+      {edge: [T, B, ...]} ungated outputs of the edges that leave the trunk, and of those that end
+      in a read layer of the trunk.
     """
     batch = stream.shape[0]
     values: dict[str, _Rows | _Steps] = {net.input: _Rows(stream, 1)}
@@ -204,7 +204,9 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
 
 
 def _run(edge: Edge, params: Params, x: jax.Array) -> jax.Array:
-    return edge.block.apply({"params": params[edge.name]}, x)
+    value = edge.block.apply({"params": params[edge.name]}, x)
+    assert isinstance(value, jax.Array)  # no mutable collections, so no second result
+    return value
 
 
 def _gate(gate: jax.Array, value: jax.Array) -> jax.Array:

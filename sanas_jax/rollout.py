@@ -8,7 +8,7 @@ that everything upstream of the first join is computed once, outside the scan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +40,7 @@ class Sanas:
     """
 
     net: Net
-    controller: Controller = Controller()
+    controller: Controller = field(default_factory=Controller)
     hop: int = 20
 
     def __post_init__(self) -> None:

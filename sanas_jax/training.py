@@ -7,7 +7,7 @@ function whose array arguments can all be vmapped: many budgets are one `vmap`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -71,7 +71,7 @@ class Objective:
     static: bool = False
     discount: float = 1.0
     penalty: Penalty = max_penalty
-    baseline: Baseline = batch_mean()
+    baseline: Baseline = field(default_factory=batch_mean)
     entropy_weight: float = 0.0
 
 
@@ -100,7 +100,7 @@ def make_optimizer(
     other = learning_rate if controller_learning_rate is None else controller_learning_rate
     return optax.multi_transform(
         {"net": adam(learning_rate, weight_decay), "controller": adam(other, 0.0)},
-        lambda params: {group: jax.tree.map(lambda _: group, params[group]) for group in params},
+        {"net": "net", "controller": "controller"},
     )
 
 
@@ -142,7 +142,7 @@ def make_update(
 def make_evaluate(
     model: Sanas, objective: Objective, class_weights: jax.Array | None = None
 ) -> Callable[[Params, Batch, jax.Array], dict[str, jax.Array]]:
-    """`evaluate(params, batch, key) -> metrics` with the most probable architecture at each step."""
+    """`evaluate(params, batch, key) -> metrics`, each step in its most probable architecture."""
     policy = gates_lib.all_on if objective.static else gates_lib.mode
 
     def evaluate(params: Params, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
