@@ -1,0 +1,191 @@
+"""MFCC features of audio, as librosa computes them with centred frames, in jnp.
+
+The mel matrix is an argument (it is made once, when the data is prepared), so nothing here needs an
+audio library. The features are those of the SANAS code: power spectrum of Hann-windowed frames, mel
+bands, natural log where the power is positive, orthonormal DCT-II over the bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import gcd
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+PADDINGS = ("constant", "reflect")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Frontend:
+    """What turns samples into features; make one with `Frontend.create`.
+
+    mel: [num_mels, n_fft // 2 + 1] weights of the mel bands on the power spectrum
+    mean, std: [num_coefficients] normalisation of the coefficients
+    n_fft, hop: samples per frame and between frames
+    sample_rate: Hz
+    padding: what stands before the first and after the last sample, "constant" (zeros, librosa
+        from 0.10) or "reflect" (librosa before 0.10)
+    num_bins: bins of the spectrum that `mel` uses; the ones above are not computed
+    """
+
+    mel: jax.Array
+    mean: jax.Array
+    std: jax.Array
+    n_fft: int = field(default=480, metadata={"static": True})
+    hop: int = field(default=160, metadata={"static": True})
+    sample_rate: int = field(default=16000, metadata={"static": True})
+    padding: str = field(default="constant", metadata={"static": True})
+    num_bins: int = field(default=241, metadata={"static": True})
+
+    @classmethod
+    def create(
+        cls,
+        mel: ArrayLike,
+        *,
+        num_coefficients: int | None = None,
+        mean: ArrayLike | None = None,
+        std: ArrayLike | None = None,
+        n_fft: int = 480,
+        hop: int = 160,
+        sample_rate: int = 16000,
+        padding: str = "constant",
+    ) -> Frontend:
+        """Check the settings and fill in the rest: as many coefficients as bands, mean 0, std 1."""
+        weights = np.asarray(mel, np.float32)
+        if n_fft < 2 or n_fft % 2:
+            raise ValueError(f"n_fft: expected an even number of samples, got {n_fft}")
+        if not 1 <= hop <= n_fft:
+            raise ValueError(f"hop: expected 1 to n_fft = {n_fft} samples, got {hop}")
+        if sample_rate <= 0:
+            raise ValueError(f"sample_rate: expected a positive number of Hz, got {sample_rate}")
+        if padding not in PADDINGS:
+            raise ValueError(f"padding: expected one of {PADDINGS}, got {padding!r}")
+        if weights.ndim != 2 or weights.shape[1] != n_fft // 2 + 1:
+            raise ValueError(f"mel: expected [num_mels, {n_fft // 2 + 1}], got {weights.shape}")
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError("mel: expected weights >= 0, not all of them 0")
+        if num_coefficients is None:
+            num_coefficients = weights.shape[0] if mean is None else np.size(mean)
+        if not 1 <= num_coefficients <= weights.shape[0]:
+            raise ValueError(
+                f"num_coefficients: expected 1 to {weights.shape[0]} (one per band at most), "
+                f"got {num_coefficients}"
+            )
+        centre = np.zeros(num_coefficients) if mean is None else np.asarray(mean)
+        spread = np.ones(num_coefficients) if std is None else np.asarray(std)
+        for name, value in (("mean", centre), ("std", spread)):
+            if value.shape != (num_coefficients,):
+                raise ValueError(f"{name}: expected [{num_coefficients}], got {value.shape}")
+        if not (spread > 0).all():
+            raise ValueError(f"std: expected positive numbers, got {spread.min()}")
+        return cls(
+            mel=jnp.asarray(weights),
+            mean=jnp.asarray(centre, jnp.float32),
+            std=jnp.asarray(spread, jnp.float32),
+            n_fft=n_fft,
+            hop=hop,
+            sample_rate=sample_rate,
+            padding=padding,
+            num_bins=int(np.flatnonzero(weights.any(0))[-1]) + 1,
+        )
+
+
+def num_frames(samples: int, hop: int = 160) -> int:
+    """Frames of a signal of `samples` samples: one is centred on every `hop`-th sample."""
+    return 1 + samples // hop
+
+
+def mel_power(frontend: Frontend, signal: jax.Array) -> jax.Array:
+    """Power in each mel band: signal [..., samples] float32 to [..., frames, num_mels]."""
+    _check_signal(frontend, signal)
+    n_fft, hop, bins = frontend.n_fft, frontend.hop, frontend.num_bins
+    frames = num_frames(signal.shape[-1], hop)
+    mode = "reflect" if frontend.padding == "reflect" else "constant"
+    around = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+    padded = jnp.pad(signal, around, mode=mode)[..., : (frames - 1) * hop + n_fft]
+    # The windowed DFT as a convolution over blocks of samples: no matrix of overlapping frames is
+    # formed. 64 signals of 3 s on 2 CPU cores: 14 ms, against 34 ms with jnp.fft.rfft (2.5x) and
+    # 37 ms with framing and a matmul (2.6x).
+    block = gcd(n_fft, hop)
+    kernel = jnp.asarray(_windowed_dft(n_fft, bins).reshape(n_fft // block, block, 2 * bins))
+    spectrum = jax.lax.conv_general_dilated(
+        padded.reshape(-1, padded.shape[-1] // block, block),
+        kernel,
+        window_strides=(hop // block,),
+        padding="VALID",
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        precision=jax.lax.Precision.HIGHEST,  # accelerators would round the products to 8-11 bits
+    )
+    power = spectrum[..., :bins] ** 2 + spectrum[..., bins:] ** 2
+    bands = jnp.matmul(power, frontend.mel[:, :bins].T, precision=jax.lax.Precision.HIGHEST)
+    return bands.reshape(*signal.shape[:-1], frames, -1)
+
+
+def mfcc(frontend: Frontend, signal: jax.Array) -> jax.Array:
+    """Normalised MFCC: signal [..., samples] float32 to [..., frames, num_coefficients].
+
+    Where the power of a band is 0 its log is taken as 0 (as in the SANAS code), so that digital
+    silence has all-zero coefficients before normalisation.
+
+    Accuracy. float32 carries the amplitude of a bin to about 1e-7 of the amplitude of the whole
+    frame, so a band that holds less than 1e-10 of the frame's power has a log made of rounding
+    errors: it happens in synthetic tones, and not in speech or noise.
+    """
+    power = mel_power(frontend, signal)
+    positive = power > 0
+    # The inner `where` keeps the gradient finite where the power is 0.
+    log_power = jnp.where(positive, jnp.log(jnp.where(positive, power, 1.0)), 0.0)
+    basis = jnp.asarray(_dct(frontend.mel.shape[0], frontend.mean.shape[0]))
+    coefficients = jnp.matmul(log_power, basis, precision=jax.lax.Precision.HIGHEST)
+    return (coefficients - frontend.mean) / frontend.std
+
+
+def fit_normaliser(features: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of each coefficient over the frames where `mask` is true.
+
+    features [..., F] and mask [...] give two arrays [F]. A coefficient that never changes gets
+    std 1, and so does every coefficient where no frame is counted (their mean is 0).
+    """
+    if features.ndim < 2 or mask.shape != features.shape[:-1]:
+        raise ValueError(
+            f"mask: expected the shape of features without its last axis, "
+            f"got {mask.shape} for {features.shape}"
+        )
+    rows = features.reshape(-1, features.shape[-1])
+    weight = jnp.asarray(mask, features.dtype).reshape(-1, 1)
+    count = jnp.maximum(weight.sum(), 1.0)
+    # Frames left out may hold anything, nan included: `where`, not a product.
+    mean = jnp.where(weight > 0, rows, 0.0).sum(0) / count
+    variance = jnp.where(weight > 0, (rows - mean) ** 2, 0.0).sum(0) / count
+    return mean, jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
+
+
+def _check_signal(frontend: Frontend, signal: jax.Array) -> None:
+    """ValueError unless the signal is float32 with enough samples."""
+    if not hasattr(signal, "dtype") or signal.dtype != jnp.float32:
+        raise ValueError(f"signal: expected float32, got {getattr(signal, 'dtype', type(signal))}")
+    # A reflection takes the half frame that follows the first sample.
+    least = frontend.n_fft // 2 + 1 if frontend.padding == "reflect" else 1
+    if signal.ndim < 1 or signal.shape[-1] < least:
+        raise ValueError(f"signal: expected [..., samples >= {least}], got {signal.shape}")
+
+
+def _windowed_dft(n_fft: int, bins: int) -> np.ndarray:
+    """[n_fft, 2 * bins]: periodic Hann window times cosines, then sines, of the first bins."""
+    time, frequency = np.arange(n_fft)[:, None], np.arange(bins)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / n_fft)
+    # The remainder keeps the angle small, hence exact to the last bit of a float64.
+    angle = 2 * np.pi * (time * frequency % n_fft) / n_fft
+    return np.concatenate([window * np.cos(angle), window * np.sin(angle)], 1).astype(np.float32)
+
+
+def _dct(bands: int, coefficients: int) -> np.ndarray:
+    """[bands, coefficients]: orthonormal DCT-II."""
+    position, order = np.arange(bands)[:, None] + 0.5, np.arange(coefficients)
+    basis = np.sqrt(2 / bands) * np.cos(np.pi * position * order / bands)
+    basis[:, 0] /= np.sqrt(2)
+    return basis.astype(np.float32)
