@@ -1,0 +1,48 @@
+"""Files and folders that appear complete or not at all: write to a sibling, then rename."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of `out`; on success it takes the place of `out`.
+
+    An `out` that exists is replaced: callers decide beforehand whether that is allowed.
+    """
+    out = Path(os.path.abspath(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # A folder around the new one also holds the old one while the two are exchanged.
+    with tempfile.TemporaryDirectory(
+        prefix=f".{out.name}.", suffix=".partial", dir=out.parent, ignore_cleanup_errors=True
+    ) as around:
+        new = Path(around) / "new"
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(Path(around) / "old")
+        new.rename(out)
+
+
+@contextlib.contextmanager
+def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield one temporary path for each of `outs`, on the same disk, renamed on success.
+
+    The last of `outs` appears last, so its presence says that the others are there.
+    """
+    targets = [Path(os.path.abspath(out)) for out in outs]
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    parent = targets[0].parent
+    around = Path(tempfile.mkdtemp(prefix=f".{targets[0].name}.", suffix=".partial", dir=parent))
+    try:
+        new = tuple(around / target.name for target in targets)
+        yield new
+        for path, target in zip(new, targets, strict=True):
+            path.replace(target)
+    finally:
+        shutil.rmtree(around, ignore_errors=True)

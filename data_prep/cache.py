@@ -1,0 +1,267 @@
+"""The cache: decoded clips as NumPy arrays in one folder, ready for the device.
+
+    samples.npy       int16   [N, 16000]  clips at 16 kHz, zeros after the end
+    lengths.npy       int32   [N]         samples before the padding
+    labels.npy        int32   [N]         class index: 0 silence, 1 unknown, then the wanted words
+    words.npy         int32   [N]         index into `all_words`
+    splits.npy        int8    [N]         0 training, 1 validation, 2 testing
+    noise.npy         int16   [M]         background tracks, one after another
+    noise_bounds.npy  int32   [K + 1]     offsets of the K tracks
+    mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
+    dataset.json      format, classes, all_words, frontend, splits, counts
+    provenance.json   where the clips came from, and what was skipped
+
+Silence has no clips: it is made from noise when a batch is drawn.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from data_prep import atomic
+
+FORMAT = 1
+SPLITS = ("training", "validation", "testing")
+SILENCE, UNKNOWN = "_silence_", "_unknown_"
+CLIP_SAMPLES = 16_000
+FRONTEND: dict[str, int] = {
+    "sample_rate": 16_000,  # Hz
+    "n_fft": 480,  # samples: 30 ms
+    "hop": 160,  # samples: 10 ms
+    "fmin": 20,  # Hz
+    "fmax": 4_000,  # Hz
+}
+MEL_SHAPE = (40, FRONTEND["n_fft"] // 2 + 1)
+
+# dtype and shape of every array file; None stands for any length.
+_LAYOUT: dict[str, tuple[type, tuple[int | None, ...]]] = {
+    "samples": (np.int16, (None, CLIP_SAMPLES)),
+    "lengths": (np.int32, (None,)),
+    "labels": (np.int32, (None,)),
+    "words": (np.int32, (None,)),
+    "splits": (np.int8, (None,)),
+    "noise": (np.int16, (None,)),
+    "noise_bounds": (np.int32, (None,)),
+    "mel": (np.float32, MEL_SHAPE),
+}
+_KEYS = ("classes", "all_words", "frontend", "splits", "counts")
+
+
+class CacheRow(NamedTuple):
+    """One clip on its way into a cache: int16 [n ≤ 16000], and its three indices."""
+
+    samples: np.ndarray
+    label: int
+    word: int
+    split: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cache:
+    """An open cache; the array fields are as in the module docstring, `samples` memory-mapped."""
+
+    path: Path
+    samples: np.ndarray  # int16 [N, 16000]
+    lengths: np.ndarray  # int32 [N]
+    labels: np.ndarray  # int32 [N]
+    words: np.ndarray  # int32 [N]
+    splits: np.ndarray  # int8 [N]
+    noise: np.ndarray  # int16 [M]
+    noise_bounds: np.ndarray  # int32 [K + 1]
+    mel: np.ndarray  # float32 [40, 241]
+    classes: tuple[str, ...]
+    all_words: tuple[str, ...]
+    frontend: dict[str, int]
+    counts: dict[str, dict[str, int]]  # class -> split -> clips
+
+    def indices(self, split: str) -> np.ndarray:
+        """Rows of a split, int64 [n], ascending."""
+        if split not in SPLITS:
+            raise ValueError(f"expected a split out of {', '.join(SPLITS)}, got {split!r}")
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def noise_tracks(self) -> list[np.ndarray]:
+        """The background tracks, K views int16 [samples]."""
+        bounds = self.noise_bounds
+        return [self.noise[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def is_cache(path: Path | str) -> bool:
+    """Whether a folder claims to be a cache (of any format version)."""
+    return (Path(path) / "dataset.json").is_file()
+
+
+def open_cache(path: Path | str) -> Cache:
+    """Open a cache folder; clips and noise stay on disk (memory-mapped) until they are read.
+
+    Raises ValueError where the folder is no cache, is of another format, or is incomplete.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"expected a cache folder, got {path}, which is not a folder")
+    if not is_cache(path):
+        raise ValueError(f"expected a cache folder (with dataset.json), got {path} without one")
+    meta = _read_meta(path / "dataset.json")
+    arrays = {name: _read_array(path, name) for name in _LAYOUT}
+    rows = {name: len(arrays[name]) for name in ("samples", "lengths", "labels", "words", "splits")}
+    if len(set(rows.values())) != 1:
+        raise ValueError(f"expected arrays of equal length in {path}, got {rows}")
+    bounds = arrays["noise_bounds"]
+    if len(bounds) == 0 or bounds[0] != 0 or bounds[-1] != len(arrays["noise"]):
+        raise ValueError(
+            f"expected noise_bounds from 0 to {len(arrays['noise'])} in {path}, "
+            f"got {bounds.tolist()[:1]} to {bounds.tolist()[-1:]}"
+        )
+    return Cache(
+        path=path,
+        **arrays,
+        classes=tuple(meta["classes"]),
+        all_words=tuple(meta["all_words"]),
+        frontend=meta["frontend"],
+        counts=meta["counts"],
+    )
+
+
+def write_cache(
+    out: Path | str,
+    rows: Iterable[CacheRow],
+    *,
+    noise: Sequence[np.ndarray],
+    mel: np.ndarray,
+    classes: Sequence[str],
+    all_words: Sequence[str],
+    provenance: dict[str, Any],
+) -> dict[str, dict[str, int]]:
+    """Write a cache folder that appears complete or not at all; return its counts.
+
+    `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
+    int16 [samples] per track. `provenance` is read after the last row: a generator of rows may
+    still be filling it. An existing `out` is replaced. Raises ValueError when there are no rows.
+    """
+    if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
+        raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
+    with atomic.new_folder(Path(out)) as folder:
+        columns = _write_rows(folder / "samples.npy", rows)
+        labels, splits = columns["labels"], columns["splits"]
+        arrays = columns | {
+            "noise": np.concatenate([np.zeros(0, np.int16), *noise]),
+            "noise_bounds": np.cumsum([0, *map(len, noise)], dtype=np.int32),
+            "mel": mel,
+        }
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        counts = {
+            name: {
+                split: int(np.sum((labels == label) & (splits == s)))
+                for s, split in enumerate(SPLITS)
+            }
+            for label, name in enumerate(classes)
+        }
+        meta = {
+            "format": FORMAT,
+            "classes": list(classes),
+            "all_words": list(all_words),
+            "frontend": FRONTEND,
+            "splits": list(SPLITS),
+            "counts": counts,
+        }
+        _write_json(folder / "provenance.json", provenance)
+        _write_json(folder / "dataset.json", meta)
+    return counts
+
+
+def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
+    """Append the clips to an .npy file; return the columns that belong to them.
+
+    Rows are written, not mapped: on a full disk a write raises, where a map kills the process.
+    """
+    columns: list[tuple[int, int, int, int]] = []
+    with path.open("w+b") as file:
+        _write_header(file, 0)
+        start = file.tell()
+        for samples, label, word, split in rows:
+            if samples.dtype != np.int16 or samples.ndim != 1 or len(samples) > CLIP_SAMPLES:
+                raise ValueError(
+                    f"expected a clip int16 [n ≤ {CLIP_SAMPLES}], "
+                    f"got {samples.dtype} {list(samples.shape)}"
+                )
+            file.write(samples.astype("<i2").tobytes())
+            file.write(bytes(2 * (CLIP_SAMPLES - len(samples))))
+            columns.append((len(samples), label, word, split))
+        if not columns:
+            raise ValueError("expected at least one readable clip, got none")
+        file.seek(0)
+        _write_header(file, len(columns))
+        # NumPy leaves room in a header for the first axis to grow.
+        if file.tell() != start:
+            raise ValueError(f"expected a header of {start} bytes, got {file.tell()}")
+    table = np.array(columns, np.int32)
+    return {
+        "lengths": table[:, 0],
+        "labels": table[:, 1],
+        "words": table[:, 2],
+        "splits": table[:, 3].astype(np.int8),
+    }
+
+
+def _write_header(file: BinaryIO, rows: int) -> None:
+    """Header of an int16 [rows, 16000] array."""
+    header = {"descr": "<i2", "fortran_order": False, "shape": (rows, CLIP_SAMPLES)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Readable JSON."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """The checked contents of dataset.json."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got: {error}") from error
+    version = meta.get("format") if isinstance(meta, dict) else None
+    if version != FORMAT:
+        raise ValueError(
+            f"expected a cache of format {FORMAT}, got format {version!r} in {path}: prepare it again"
+        )
+    missing = [key for key in _KEYS if key not in meta]
+    if missing:
+        raise ValueError(f"expected the keys {', '.join(_KEYS)} in {path}, got none of {missing}")
+    if tuple(meta["splits"]) != SPLITS or tuple(meta["classes"][:2]) != (SILENCE, UNKNOWN):
+        raise ValueError(
+            f"expected splits {list(SPLITS)} and classes that begin with {SILENCE}, {UNKNOWN} in "
+            f"{path}, got {meta['splits']} and {meta['classes'][:2]}"
+        )
+    return meta
+
+
+def _read_array(folder: Path, name: str) -> np.ndarray:
+    """One array of the cache, memory-mapped where it is long, with its dtype and shape checked."""
+    path = folder / f"{name}.npy"
+    dtype, shape = _LAYOUT[name]
+    if not path.is_file():
+        raise ValueError(f"expected the file {path.name} in the cache {folder}, got none")
+    try:
+        array = np.load(path, mmap_mode="r" if name in ("samples", "noise") else None)
+    except (ValueError, EOFError) as error:
+        # An empty array cannot be mapped; anything else that fails here is a damaged file.
+        try:
+            array = np.load(path)
+        except (ValueError, EOFError):
+            raise ValueError(f"expected an array in {path}, got: {error}") from error
+    matches = len(shape) == array.ndim and all(
+        want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not matches:
+        wanted = [letter if letter is not None else "any" for letter in shape]
+        raise ValueError(
+            f"expected {np.dtype(dtype).name} {wanted} in {path}, "
+            f"got {array.dtype} {list(array.shape)}"
+        )
+    return array

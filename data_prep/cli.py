@@ -1,0 +1,91 @@
+"""What the commands share: local flags, and errors that are one line on stderr."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from absl import flags
+
+Define = Callable[[flags.FlagValues], None]
+Body = Callable[[flags.FlagValues], None]
+
+
+def run(define: Define, body: Body, doc: str, argv: Sequence[str]) -> int:
+    """Parse `argv` (program name first), run `body`, and return the exit status.
+
+    Each call has a `FlagValues` of its own: absl's global one lets a process hold the flags of
+    only one command. Status 0: done, 1: ValueError or OSError, 130: interrupted.
+    """
+    values = flags.FlagValues()
+    define(values)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    try:
+        rest = _parse(values, argv)
+        if values["help"].value:
+            print(f"{doc.strip()}\n\nflags:\n{_describe(values)}")
+            return 0
+        if rest:
+            raise ValueError(f"unexpected argument {rest[0]!r}: options are given as --name value")
+        values.validate_all_flags()
+        with _terminate_as_interrupt():
+            body(values)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, flags.Error) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Positional arguments left after the flags; `--help` wins over flags that are missing."""
+    if any(argument in ("--help", "-h", "-help") for argument in argv[1:]):
+        values["help"].value = True
+        values.mark_as_parsed()
+        return []
+    # Required flags are checked while parsing, which is what ordinary calls want.
+    return list(values(list(argv)))[1:]
+
+
+def one_line(error: Exception) -> str:
+    """Text of an error on one line; for an OSError what happened, then the file."""
+    if isinstance(error, OSError) and error.strerror:
+        name = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{name}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def word_list(values: Sequence[str]) -> tuple[str, ...]:
+    """Words of a comma-separated flag without blanks around them."""
+    return tuple(word for word in (value.strip() for value in values) if word)
+
+
+def _describe(values: flags.FlagValues) -> str:
+    """One entry per flag: name, default, help."""
+    lines = []
+    for name in sorted(set(values) - {"h"}):
+        flag = values[name]
+        default = "" if flag.default in (None, [], "") else f" (default: {flag.default_as_str})"
+        lines.append(f"  --{name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that temporary folders are removed on both."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: leave signals alone
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
