@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import gcd
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 PADDINGS = ("constant", "reflect")
+Count = TypeVar("Count", int, jax.Array)
 
 
 @jax.tree_util.register_dataclass
@@ -94,7 +96,7 @@ class Frontend:
         )
 
 
-def num_frames(samples: int, hop: int = 160) -> int:
+def num_frames(samples: Count, hop: int = 160) -> Count:
     """Frames of a signal of `samples` samples: one is centred on every `hop`-th sample."""
     return 1 + samples // hop
 
