@@ -1,0 +1,136 @@
+"""From a config to the library's objects. The only place where a config's words become code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+
+from experiments.config import Config, Hooks
+from sanas_jax import costs, estimators, objectives, spaces
+from sanas_jax.augment import MixSettings
+from sanas_jax.controller import Controller, controller_macs
+from sanas_jax.graph import Net
+from sanas_jax.rollout import Sanas
+from sanas_jax.training import Objective, make_optimizer
+
+
+T = TypeVar("T")
+
+
+class Built(NamedTuple):
+    """Everything static about a run."""
+
+    model: Sanas
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    mix: MixSettings
+
+
+def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
+    """The library's objects for a config; ValueError names a field with an impossible value."""
+    train = config.train
+    check(config)
+    net = build_net(config, num_classes, hooks)
+    cells = {"gru": nn.GRUCell, "rnn": nn.SimpleCell}
+    cell = choose("model.cell", config.model.cell, cells)(config.model.state_size)
+    model = Sanas(net, Controller(cell, config.model.gate_bias), config.model.hop)
+    cost = hooks.build_cost(net) if hooks.build_cost else costs.relative(net, costs.macs(net))
+    penalties = {"max": objectives.max_penalty, "abs": objectives.abs_penalty}
+    baselines = {
+        "batch_mean": estimators.batch_mean,
+        "moving_average": lambda: estimators.moving_average(train.baseline_decay),
+        "none": estimators.no_baseline,
+    }
+    objective = Objective(
+        cost=cost,
+        static=config.model.static,
+        discount=train.discount,
+        penalty=choose("train.penalty", train.penalty, penalties),
+        baseline=choose("train.baseline", train.baseline, baselines)(),
+        entropy_weight=train.entropy_weight,
+    )
+    optimizer = make_optimizer(
+        _schedule(config, train.learning_rate),
+        controller_learning_rate=None
+        if train.controller_learning_rate is None
+        else _schedule(config, train.controller_learning_rate),
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+    )
+    mix = MixSettings(
+        min_seconds=config.data.min_seconds,
+        max_seconds=config.data.max_seconds,
+        noise_probability=config.data.noise_probability,
+        max_noise_gain=config.data.max_noise_gain,
+        silence_fraction=config.data.silence_fraction,
+        unknown_fraction=config.data.unknown_fraction,
+        balance=config.data.balance,
+        window=model.window,
+        hop_frames=config.model.hop,
+    )
+    return Built(model, objective, optimizer, mix)
+
+
+def build_net(config: Config, num_classes: int, hooks: Hooks) -> Net:
+    """The super-network: the config file's own, or one of the library's."""
+    if hooks.build_net:
+        return hooks.build_net(config.model, num_classes)
+    return spaces.kws_cnn(
+        config.model.family,
+        shortcuts=config.model.shortcuts,
+        num_classes=num_classes,
+        maps=config.model.maps,
+    )
+
+
+def macs_per_step(model: Sanas, static: bool) -> tuple[dict[str, int], int]:
+    """MACs of each edge per step, and of the controller (0 for a static network)."""
+    controller = 0 if static else controller_macs(model.controller, model.net)
+    return costs.edge_macs(model.net), controller
+
+
+def choose(field: str, word: str, choices: dict[str, T]) -> T:
+    """The choice that a config's word names."""
+    if word not in choices:
+        raise ValueError(f"config field {field!r}: expected one of {sorted(choices)}, got {word!r}")
+    return choices[word]
+
+
+def check(config: Config) -> None:
+    """Raise ValueError for numbers that cannot work together."""
+    train = config.train
+    positive = ("steps", "batch_size", "log_every", "eval_every", "eval_batches", "front_size")
+    for name in positive:
+        if getattr(train, name) < 1:
+            raise ValueError(f"config field 'train.{name}': expected ≥ 1, got {getattr(train, name)}")
+    if train.eval_every % train.log_every:
+        raise ValueError(
+            "config fields: expected train.eval_every to be a multiple of train.log_every, "
+            f"got {train.eval_every} and {train.log_every}"
+        )
+    if train.cost_weight < 0 or not 0 <= train.cost_limit <= 1:
+        raise ValueError(
+            "config fields: expected train.cost_weight ≥ 0 and train.cost_limit in [0, 1], "
+            f"got {train.cost_weight} and {train.cost_limit}"
+        )
+    if not 0 <= train.discount <= 1:
+        raise ValueError(f"config field 'train.discount': expected 0..1, got {train.discount}")
+
+
+def _schedule(config: Config, peak: float) -> optax.Schedule:
+    """Linear warm-up, then cosine to 0 or constant."""
+    train = config.train
+    warmup = min(train.warmup_steps, train.steps - 1)
+    if train.cosine:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, max(warmup, 1), train.steps)
+    rates = [optax.linear_schedule(0.0, peak, max(warmup, 1)), optax.constant_schedule(peak)]
+    return optax.join_schedules(rates, [warmup])
+
+
+def cost_ramp(config: Config, step: jnp.ndarray) -> jnp.ndarray:
+    """Share of λ that applies at a step: 0 → 1 over `cost_ramp_steps`."""
+    ramp = config.train.cost_ramp_steps
+    return jnp.minimum(1.0, step / ramp) if ramp else jnp.ones(())

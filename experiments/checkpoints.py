@@ -1,0 +1,48 @@
+"""Checkpoints by orbax: the one file that knows its API.
+
+A save is atomic: orbax writes into a temporary folder and renames it, so a run killed in the middle
+leaves the previous checkpoint as the latest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+
+class Checkpoints:
+    """Numbered checkpoints of one pytree in a folder."""
+
+    def __init__(self, folder: Path, *, keep: int | None = None) -> None:
+        """Open `folder`; with `keep`, only that many of the newest stay."""
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            folder.absolute(),
+            preservation_policy=None if keep is None else policies.LatestN(keep),
+            # A save that was killed leaves its temporary folder behind.
+            cleanup_tmp_directories=True,
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Write a checkpoint, replacing one of the same step, and wait until it is complete."""
+        self._checkpointer.save(step, tree, overwrite=True)
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Read a checkpoint into the structure, dtypes and devices of `like`."""
+        return self._checkpointer.load(step, like)
+
+    def delete(self, step: int) -> None:
+        """Remove one checkpoint."""
+        self._checkpointer.delete(step)
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._checkpointer.close()

@@ -1,0 +1,244 @@
+"""Configurations: frozen dataclasses, a Python file that makes one, and `--set a.b=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import runpy
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The super-network and its controller.
+
+    Fields:
+      family: a key of `spaces.kws.FAMILIES`.
+      shortcuts: SANAS's extra edges.
+      maps: channels per convolution, in place of the family's.
+      static: no controller, all gates on: the baseline.
+      cell: "gru" or "rnn".
+      state_size: Z, width of the controller's state.
+      gate_bias: initial logit of every gate.
+      hop: frames between two decisions (20 = 200 ms).
+    """
+
+    family: str = "cnn-trad-fpool3"
+    shortcuts: bool = True
+    maps: tuple[int, ...] | None = None
+    static: bool = False
+    cell: str = "gru"
+    state_size: int = 100
+    gate_bias: float = 3.0
+    hop: int = 20
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the clips are and how streams are mixed from them (SANAS, section 4).
+
+    Fields:
+      cache: folder written by `data_prep.prepare`.
+      padding: of the signal's ends in the features, "constant" or "reflect".
+      normalize: standardise each coefficient with statistics of training batches.
+      The rest as in `augment.MixSettings`.
+    """
+
+    cache: str = "cache"
+    padding: str = "constant"
+    normalize: bool = True
+    min_seconds: float = 1.0
+    max_seconds: float = 3.0
+    noise_probability: float = 0.8
+    max_noise_gain: float = 0.3
+    silence_fraction: float = 0.1
+    unknown_fraction: float = 0.1
+    balance: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation.
+
+    Fields:
+      steps, batch_size, seed: as they say.
+      init_from: workdir whose latest parameters start this run (another cost weight, or static).
+      learning_rate: peak, after `warmup_steps` of linear warm-up; then cosine to 0 if `cosine`.
+      controller_learning_rate: of cell and gate head; None for the same.
+      weight_decay: L2 on the network's weights, not on the controller's.
+      max_grad_norm: per group; None for no clipping.
+      class_weighted: weigh classes by total / (count · K).
+      cost_weight: λ, price in nats of running the whole network for one step.
+      cost_limit: share of the whole network's MACs that is free (BSN's budget); 0 charges all.
+      cost_ramp_steps: λ grows linearly from 0 over these steps.
+      penalty: "max" or "abs", of cost against the limit.
+      discount: γ of the returns to go.
+      baseline: "batch_mean", "moving_average" or "none"; `baseline_decay` for the second.
+      entropy_weight: bonus per nat of entropy of Γ.
+      log_every: steps between lines of training metrics.
+      eval_every: steps between validations; each is followed by a checkpoint.
+      eval_batches: batches per validation.
+      front_size: checkpoints kept of the validation cost/accuracy front.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    seed: int = 0
+    init_from: str | None = None
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    cosine: bool = True
+    controller_learning_rate: float | None = None
+    weight_decay: float = 1e-5
+    max_grad_norm: float | None = 5.0
+    class_weighted: bool = True
+    cost_weight: float = 0.1
+    cost_limit: float = 0.0
+    cost_ramp_steps: int = 0
+    penalty: str = "max"
+    discount: float = 1.0
+    baseline: str = "batch_mean"
+    baseline_decay: float = 0.9
+    entropy_weight: float = 0.0
+    log_every: int = 10
+    eval_every: int = 100
+    eval_batches: int = 8
+    front_size: int = 6
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `description` says what it reproduces and what it costs."""
+
+    description: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class Hooks(NamedTuple):
+    """What a config file may define beside `get_config`.
+
+    Fields:
+      build_net: (ModelConfig, num_classes) → Net, a network of one's own.
+      build_cost: Net → cost, what the objective charges in place of relative MACs.
+    """
+
+    build_net: Callable[[ModelConfig, int], Any] | None = None
+    build_cost: Callable[[Any], Any] | None = None
+
+
+def load_config(path: str) -> tuple[Config, Hooks]:
+    """Run a config file: what its `get_config()` returns, and its hooks."""
+    if not Path(path).is_file():
+        raise ValueError(f"--config: expected a Python file with get_config(), got {path!r}")
+    namespace = runpy.run_path(path)
+    if not callable(namespace.get("get_config")):
+        raise ValueError(f"--config: expected {path} to define get_config()")
+    config = namespace["get_config"]()
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"--config: expected get_config() to return a Config, got {type(config).__name__}"
+        )
+    return config, Hooks(namespace.get("build_net"), namespace.get("build_cost"))
+
+
+def override(config: Any, assignments: Sequence[str]) -> Any:
+    """Apply `a.b=value` assignments, each parsed as its field's type."""
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected name=value, got {assignment!r}")
+        config = _assign(config, name.strip().split("."), text.strip(), name.strip())
+    return config
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`; a field that does not exist or has another type raises."""
+    return _from_json(Config, values, "")
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """Fields in which two configs differ, as `a.b: old → new`; the cache may have moved."""
+    ours, theirs = _flat(to_json(old)), _flat(to_json(new))
+    return [
+        f"{name}: {ours[name]!r} → {theirs[name]!r}"
+        for name in sorted(ours)
+        if ours[name] != theirs.get(name) and name not in ("data.cache", "description")
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= _flat(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _known_field(cls: type, name: str, path: str) -> Any:
+    """The field's type, or a ValueError with the nearest name."""
+    hints = _types(cls)
+    if name in hints:
+        return hints[name]
+    close = difflib.get_close_matches(name, hints, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {sorted(hints)}"
+    raise ValueError(f"config field {path!r} does not exist; {hint}")
+
+
+def _assign(config: Any, names: Sequence[str], text: str, path: str) -> Any:
+    kind = _known_field(type(config), names[0], path)
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(kind):
+            raise ValueError(f"config field {path!r} does not exist; {names[0]!r} has no fields")
+        value = _assign(getattr(config, names[0]), names[1:], text, path)
+    elif dataclasses.is_dataclass(kind):
+        raise ValueError(f"config field {path!r}: expected {path}.<field>=value")
+    else:
+        value = _parse(kind, text, path)
+    return dataclasses.replace(config, **{names[0]: value})
+
+
+def _parse(kind: Any, text: str, path: str) -> Any:
+    """Text as a value of the field's type."""
+    arms = [arm for arm in typing.get_args(kind) if arm is not types.NoneType]
+    if isinstance(kind, types.UnionType):
+        return None if text.lower() == "none" else _parse(arms[0], text, path)
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(arms[0](part) for part in text.strip("()").split(",") if part.strip())
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"config field {path!r}: expected {name}, got {text!r}") from error
+
+
+def _from_json(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    fields = {}
+    for name, value in values.items():
+        kind = _known_field(cls, name, path + name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = _from_json(kind, value, f"{path}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        fields[name] = value
+    return cls(**fields)

@@ -1,0 +1,132 @@
+"""A run's folder: what is in it, how it is written, how it is read back.
+
+    config.json       the config, the classes, where the data came from, edge MACs
+    config.py         the config file as it was, for its hooks
+    frontend.npz      mel matrix and normalisation of the features, class weights
+    checkpoints/      latest training states
+    front/            parameters on the validation cost/accuracy front
+    metrics.jsonl     one JSON object per line: training and validation
+    events.*          the same for TensorBoard
+    evaluations/      streams that `evaluate` ran
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import config as config_lib
+from experiments.config import Config, Hooks
+from sanas_jax.features import Frontend
+
+
+class RunInfo(NamedTuple):
+    """What `config.json` and `frontend.npz` hold.
+
+    Fields:
+      config: as launched.
+      hooks: of the config file.
+      classes: names, `_silence_` and `_unknown_` first.
+      data_sha256: fingerprint of the clips trained on.
+      frontend: features of a signal.
+      class_weights: [K].
+    """
+
+    config: Config
+    hooks: Hooks
+    classes: tuple[str, ...]
+    data_sha256: str
+    frontend: Frontend
+    class_weights: jnp.ndarray
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that it is either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether a run was started here. `config.json` is written last."""
+    return (workdir / "config.json").is_file()
+
+
+def create(workdir: Path, info: RunInfo, config_file: str) -> None:
+    """Write a new run's description."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir: expected a folder, got a file: {workdir}")
+    if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / "frontend.npz").is_file():
+        raise ValueError(f"--workdir: expected a new or empty folder or a run, got {workdir}")
+    workdir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(config_file, workdir / "config.py")
+    with open(workdir / "frontend.npz.tmp", "wb") as file:
+        np.savez(
+            file,
+            mel=info.frontend.mel,
+            mean=info.frontend.mean,
+            std=info.frontend.std,
+            class_weights=info.class_weights,
+        )
+    os.replace(workdir / "frontend.npz.tmp", workdir / "frontend.npz")
+    description = {
+        "config": config_lib.to_json(info.config),
+        "classes": list(info.classes),
+        "data_sha256": info.data_sha256,
+        "sample_rate": info.frontend.sample_rate,
+        "n_fft": info.frontend.n_fft,
+        "hop": info.frontend.hop,
+    }
+    write_atomic(workdir / "config.json", json.dumps(description, indent=1) + "\n")
+
+
+def read(workdir: Path) -> RunInfo:
+    """Read a run's description; ValueError if there is none."""
+    if not is_run(workdir):
+        raise ValueError(f"--workdir: expected a folder with a run (config.json), got {workdir}")
+    try:
+        description = json.loads((workdir / "config.json").read_text())
+        config = config_lib.from_json(description["config"])
+        _, hooks = config_lib.load_config(str(workdir / "config.py"))
+        with np.load(workdir / "frontend.npz") as arrays:
+            frontend = Frontend.create(
+                arrays["mel"],
+                mean=arrays["mean"],
+                std=arrays["std"],
+                sample_rate=description["sample_rate"],
+                n_fft=description["n_fft"],
+                hop=description["hop"],
+                padding=config.data.padding,
+            )
+            weights = jnp.asarray(arrays["class_weights"])
+    except (KeyError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{workdir}: expected a complete run, got a damaged one: {error}") from error
+    classes = tuple(description["classes"])
+    return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights)
+
+
+def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line cut off by a kill is left out."""
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def truncate_metrics(workdir: Path, step: int) -> None:
+    """Drop the lines after `step`: they will be computed again, equal, from the checkpoint."""
+    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    write_atomic(workdir / "metrics.jsonl", text)
