@@ -16,7 +16,6 @@ from sanas_jax.graph import Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, make_optimizer
 
-
 T = TypeVar("T")
 
 
@@ -105,7 +104,9 @@ def check(config: Config) -> None:
     positive = ("steps", "batch_size", "log_every", "eval_every", "eval_batches", "front_size")
     for name in positive:
         if getattr(train, name) < 1:
-            raise ValueError(f"config field 'train.{name}': expected ≥ 1, got {getattr(train, name)}")
+            raise ValueError(
+                f"config field 'train.{name}': expected ≥ 1, got {getattr(train, name)}"
+            )
     if train.eval_every % train.log_every:
         raise ValueError(
             "config fields: expected train.eval_every to be a multiple of train.log_every, "

@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
+from sanas_jax.decoding import Detection, Detector, detect  # noqa: E402
+from sanas_jax.metrics import score_stream  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from data_prep.cli import run  # noqa: E402
@@ -32,9 +33,7 @@ from experiments import workdir as workdir_lib  # noqa: E402
 from experiments.build import build, macs_per_step  # noqa: E402
 from experiments.launch import restore_params  # noqa: E402
 from sanas_jax import gates as gates_lib  # noqa: E402
-from sanas_jax.decoding import Detection, Detector, detect  # noqa: E402
 from sanas_jax.features import Frontend, mfcc, num_frames  # noqa: E402
-from sanas_jax.metrics import score_stream  # noqa: E402
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll  # noqa: E402
 from sanas_jax.training import init_state  # noqa: E402
 
@@ -54,7 +53,7 @@ class Stream(NamedTuple):
 class Trace(NamedTuple):
     """A model's run over a stream, one row per step.
 
-    times_ms [T] start of the window; posteriors [T, K]; live [T, E]; labels [T] class of the window.
+    times_ms [T] start of the window; posteriors [T, K]; live [T, E]; labels [T] its class.
     """
 
     times_ms: np.ndarray
@@ -74,8 +73,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
-    flags.DEFINE_float("threshold", 0.7, "Mean posterior above which a word fires.", flag_values=values)
-    flags.DEFINE_float("tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values)
+    flags.DEFINE_float(
+        "threshold", 0.7, "Mean posterior above which a word fires.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
+    )
 
 
 def main(values: flags.FlagValues) -> None:
@@ -93,9 +96,7 @@ def main(values: flags.FlagValues) -> None:
     print(describe(result))
 
 
-def read_stream(
-    wav: Path, labels: Path, classes: Sequence[str], frontend: Frontend
-) -> Stream:
+def read_stream(wav: Path, labels: Path, classes: Sequence[str], frontend: Frontend) -> Stream:
     """A mono stream at the model's rate and its labels; ValueError for anything else."""
     for path, what in ((wav, "--stream"), (labels, "--labels")):
         if not path.is_file():

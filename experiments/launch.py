@@ -37,13 +37,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "config", None, "Python file with get_config().", required=True, flag_values=values
     )
     flags.DEFINE_string(
-        "workdir", None, "Folder of the run; resumed if it has one.", required=True, flag_values=values
+        "workdir",
+        None,
+        "Folder of the run; resumed if it has one.",
+        required=True,
+        flag_values=values,
     )
     flags.DEFINE_string(
         "data", None, "Cache folder from data_prep.prepare (data.cache).", flag_values=values
     )
     flags.DEFINE_string(
-        "init_from", None, "Run whose parameters start this one (train.init_from).",
+        "init_from",
+        None,
+        "Run whose parameters start this one (train.init_from).",
         flag_values=values,
     )
     flags.DEFINE_multi_string(

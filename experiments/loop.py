@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,10 +171,7 @@ def thin_front(points: Sequence[dict[str, Any]], size: int) -> list[dict[str, An
         if not front or point["frame_accuracy"] > front[-1]["frame_accuracy"]:
             front.append(point)
     while len(front) > size:
-        gains = [
-            b["frame_accuracy"] - a["frame_accuracy"]
-            for a, b in zip(front[:-1], front[1:], strict=True)
-        ]
+        gains = [b["frame_accuracy"] - a["frame_accuracy"] for a, b in pairwise(front)]
         del front[1 + int(np.argmin(gains)) if len(front) > 2 else 0]
     return front
 

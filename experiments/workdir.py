@@ -1,13 +1,13 @@
 """A run's folder: what is in it, how it is written, how it is read back.
 
-    config.json       the config, the classes, where the data came from, edge MACs
-    config.py         the config file as it was, for its hooks
-    frontend.npz      mel matrix and normalisation of the features, class weights
-    checkpoints/      latest training states
-    front/            parameters on the validation cost/accuracy front
-    metrics.jsonl     one JSON object per line: training and validation
-    events.*          the same for TensorBoard
-    evaluations/      streams that `evaluate` ran
+config.json       the config, the classes, where the data came from, edge MACs
+config.py         the config file as it was, for its hooks
+frontend.npz      mel matrix and normalisation of the features, class weights
+checkpoints/      latest training states
+front/            parameters on the validation cost/accuracy front
+metrics.jsonl     one JSON object per line: training and validation
+events.*          the same for TensorBoard
+evaluations/      streams that `evaluate` ran
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def read(workdir: Path) -> RunInfo:
             )
             weights = jnp.asarray(arrays["class_weights"])
     except (KeyError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{workdir}: expected a complete run, got a damaged one: {error}") from error
+        raise ValueError(
+            f"{workdir}: expected a complete run, got a damaged one: {error}"
+        ) from error
     classes = tuple(description["classes"])
     return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights)
 

@@ -190,7 +190,10 @@ def _loss(
 
 
 def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    """Means over the valid steps, and sums per class ([K], [K, K]) that add up over batches."""
+    """Means over the valid steps, and counts of steps that add up over batches.
+
+    confusion: [K, K] label × prediction; live_by_label: [K, E] steps in which an edge was live.
+    """
     num_classes = outs.logits.shape[-1]
     predictions = outs.logits.argmax(-1)
     of_label = jax.nn.one_hot(batch.labels, num_classes) * batch.mask[..., None]
@@ -200,8 +203,6 @@ def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[s
             jnp.asarray(predictions == batch.labels, jnp.float32), batch.mask
         ),
         "cost": masked_mean(cost, batch.mask),
-        "cost_sum_by_label": jnp.einsum("tb,tbk->k", cost, of_label),
+        "live_by_label": jnp.einsum("tbe,tbk->ke", outs.live, of_label),
         "confusion": confusion(batch.labels, predictions, batch.mask, num_classes),
-        "gate_usage": jnp.einsum("tbe,tb->e", outs.live, jnp.asarray(batch.mask, jnp.float32))
-        / jnp.maximum(batch.mask.sum(), 1),
     }

@@ -1,0 +1,1 @@
+"""Configurations: each file defines `get_config()` and says what it reproduces."""

@@ -1,6 +1,6 @@
 """Seconds, not minutes: 4 maps, 20 steps. For trying out data, flags and code.
 
-    python -m experiments.launch --config experiments/configs/kws_debug.py --data cache --workdir W
+python -m experiments.launch --config experiments/configs/kws_debug.py --data cache --workdir W
 """
 
 from experiments.config import Config, ModelConfig, TrainConfig

@@ -1,6 +1,6 @@
 """The paper's graph with 16 maps per convolution: 16.8M MACs, for CPUs.
 
-    python -m experiments.launch --config experiments/configs/kws_small.py --data cache --workdir W
+python -m experiments.launch --config experiments/configs/kws_small.py --data cache --workdir W
 """
 
 from experiments.config import Config, ModelConfig, TrainConfig
