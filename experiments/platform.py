@@ -1,0 +1,14 @@
+"""Settings of the machine that must hold before jax is imported. Imports nothing of jax."""
+
+import os
+
+# Convolutions on CPU are 2-5x faster with it; other devices ignore it.
+_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_XLA_VALUE = "-individual_convolution"
+
+
+def prepare_platform() -> None:
+    """Add what CPU convolutions need to XLA_FLAGS; a value that the user gave stays as it is."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if not any(flag.partition("=")[0] == _XLA_FLAG for flag in given):
+        os.environ["XLA_FLAGS"] = " ".join([*given, f"{_XLA_FLAG}={_XLA_VALUE}"])
