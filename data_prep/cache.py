@@ -15,6 +15,7 @@ Silence has no clips: it is made from noise when a batch is drawn.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -86,8 +87,7 @@ class Cache:
 
     def noise_tracks(self) -> list[np.ndarray]:
         """The background tracks, K views int16 [samples]."""
-        bounds = self.noise_bounds
-        return [self.noise[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [self.noise[a:b] for a, b in itertools.pairwise(self.noise_bounds)]
 
 
 def is_cache(path: Path | str) -> bool:
@@ -228,7 +228,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
     version = meta.get("format") if isinstance(meta, dict) else None
     if version != FORMAT:
         raise ValueError(
-            f"expected a cache of format {FORMAT}, got format {version!r} in {path}: prepare it again"
+            f"expected a cache of format {FORMAT}, got format {version!r} in {path}: "
+            "prepare it again"
         )
     missing = [key for key in _KEYS if key not in meta]
     if missing:

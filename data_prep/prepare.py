@@ -8,6 +8,7 @@ Reads wav, flac and ogg of any rate. Clips longer than 1 s are cut to their loud
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import os
 import platform
 import sys
@@ -205,8 +206,6 @@ def _provenance(
     cut: Sequence[str],
 ) -> dict[str, Any]:
     """Contents of provenance.json."""
-    import librosa
-
     lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
     choice = {
         field: sorted(getattr(options.choice, field))
@@ -228,7 +227,7 @@ def _provenance(
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "librosa": librosa.__version__,
+            "librosa": importlib.metadata.version("librosa"),
             "soundfile": soundfile.__version__,
             "libsndfile": soundfile.__libsndfile_version__,
         },

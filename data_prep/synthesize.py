@@ -1,0 +1,144 @@
+"""Make a speech corpus in the Speech Commands layout with the voices of espeak-ng.
+
+    python -m data_prep.synthesize --out corpus
+    python -m data_prep.synthesize --out corpus --words lights,music,stop --voices 400
+
+Needs `pip install sanas-jax[synth]`. The same seed gives the same files, bit for bit, whatever
+--jobs. For trying things out and for words nobody has recorded: detectors for people need people.
+"""
+
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from tqdm import tqdm
+
+from data_prep import atomic, noises, recordings
+from data_prep import cli as command
+from data_prep.index import NOISE_FOLDER
+from data_prep.recordings import WORDS, Options, draw_voices
+
+MANIFEST = "synthesis.json"
+# Imported once, in the process that workers are forked from: it saves each of them a second.
+_PRELOAD = ["data_prep.recordings", "data_prep.cli", "tqdm"]
+
+
+def synthesize(out: Path, options: Options) -> int:
+    """Write the corpus folder `out`, complete or not at all; return the number of clips."""
+    _check(out, options)
+    voices = draw_voices(options.voices, options.seed)
+    manifest = {
+        "made_by": "data_prep.synthesize with espeak-ng",
+        "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "jobs"},
+        "voices": {name: dataclasses.asdict(voice) for name, voice in voices.items()},
+    }
+    with atomic.new_folder(out) as folder:
+        for name in (*options.words, NOISE_FOLDER):
+            (folder / name).mkdir()
+        tasks: list[Callable[[], int]] = [
+            functools.partial(recordings.write_track, folder, kind, i, options)
+            for i, kind in enumerate(("babble", *noises.TRACKS))
+        ]
+        tasks += [
+            functools.partial(recordings.write_speaker, folder, name, voice, options)
+            for name, voice in voices.items()
+        ]
+        clips = _run_all(tasks, options.jobs)
+        text = json.dumps(manifest, indent=1) + "\n"
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+    return clips
+
+
+def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
+    """Run each task in a fresh process (the synthesiser's state is global) and add the results."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context: Any = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOAD)
+    else:
+        context = multiprocessing.get_context("spawn")
+    processes = min(jobs or os.cpu_count() or 1, len(tasks))
+    with (
+        context.Pool(processes, initializer=_ignore_interrupt, maxtasksperchild=1) as pool,
+        tqdm(total=len(tasks), desc="voices", unit="voice", disable=None) as bar,
+    ):
+        total = 0
+        for count in pool.imap_unordered(_call, tasks, chunksize=1):
+            total += count
+            bar.update()
+    return total
+
+
+def _call(task: Callable[[], int]) -> int:
+    """Run a task: the pool needs a function that it can find by name."""
+    return task()
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent, which ends the workers and says so once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _check(out: Path, options: Options) -> None:
+    """Raise ValueError on options that make no corpus, before any work."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"expected --out to be new, got {out}, which exists")
+    if len(set(options.words)) < max(2, len(options.words)):
+        raise ValueError(f"expected at least two different words, got {list(options.words)}")
+    for word in options.words:
+        if not word[:1].isalnum() or "/" in word or "\\" in word:
+            raise ValueError(f"expected words that can name a folder, got {word!r}")
+    if min(options.voices, options.takes, options.noise_seconds) < 1:
+        raise ValueError(f"expected positive numbers of voices, takes and seconds, got {options}")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags of the command."""
+    flags.DEFINE_string("out", None, "Folder to write.", required=True, flag_values=values)
+    flags.DEFINE_list("words", list(WORDS), "Words to speak.", flag_values=values)
+    numbers = (
+        ("voices", 200, "Number of voices (speakers).", 1),
+        ("takes", 2, "Clips of each word by each voice.", 1),
+        ("seed", 0, "Seed of everything random.", 0),
+        ("noise_seconds", 60, "Length of each background track, s.", 1),
+        ("jobs", 0, "Processes, 0: one per CPU.", 0),
+    )
+    for name, default, text, least in numbers:
+        flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Body of the command."""
+    options = Options(
+        words=command.word_list(values.words),
+        voices=values.voices,
+        takes=values.takes,
+        seed=values.seed,
+        noise_seconds=values.noise_seconds,
+        jobs=values.jobs,
+    )
+    clips = synthesize(Path(values.out), options)
+    print(f"{clips} clips: {len(options.words)} words, {options.voices} voices")
+    print(f"{1 + len(noises.TRACKS)} background tracks of {options.noise_seconds} s")
+    print(f"wrote {values.out}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command (program name first) and return its exit status."""
+    return command.run(define_flags, run, __doc__ or "", argv)
+
+
+def cli() -> None:
+    """Entry point of the console script."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    cli()
