@@ -8,11 +8,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from librosa import resample  # at the top: workers are forked from a process that has it
 
 from data_prep import espeak, noises
 from data_prep.cache import CLIP_SAMPLES, FRONTEND
-from data_prep.decode import loudest_second, to_int16
+from data_prep.decode import loudest_second, resample, to_int16
 from data_prep.index import NOISE_FOLDER
 from data_prep.wav import write_wav
 
@@ -74,7 +73,7 @@ def make_clip(spoken: np.ndarray, rate: int, rng: np.random.Generator) -> np.nda
     Adds a room, a microphone and its noise, and places the word at random within the second.
     Words longer than 1 s are cut to their loudest second. Peaks lie between -20 and -1 dB.
     """
-    word = resample(_trim(spoken) / 32768.0, orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
+    word = resample(_trim(spoken) / 32768.0, rate)
     word = _record(word, rng)
     if len(word) > CLIP_SAMPLES:
         word = loudest_second(to_int16(0.5 * word / np.abs(word).max())) / 32768.0
@@ -92,11 +91,12 @@ def _record(word: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     room *= _db(rng.uniform(-30, -8)) / np.sqrt(np.sum(room**2))
     room[0] = 1.0
     length = len(word) + tail
-    frequency = np.fft.rfftfreq(length, 1 / RATE)
+    padded = -(-length // 2048) * 2048  # lengths with large prime factors transform slowly
+    frequency = np.fft.rfftfreq(padded, 1 / RATE)
     low, high = rng.uniform(30, 250), rng.uniform(3_000, 12_000)  # Hz
     microphone = frequency / np.hypot(frequency, low) * (high / np.hypot(frequency, high))
-    spectrum = np.fft.rfft(word, length) * np.fft.rfft(room, length) * microphone
-    return np.fft.irfft(spectrum, length)
+    spectrum = np.fft.rfft(word, padded) * np.fft.rfft(room, padded) * microphone
+    return np.fft.irfft(spectrum, padded)[:length]
 
 
 def _trim(spoken: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def write_track(folder: Path, kind: str, number: int, options: Options) -> int:
 
         def talk(talker: int) -> np.ndarray:
             spoken = speaker.say(BABBLE[rng.integers(len(BABBLE))], voices[talker])
-            return resample(_trim(spoken) / 32768.0, orig_sr=speaker.rate, target_sr=RATE)
+            return resample(_trim(spoken) / 32768.0, speaker.rate)
 
         track = noises.babble(rng, samples, talk, talkers=len(voices))
     else:
