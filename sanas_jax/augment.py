@@ -258,60 +258,62 @@ def _draw_item(
     clips: Clips, settings: MixSettings, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One item: signal [max_samples], labels [T], mask [T]."""
-    for_clip, for_length, for_offset, for_noise = jax.random.split(key, 4)
+    # All the draws at once: a generator call per draw would cost seconds to compile.
+    uniform = jax.random.uniform(key, (9,))
     size = clips.samples.shape[1]
-    index, silent = _draw_clip(clips, settings, for_clip)
+    index, silent = _choose_clip(clips, settings, uniform[:3])
     label = jnp.where(silent, SILENCE, clips.labels[index])
     clip = jnp.where(silent, 0.0, _as_float(clips.samples[index]))
-    length = jax.random.randint(for_length, (), settings.min_samples, settings.max_samples + 1)
-    offset = jax.random.randint(for_offset, (), 0, length - size + 1)
-    noise, gain = _draw_noise(clips, settings, length, for_noise)
+    shortest, longest = settings.min_samples, settings.max_samples
+    length = shortest + _below(jnp.int32(longest - shortest + 1), uniform[3])
+    offset = _below(length - size + 1, uniform[4])
+    noise, gain = _choose_noise(clips, settings, length, uniform[5:])
     signal, word = mix(clip, offset, length, noise, gain)
     mask = jnp.arange(settings.num_windows) < windows_of(length, settings)
     labels = window_labels(word_ratio(word, settings), label, settings)
     return signal, jnp.where(mask, labels, SILENCE), mask
 
 
-def _draw_clip(clips: Clips, settings: MixSettings, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Index of a clip, and whether the item is silence instead."""
-    for_group, for_class, for_index = jax.random.split(key, 3)
+def _choose_clip(
+    clips: Clips, settings: MixSettings, uniform: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Index of a clip, and whether the item is silence instead, from three uniform numbers."""
     unknown, wanted = clips.counts[UNKNOWN], clips.counts[FIRST_WORD:]
     # A split without unknown words draws none: their share goes to the others.
-    parts = jnp.stack(
-        [
-            jnp.float32(settings.silence_fraction),
-            jnp.where(unknown > 0, jnp.float32(settings.unknown_fraction), 0.0),
-            jnp.float32(1),
-        ]
-    )
-    group = jax.random.categorical(for_group, jnp.log(parts))
+    fraction = jnp.where(unknown > 0, settings.unknown_fraction, 0.0)
+    share = uniform[0] * (settings.silence_fraction + fraction + 1)
+    silent = share < settings.silence_fraction
+    strange = ~silent & (share < settings.silence_fraction + fraction)
     first, count = unknown, wanted.sum()
     if settings.balance:
-        word = jax.random.categorical(for_class, jnp.where(wanted > 0, 0.0, -jnp.inf))
+        present = wanted > 0
+        nth = _below(present.sum(), uniform[1])
+        word = jnp.argmax(present.cumsum() > nth)
         first, count = unknown + wanted.cumsum()[word] - wanted[word], wanted[word]
-    first = jnp.where(group == UNKNOWN, 0, first)
-    count = jnp.where(group == UNKNOWN, unknown, count)
-    index = clips.order[first + jax.random.randint(for_index, (), 0, count)]
-    return index, group == SILENCE
+    first, count = jnp.where(strange, 0, first), jnp.where(strange, unknown, count)
+    return clips.order[first + _below(count, uniform[2])], silent
 
 
-def _draw_noise(
-    clips: Clips, settings: MixSettings, length: jax.Array, key: jax.Array
+def _choose_noise(
+    clips: Clips, settings: MixSettings, length: jax.Array, uniform: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Segment of a random track, [max_samples] (meaningful up to `length`), and its gain."""
+    """Segment of a track, [max_samples] (it counts up to `length`), and its gain, from four."""
     if not clips.noise.shape[0]:
         return jnp.zeros(settings.max_samples), jnp.float32(0)
-    for_choice, for_track, for_start, for_gain = jax.random.split(key, 4)
-    track = jax.random.randint(for_track, (), 0, clips.noise_bounds.shape[0] - 1)
+    track = _below(jnp.int32(clips.noise_bounds.shape[0] - 1), uniform[0])
     begin = clips.noise_bounds[track]
     size = clips.noise_bounds[track + 1] - begin
     # A track shorter than the item starts anywhere and is repeated, hence the remainder below.
-    starts = jnp.where(size >= length, size - length + 1, size)
-    start = jax.random.randint(for_start, (), 0, starts)
+    start = _below(jnp.where(size >= length, size - length + 1, size), uniform[1])
     segment = clips.noise[begin + (start + jnp.arange(settings.max_samples)) % size]
-    gain = jax.random.uniform(for_gain, maxval=settings.max_noise_gain)
-    added = jax.random.bernoulli(for_choice, settings.noise_probability)
-    return _as_float(segment), jnp.where(added, gain, 0.0)
+    gain = settings.max_noise_gain * uniform[2]
+    return _as_float(segment), jnp.where(uniform[3] < settings.noise_probability, gain, 0.0)
+
+
+def _below(count: jax.Array, uniform: jax.Array) -> jax.Array:
+    """An integer in [0, count) from a uniform number in [0, 1), which has 23 random bits."""
+    # The product may round up to `count`.
+    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
 def _as_float(samples: jax.Array) -> jax.Array:
