@@ -256,9 +256,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "File names outside the Speech Commands layout, such as {word}_{speaker}_{n}.wav.",
         flag_values=values,
     )
-    for split in ("validation", "testing"):
-        flags.DEFINE_list(f"{split}_speakers", [], f"Speakers for {split}.", flag_values=values)
-        flags.DEFINE_string(f"{split}_takes", "", f"Takes for {split}: 0-4.", flag_values=values)
+    splits.define_flags(values)
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing cache.", flag_values=values)
     flags.DEFINE_integer(
@@ -271,12 +269,7 @@ def run(values: flags.FlagValues) -> None:
     options = Options(
         words=command.word_list(values.words),
         pattern=values.pattern,
-        choice=splits.Choice(
-            validation_speakers=command.word_list(values.validation_speakers),
-            testing_speakers=command.word_list(values.testing_speakers),
-            validation_takes=splits.parse_takes(values.validation_takes),
-            testing_takes=splits.parse_takes(values.testing_takes),
-        ),
+        choice=splits.from_flags(values),
         strict=values.strict,
         overwrite=values.overwrite,
         jobs=values.jobs,

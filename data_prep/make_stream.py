@@ -1,0 +1,136 @@
+"""Make a long labelled stream for the evaluation of a detector.
+
+    python -m data_prep.make_stream --data cache --split testing --minutes 60 --seed 0 --out s.wav
+
+Writes `s.wav` (16-bit, 16 kHz) and `s_labels.txt`, a line `word, ms` for each clip, where ms is
+the start of the clip. --data is a cache of data_prep.prepare, or a folder that it could read.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from data_prep import atomic, decode, splits, streams
+from data_prep import cli as command
+from data_prep.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
+from data_prep.index import find
+from data_prep.prepare import Options as Source
+from data_prep.prepare import wanted_words
+from data_prep.wav import write_wav
+
+
+def pool_of_cache(cache: Cache, split: str, words: Sequence[str] = ()) -> streams.Pool:
+    """Clips of one split of a cache; `words` empty: the words that it was prepared for."""
+    words = words or cache.classes[2:]
+    absent = [word for word in words if word not in cache.all_words]
+    if absent:
+        raise ValueError(
+            f"expected --words out of those in {cache.path} ({', '.join(cache.all_words)}), "
+            f"got {', '.join(absent)}"
+        )
+    rows = cache.indices(split)
+    names = np.array(cache.all_words)[cache.words[rows]]
+    return streams.Pool(
+        words={word: rows[names == word] for word in words},
+        unknown=rows[~np.isin(names, words)],
+        clip=lambda row: cache.samples[row, : cache.lengths[row]],
+        noise=cache.noise_tracks(),
+    )
+
+
+def pool_of_folder(data: Path, split: str, source: Source) -> streams.Pool:
+    """Clips of one split of a data folder, found and split as `prepare` does it."""
+    index = find(data, source.pattern)
+    words = wanted_words(index, source)
+    split_of, rule = splits.assign(index, source.choice)
+    print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
+    rows = np.flatnonzero(np.array(split_of) == SPLITS.index(split))
+    names = np.array([index.clips[row].word for row in rows])
+    return streams.Pool(
+        words={word: rows[names == word] for word in words},
+        unknown=rows[~np.isin(names, words)],
+        clip=lambda row: decode.loudest_second(decode.read(data / index.clips[row].name)),
+        noise=[decode.read(data / name) for name in index.noise],
+    )
+
+
+def write_stream(out: Path, stream: np.ndarray, placed: Sequence[streams.Placed]) -> Path:
+    """Write the audio and, beside it, its labels; return the path of the labels."""
+    labels = out.with_name(f"{out.stem}_labels.txt")
+    text = "".join(f"{word.label}, {word.ms:.4f}\n" for word in placed)
+    with atomic.new_files(labels, out) as (new_labels, new_out):
+        write_wav(new_out, decode.to_int16(stream))
+        new_labels.write_text(text, encoding="utf-8")
+    return labels
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags of the command."""
+    flags.DEFINE_string(
+        "data", None, "Cache, or folder of audio.", required=True, flag_values=values
+    )
+    flags.DEFINE_string("out", None, "WAV file to write.", required=True, flag_values=values)
+    flags.DEFINE_enum("split", "testing", SPLITS, "Where words come from.", flag_values=values)
+    flags.DEFINE_float("minutes", 60.0, "Length of the stream.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed.", lower_bound=0, flag_values=values)
+    flags.DEFINE_list("words", [], "Words with a label of their own.", flag_values=values)
+    flags.DEFINE_string("pattern", None, "File names, as in prepare.", flag_values=values)
+    splits.define_flags(values)
+    defaults = streams.Options()
+    flags.DEFINE_integer(
+        "word_gap_ms", defaults.word_gap_ms, "Mean gap after a clip, ms.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "unknown_percent", defaults.unknown_percent, "Share of other words.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "noise_volume", defaults.noise_volume, "Largest gain of noise.", flag_values=values
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Body of the command."""
+    data, out = Path(values.data), Path(values.out)
+    if out.suffix.lower() != ".wav" or out.is_dir():
+        raise ValueError(f"expected --out to be a .wav file, got {out}")
+    words = command.word_list(values.words)
+    source = Source(words=words, pattern=values.pattern, choice=splits.from_flags(values))
+    if is_cache(data):
+        if source != Source(words=words):
+            raise ValueError("expected only --words with a cache, whose layout and split are made")
+        pool = pool_of_cache(open_cache(data), values.split, words)
+    else:
+        pool = pool_of_folder(data, values.split, source)
+    options = streams.Options(
+        **{field.name: values[field.name].value for field in dataclasses.fields(streams.Options)}
+    )
+    if not len(pool.unknown):
+        print("no clips of other words: the stream has none of them")
+    if not pool.noise:
+        print("no background tracks: words stand in digital silence")
+    empty = [word for word, rows in pool.words.items() if not len(rows)]
+    if empty:
+        print(f"no {values.split} clips of {', '.join(empty)}: they are left out")
+    stream, placed = streams.make_stream(pool, options)
+    labels = write_stream(out, stream, placed)
+    unknown = sum(word.label == UNKNOWN for word in placed)
+    print(f"{len(placed)} words, {unknown} of them unknown, in {len(stream) / streams.RATE:.1f} s")
+    print(f"wrote {out} and {labels}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command (program name first) and return its exit status."""
+    return command.run(define_flags, run, __doc__ or "", argv)
+
+
+def cli() -> None:
+    """Entry point of the console script."""
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    cli()
