@@ -1,0 +1,147 @@
+"""From posteriors to detections: the streaming detector of TensorFlow's speech_commands.
+
+Posteriors are averaged over a short window. A label is fired where its mean is over the threshold,
+it is not the label fired last, and enough time has passed since then. Runs on the host in NumPy,
+one step at a time: `detector_init` and `detector_step` are the online form, `detect` the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Result = tuple[float, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Settings; the defaults are those of the C++ tool with which the SANAS paper was measured.
+
+    window_ms: results up to this old, this age included, are averaged
+    threshold: a mean posterior must be greater than this to fire
+    suppression_ms: more than this must have passed since the last firing, unless it was silence
+    min_count: results there must be in the window, spanning a quarter of it or more
+    silence_label: fired as any other label, but not a detection
+    """
+
+    window_ms: float = 500
+    threshold: float = 0.7
+    suppression_ms: float = 1500
+    min_count: int = 3
+    silence_label: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("window_ms", "suppression_ms", "threshold"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.min_count < 1:
+            raise ValueError(f"min_count: expected 1 or more, got {self.min_count}")
+
+
+@dataclass(frozen=True)
+class DetectorState:
+    """What the detector remembers: the results in its window and its last firing."""
+
+    results: tuple[Result, ...] = ()
+    fired_label: int = 0
+    fired_ms: float = -inf
+
+
+@dataclass(frozen=True)
+class Step:
+    """Outcome of a step: label with the highest mean posterior, that mean, whether it was fired.
+
+    While there are too few results the label is the one fired last and the score 0.
+    """
+
+    label: int
+    score: float
+    fired: bool
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A word fired at `time_ms`, the time of the posterior that made it fire."""
+
+    label: int
+    time_ms: float
+    score: float
+
+
+def detector_init(detector: Detector) -> DetectorState:
+    """The state before the first step: as if silence had been fired long ago."""
+    return DetectorState(fired_label=detector.silence_label)
+
+
+def detector_step(
+    detector: Detector, state: DetectorState, posterior: ArrayLike, time_ms: float
+) -> tuple[DetectorState, Step]:
+    """Take one posterior [K] at `time_ms`; times never decrease."""
+    posterior = np.asarray(posterior)
+    if posterior.ndim != 1 or not 0 <= detector.silence_label < posterior.shape[0]:
+        raise ValueError(
+            f"posterior: expected [K], K > silence_label = {detector.silence_label}, "
+            f"got {posterior.shape}"
+        )
+    if state.results and (
+        time_ms < state.results[-1][0] or posterior.shape != state.results[-1][1].shape
+    ):
+        raise ValueError(
+            f"expected {state.results[-1][1].shape} at {state.results[-1][0]} ms or later, "
+            f"got {posterior.shape} at {time_ms} ms"
+        )
+    oldest = time_ms - detector.window_ms
+    kept = [*(result for result in state.results if result[0] >= oldest), (time_ms, posterior)]
+    state = replace(state, results=tuple(kept))
+    count = len(kept)
+    if count < detector.min_count or time_ms - kept[0][0] < detector.window_ms / 4:
+        return state, Step(state.fired_label, 0.0, False)
+    mean = np.zeros(posterior.shape[0])
+    for _, scores in kept:
+        # Divided before summing, in the posterior's own precision: bit for bit as in the TF tool.
+        mean += scores / count
+    label = int(mean.argmax())
+    score = float(mean[label])
+    waited = (
+        state.fired_label == detector.silence_label
+        or time_ms - state.fired_ms > detector.suppression_ms
+    )
+    fired = score > detector.threshold and label != state.fired_label and waited
+    if fired:
+        state = replace(state, fired_label=label, fired_ms=time_ms)
+    return state, Step(label, score, fired)
+
+
+def detect_steps(
+    posteriors: ArrayLike, times_ms: ArrayLike, detector: Detector | None = None
+) -> list[Step]:
+    """Outcome of every step: posteriors [T, K] at times [T] (ms, never decreasing)."""
+    detector = Detector() if detector is None else detector
+    rows, times = np.asarray(posteriors), np.asarray(times_ms)
+    if rows.ndim != 2 or times.shape != rows.shape[:1]:
+        raise ValueError(
+            f"expected posteriors [T, K] and times [T], got {rows.shape} and {times.shape}"
+        )
+    if not np.isfinite(rows).all():
+        raise ValueError("posteriors: expected finite numbers")
+    state, steps = detector_init(detector), []
+    for row, time in zip(rows, times.tolist(), strict=True):
+        state, step = detector_step(detector, state, row, time)
+        steps.append(step)
+    return steps
+
+
+def detect(
+    posteriors: ArrayLike, times_ms: ArrayLike, detector: Detector | None = None
+) -> list[Detection]:
+    """The words detected in a stream, in order: firings other than silence."""
+    detector = Detector() if detector is None else detector
+    steps = detect_steps(posteriors, times_ms, detector)
+    return [
+        Detection(step.label, time, step.score)
+        for step, time in zip(steps, np.asarray(times_ms).tolist(), strict=True)
+        if step.fired and step.label != detector.silence_label
+    ]
