@@ -33,7 +33,8 @@ class Index:
     root: Path
     clips: tuple[Clip, ...]
     noise: tuple[str, ...]  # names of background tracks
-    ignored: tuple[str, ...]  # audio files that do not match the pattern
+    ignored: tuple[str, ...]  # audio files that do not match the layout
+    pattern: str | None = None  # of file names; None: the Speech Commands layout
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def find(root: Path, pattern: str | None = None) -> Index:
             ignored.append(name)
         else:
             clips.append(clip)
-    index = Index(root, tuple(clips), tuple(noise), tuple(ignored))
+    index = Index(root, tuple(clips), tuple(noise), tuple(ignored), pattern)
     if not clips:
         wanted = f"the pattern {pattern!r}" if regex else "<word>/<file>.wav, .flac or .ogg"
         seen = f"{len(ignored)} others such as {ignored[0]}" if ignored else "no audio files"
@@ -100,8 +101,14 @@ def _audio_files(root: Path) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise error
 
-    for folder, folders, files in os.walk(root, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
+        # Linked folders are followed, each once: a link may lead back to where it stands.
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if name[0] != "."]
+        if real in seen:
+            continue
+        seen.add(real)
         relative = Path(folder).relative_to(root)
         for file in files:
             if file.lower().endswith(AUDIO) and not file.startswith("."):

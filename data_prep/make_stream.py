@@ -6,7 +6,6 @@ Writes `s.wav` (16-bit, 16 kHz) and `s_labels.txt`, a line `word, ms` for each c
 the start of the clip. --data is a cache of data_prep.prepare, or a folder that it could read.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +105,11 @@ def run(values: flags.FlagValues) -> None:
     else:
         pool = pool_of_folder(data, values.split, source)
     options = streams.Options(
-        **{field.name: values[field.name].value for field in dataclasses.fields(streams.Options)}
+        minutes=values.minutes,
+        seed=values.seed,
+        word_gap_ms=values.word_gap_ms,
+        unknown_percent=values.unknown_percent,
+        noise_volume=values.noise_volume,
     )
     if not len(pool.unknown):
         print("no clips of other words: the stream has none of them")

@@ -17,6 +17,7 @@ LISTS = {VALIDATION: "validation_list.txt", TESTING: "testing_list.txt"}
 PERCENT = 10.0  # of validation, and of testing
 # Speech Commands keeps a file in its split for ever by hashing its speaker into this range.
 MAX_NUM_WAVS_PER_CLASS = 2**27 - 1
+FEW = 30  # speakers: of fewer, a hash may well put half into testing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +45,10 @@ def hash_split(speaker: str) -> int:
 def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
     """Split index of every clip, and one line that says what decided.
 
-    Named takes or speakers win, then the lists of the data set, then the hash. Where the hash
-    leaves a split empty, speakers are dealt out by quota, at least one to each split; with fewer
-    than three speakers each word's files are, and speakers are not kept apart.
+    Named takes or speakers win, then the lists of the data set, then the hash. Where it leaves a
+    split empty, or speakers are few and the data set has no tradition of hashing, speakers are
+    dealt out by quota, at least one to each split; with fewer than three speakers each word's
+    files are, and speakers are not kept apart.
     """
     clips = index.clips
     takes = {VALIDATION: choice.validation_takes, TESTING: choice.testing_takes}
@@ -61,7 +63,8 @@ def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
     if any(entries is not None for entries in lists.values()):
         return _by_lists(clips, lists)
     splits = [hash_split(clip.speaker) for clip in clips]
-    if len(set(splits)) == len(SPLITS):
+    few = index.pattern is not None and len({clip.speaker for clip in clips}) < FEW
+    if len(set(splits)) == len(SPLITS) and not few:
         return splits, "by the SHA-1 hash of the speaker"
     return _by_quota(clips)
 
@@ -169,7 +172,7 @@ def _by_quota(clips: Sequence[Clip]) -> tuple[list[int], str]:
     testing = _share(speakers - set(validation))
     of = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(testing, TESTING)
     rule = (
-        f"by quota: {len(speakers)} speakers, of whom the hash leaves a split without any "
+        f"by quota, as {len(speakers)} speakers are few for a hash "
         f"(validation: {_shown(validation)}; testing: {_shown(testing)})"
     )
     return [of.get(clip.speaker, TRAINING) for clip in clips], rule

@@ -116,7 +116,7 @@ def add_background(
     length = STRIDE + CROSSFADE
     envelope = _envelope(length, CROSSFADE // 2) * np.float32(1 / 32768)
     for start in range(0, len(stream), STRIDE):
-        track = noise[rng.integers(len(noise))]
+        track = noise[int(rng.integers(len(noise)))]
         offset = rng.integers(max(1, len(track) - length + 1))
         # A track shorter than a segment is repeated.
         segment = np.resize(track[offset : offset + length], length)

@@ -1,0 +1,150 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
+
+CLASSES = ("_silence_", "_unknown_", "yes")
+
+
+def rows() -> list[CacheRow]:
+    loud = np.arange(16_000, dtype=np.int16)
+    return [
+        CacheRow(loud, label=2, word=1, split=0),
+        CacheRow(loud[:300], label=1, word=0, split=2),
+        CacheRow(-loud[:0], label=2, word=1, split=2),
+    ]
+
+
+def write(out: Path, clips: list[CacheRow], noise: list[np.ndarray]) -> dict[str, dict[str, int]]:
+    return write_cache(
+        out,
+        iter(clips),
+        noise=noise,
+        mel=np.ones(MEL_SHAPE, np.float32),
+        classes=CLASSES,
+        all_words=("bed", "yes"),
+        provenance={"source": "here"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "cache", rows(), [np.arange(5, dtype=np.int16), np.ones(2, np.int16)])
+    return tmp_path / "cache"
+
+
+def test_write_cache_is_read_back(folder: Path) -> None:
+    cache = open_cache(folder)
+    assert cache.samples.shape == (3, 16_000)
+    assert isinstance(cache.samples, np.memmap)
+    np.testing.assert_array_equal(cache.samples[0], np.arange(16_000))
+    np.testing.assert_array_equal(cache.samples[1, :300], np.arange(300))
+    assert not cache.samples[1, 300:].any()
+    assert cache.lengths.tolist() == [16_000, 300, 0]
+    assert cache.labels.tolist() == [2, 1, 2]
+    assert cache.words.tolist() == [1, 0, 1]
+    assert cache.indices("testing").tolist() == [1, 2]
+    assert [track.tolist() for track in cache.noise_tracks()] == [[0, 1, 2, 3, 4], [1, 1]]
+    assert cache.classes == CLASSES
+    assert cache.counts["yes"] == {"training": 1, "validation": 0, "testing": 1}
+    with pytest.raises(ValueError, match=r"split out of training.*got 'test'"):
+        cache.indices("test")
+
+
+def test_write_cache_has_the_documented_dtypes(folder: Path) -> None:
+    dtypes = {path.stem: np.load(path).dtype.name for path in folder.glob("*.npy")}
+    assert dtypes == {
+        "samples": "int16",
+        "lengths": "int32",
+        "labels": "int32",
+        "words": "int32",
+        "splits": "int8",
+        "noise": "int16",
+        "noise_bounds": "int32",
+        "mel": "float32",
+    }
+
+
+def test_write_cache_works_without_noise(tmp_path: Path) -> None:
+    write(tmp_path / "cache", rows(), [])
+    cache = open_cache(tmp_path / "cache")
+    assert len(cache.noise) == 0
+    assert cache.noise_bounds.tolist() == [0]
+    assert cache.noise_tracks() == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        CacheRow(np.zeros(16_001, np.int16), 2, 1, 0),
+        CacheRow(np.zeros(10, np.float32), 2, 1, 0),  # type: ignore[arg-type]
+    ],
+)
+def test_write_cache_leaves_nothing_behind_on_error(tmp_path: Path, bad: CacheRow) -> None:
+    with pytest.raises(ValueError, match="expected a clip int16"):
+        write(tmp_path / "cache", [*rows(), bad], [])
+    with pytest.raises(ValueError, match="at least one readable clip"):
+        write(tmp_path / "cache", [], [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_cache_keeps_the_old_one_on_error(folder: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        write(folder, [], [])
+    assert len(open_cache(folder).samples) == 3
+    write(folder, rows()[:1], [])
+    assert len(open_cache(folder).samples) == 1
+    assert [path.name for path in folder.parent.iterdir()] == ["cache"]
+
+
+def test_open_cache_rejects_other_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="which is not a folder"):
+        open_cache(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"without one"):
+        open_cache(tmp_path)
+
+
+def test_open_cache_rejects_another_format(folder: Path) -> None:
+    meta = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(meta | {"format": 2}))
+    with pytest.raises(ValueError, match="expected a cache of format 1, got format 2"):
+        open_cache(folder)
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(ValueError, match="expected JSON"):
+        open_cache(folder)
+
+
+@pytest.mark.parametrize("name", ["samples", "noise", "mel", "words"])
+def test_open_cache_names_the_missing_or_damaged_file(folder: Path, name: str) -> None:
+    path = folder / f"{name}.npy"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=f"{name}.npy"):
+        open_cache(folder)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"expected the file {name}.npy"):
+        open_cache(folder)
+
+
+def test_open_cache_checks_shapes_and_lengths(folder: Path) -> None:
+    np.save(folder / "labels.npy", np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match="arrays of equal length"):
+        open_cache(folder)
+    np.save(folder / "labels.npy", np.zeros(3, np.int64))
+    with pytest.raises(ValueError, match=r"expected int32 \['any'\].*got int64 \[3\]"):
+        open_cache(folder)
+
+
+def test_imports_stay_light() -> None:
+    code = (
+        "import sys, data_prep.cache; light = set(sys.modules)\n"
+        "import data_prep.prepare, data_prep.make_stream, data_prep.synthesize\n"
+        "print([m for m in ('soundfile', 'librosa', 'absl', 'jax') if m in light],"
+        "[m for m in ('librosa', 'jax', 'sanas_jax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] []"

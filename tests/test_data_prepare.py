@@ -1,0 +1,242 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import decode
+from data_prep.cache import open_cache
+from data_prep.prepare import main
+
+RNG = np.random.default_rng(0)
+
+
+def save(path: Path, seconds: float = 1.0, rate: int = 16_000, channels: int = 1) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = RNG.integers(-9_000, 9_000, (int(seconds * rate), channels)).astype(np.int16)
+    soundfile.write(path, samples, rate)
+    return samples[:, 0]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    root = tmp_path / "corpus"
+    for word in ("yes", "no", "bed"):
+        for i in range(30):
+            save(root / word / f"{i:08x}_nohash_0.flac", seconds=0.1)
+    save(root / "_background_noise_" / "tap.wav", seconds=2)
+    return root
+
+
+def prepare(*arguments: str | Path) -> int:
+    return main(["prepare", *map(str, arguments)])
+
+
+def test_prepare_writes_classes_splits_and_provenance(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    want = save(corpus / "yes" / "0a_nohash_3.flac", seconds=0.5)
+    assert prepare("--data", corpus, "--out", tmp_path / "cache", "--words", "yes,no") == 0
+    cache = open_cache(tmp_path / "cache")
+    assert cache.classes == ("_silence_", "_unknown_", "yes", "no")
+    assert cache.all_words == ("bed", "no", "yes")
+    names = np.array(cache.all_words)[cache.words]
+    assert {(str(n), int(la)) for n, la in zip(names, cache.labels, strict=True)} == {
+        ("bed", 1),
+        ("yes", 2),
+        ("no", 3),
+    }
+    row = int(np.flatnonzero(cache.lengths == 8_000)[0])
+    np.testing.assert_array_equal(cache.samples[row, :8_000], want)
+    assert not cache.samples[row, 8_000:].any()
+    assert [len(track) for track in cache.noise_tracks()] == [32_000]
+    assert all(len(cache.indices(split)) for split in ("training", "validation", "testing"))
+    provenance = json.loads((tmp_path / "cache" / "provenance.json").read_text())
+    assert provenance["source"] == "corpus"
+    assert provenance["skipped"] == {}
+    assert sum(provenance["counts"]["yes"].values()) == 31
+    assert str(tmp_path) not in json.dumps(provenance)
+    table = capsys.readouterr().out
+    assert f"{'total':9}" in table
+    assert "by the SHA-1 hash of the speaker" in table
+
+
+def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path) -> None:
+    for jobs in (1, 3):
+        out = tmp_path / f"cache{jobs}"
+        assert prepare("--data", corpus, "--out", out, "--words", "all", "--jobs", str(jobs)) == 0
+    for path in (tmp_path / "cache1").iterdir():
+        assert path.read_bytes() == (tmp_path / "cache3" / path.name).read_bytes(), path.name
+
+
+def test_prepare_sha256_follows_the_contents(corpus: Path, tmp_path: Path) -> None:
+    def digest(name: str) -> str:
+        assert prepare("--data", corpus, "--out", tmp_path / name, "--words", "all") == 0
+        return json.loads((tmp_path / name / "provenance.json").read_text())["sha256"]
+
+    before = digest("a")
+    assert digest("b") == before
+    save(corpus / "yes" / "00000001_nohash_0.flac", seconds=0.1)
+    assert digest("c") != before
+
+
+def test_prepare_takes_any_rate_and_channel_count(tmp_path: Path) -> None:
+    for i, word in enumerate(("yes", "no")):
+        save(tmp_path / "d" / word / "a.wav", seconds=0.5, rate=8_000, channels=1 + i)
+        save(tmp_path / "d" / word / "b.wav", seconds=1.5, rate=44_100)
+        save(tmp_path / "d" / word / "c.wav")
+    assert prepare("--data", tmp_path / "d", "--out", tmp_path / "c", "--words", "yes") == 0
+    cache = open_cache(tmp_path / "c")
+    assert sorted(cache.lengths.tolist()) == [8_000, 8_000, 16_000, 16_000, 16_000, 16_000]
+    provenance = json.loads((tmp_path / "c" / "provenance.json").read_text())
+    assert provenance["cut_to_1_s"] == ["no/b.wav", "yes/b.wav"]
+
+
+def test_prepare_reads_file_names_by_pattern(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in "01":
+        for speaker in ("ann", "bob", "cid", "dan"):
+            for n in range(3):
+                save(tmp_path / "d" / f"{word}_{speaker}_{n}.wav", seconds=0.1, rate=8_000)
+    pattern = ("--pattern", "{word}_{speaker}_{n}.wav")
+    assert prepare("--data", tmp_path / "d", "--out", tmp_path / "c", *pattern) == 0
+    cache = open_cache(tmp_path / "c")
+    assert cache.classes == ("_silence_", "_unknown_", "0", "1")
+    assert np.bincount(cache.splits).tolist() == [12, 6, 6]
+    assert len(cache.noise) == 0
+    out = capsys.readouterr().out
+    assert "by quota, as 4 speakers" in out
+    assert "no background tracks" in out
+    takes = ("--testing_takes", "0-1", "--overwrite")
+    assert prepare("--data", tmp_path / "d", "--out", tmp_path / "c", *pattern, *takes) == 0
+    assert np.bincount(open_cache(tmp_path / "c").splits)[2] == 16
+
+
+def test_prepare_skips_unreadable_files_by_name(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus / "no" / "bad_nohash_0.wav").write_bytes(b"RIFF of nothing")
+    (corpus / "_background_noise_" / "empty.wav").touch()
+    arguments = ("--data", corpus, "--out", tmp_path / "cache", "--words", "yes,no")
+    assert prepare(*arguments, "--strict") == 1
+    assert "error: cannot read _background_noise_/empty.wav" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+    assert prepare(*arguments) == 0
+    captured = capsys.readouterr()
+    assert "skipped no/bad_nohash_0.wav: " in captured.err
+    assert "2 files were skipped" in captured.out
+    provenance = json.loads((tmp_path / "cache" / "provenance.json").read_text())
+    assert set(provenance["skipped"]) == {
+        "no/bad_nohash_0.wav",
+        "_background_noise_/empty.wav",
+    }
+    assert len(open_cache(tmp_path / "cache").samples) == 90
+
+
+def refusals(corpus: Path, tmp_path: Path) -> dict[str, tuple[list[str | Path], str]]:
+    """Arguments of a command that must fail, and what it must say."""
+    out = ["--out", tmp_path / "new"]
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "single" / "yes" / "a.wav", seconds=0.1)
+    (tmp_path / "file").touch()
+    return {
+        "missing": (["--data", tmp_path / "absent", *out], "is not a folder"),
+        "empty": (["--data", tmp_path / "empty", *out], "no audio files"),
+        "single": (["--data", tmp_path / "single", *out], "at least two words"),
+        "words": (["--data", corpus, *out, "--words", "yes,nope"], "(bed, no, yes), got nope"),
+        "default": (["--data", corpus, *out], "got up, down, left"),
+        "twice": (["--data", corpus, *out, "--words", "yes,yes"], "different words"),
+        "flag": (["--data", corpus, *out, "--wrods", "yes"], "wrods"),
+        "argument": (["--data", corpus, *out, "yes"], "unexpected argument 'yes'"),
+        "required": (["--data", corpus], "--out"),
+        "jobs": (["--data", corpus, *out, "--jobs", "-1"], "jobs"),
+        "out": (["--data", corpus, "--out", corpus, "--words", "yes"], "which is neither"),
+        "parent": (
+            ["--data", corpus, "--out", tmp_path / "file" / "c", "--words", "yes"],
+            "file",
+        ),
+    }
+
+
+def test_prepare_refuses_bad_input_in_one_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (arguments, message) in refusals(corpus, tmp_path).items():
+        assert prepare(*arguments) == 1, name
+        error = capsys.readouterr().err
+        assert error.startswith("error: "), name
+        assert error.count("\n") == 1, name
+        assert message in error, name
+        assert not (tmp_path / "new").exists(), name
+
+
+def test_prepare_replaces_a_cache_only_when_asked(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--data", corpus, "--out", tmp_path / "cache")
+    assert prepare(*arguments, "--words", "yes") == 0
+    assert prepare(*arguments, "--words", "no") == 1
+    assert "give --overwrite" in capsys.readouterr().err
+    assert open_cache(tmp_path / "cache").classes[2:] == ("yes",)
+    assert prepare(*arguments, "--words", "no", "--overwrite") == 0
+    assert open_cache(tmp_path / "cache").classes[2:] == ("no",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "corpus"]
+
+
+def test_prepare_full_disk_is_one_line(corpus: Path, tmp_path: Path) -> None:
+    # A limit on the size of files fails a write as a full disk does.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
+        "from data_prep.prepare import main; sys.exit(main(sys.argv))"
+    )
+    arguments = ["--data", str(corpus), "--out", str(tmp_path / "cache"), "--words", "yes"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: File too large\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_prepare_interrupted_leaves_nothing(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    whole, calls = decode.decode, iter(range(1_000))
+
+    def decode_some(data: bytes) -> np.ndarray:
+        if next(calls) == 40:
+            os.kill(os.getpid(), number)
+        return whole(data)
+
+    monkeypatch.setattr(decode, "decode", decode_some)
+    assert prepare("--data", corpus, "--out", tmp_path / "cache", "--words", "yes") == 130
+    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_prepare_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare("--help") == 0
+    out = capsys.readouterr().out
+    for flag in ("data", "out", "words", "pattern", "strict", "overwrite", "jobs"):
+        assert f"--{flag}: " in out
+
+
+def test_prepare_reads_real_speech(speech_commands: Path, tmp_path: Path) -> None:
+    # Four short folders of it, linked.
+    for word in ("learn", "visual", "follow", "bird"):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        (tmp_path / "d" / word).symlink_to(speech_commands / word)
+    assert prepare("--data", tmp_path / "d", "--out", tmp_path / "c", "--words", "bird") == 0
+    cache = open_cache(tmp_path / "c")
+    name = sorted(path.name for path in (speech_commands / "bird").iterdir())[0]
+    want = soundfile.read(speech_commands / "bird" / name, dtype="int16")[0]
+    np.testing.assert_array_equal(cache.samples[0, : cache.lengths[0]], want)
