@@ -258,7 +258,7 @@ def _draw_item(
     clips: Clips, settings: MixSettings, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One item: signal [max_samples], labels [T], mask [T]."""
-    # All the draws at once: a generator call per draw would cost seconds to compile.
+    # All the draws at once: a generator call per draw takes up to twice as long to compile.
     uniform = jax.random.uniform(key, (9,))
     size = clips.samples.shape[1]
     index, silent = _choose_clip(clips, settings, uniform[:3])
