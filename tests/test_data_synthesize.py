@@ -1,0 +1,197 @@
+import builtins
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import espeak, noises, recordings
+from data_prep.index import find
+from data_prep.synthesize import main
+
+pytest.importorskip("espeakng_loader", reason="the voices are not installed")
+
+WORDS = ("yes", "seven", "marvin")
+
+
+def synthesize(*arguments: str | Path) -> int:
+    return main(["synthesize", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synth") / "corpus"
+    small = ("--words", ",".join(WORDS), "--voices", "8", "--noise_seconds", "2", "--jobs", "2")
+    assert synthesize("--out", out, *small) == 0
+    return out
+
+
+def test_synthesize_writes_the_speech_commands_layout(corpus: Path) -> None:
+    index = find(corpus)
+    assert index.words == tuple(sorted(WORDS))
+    assert len(index.clips) == 3 * 8 * 2
+    speakers = {clip.speaker for clip in index.clips}
+    assert len(speakers) == 8
+    assert all(len(name) == 8 and int(name, 16) >= 0 for name in speakers)
+    assert {clip.take for clip in index.clips} == {0, 1}
+    assert len(index.noise) == 6
+    manifest = json.loads((corpus / "synthesis.json").read_text())
+    assert set(manifest["voices"]) == speakers
+    for name in index.noise:
+        info = soundfile.info(corpus / name)
+        assert (info.samplerate, info.frames, info.subtype) == (16_000, 32_000, "PCM_16")
+
+
+def test_synthesize_clips_are_words_in_a_second(corpus: Path) -> None:
+    peaks, durations, ratios = [], [], []
+    for clip in find(corpus).clips:
+        samples, rate = soundfile.read(corpus / clip.name)
+        assert (rate, samples.shape) == (16_000, (16_000,))
+        frames = np.sqrt(np.mean(samples.reshape(100, 160) ** 2, axis=1))
+        loud = np.flatnonzero(frames > 0.1 * frames.max())
+        peaks.append(np.abs(samples).max())
+        durations.append((loud[-1] - loud[0] + 1) / 100)
+        ratios.append(frames.max() / np.quantile(frames, 0.05))
+    print(
+        f"peak {min(peaks):.3f}-{max(peaks):.3f}, duration {min(durations):.2f}-"
+        f"{max(durations):.2f} s, loudest to quietest frame {min(ratios):.0f}-{max(ratios):.0f}"
+    )
+    assert min(peaks) > 0.09  # -20 dB and noise
+    assert max(peaks) < 0.95  # nothing clips
+    assert min(durations) > 0.1
+    assert 0.25 < np.median(durations) < 0.75
+    assert np.median(ratios) > 20
+    assert np.median(durations[: len(durations) // 3]) > 0.2
+
+
+def test_synthesize_takes_and_voices_differ(corpus: Path) -> None:
+    contents = [(corpus / clip.name).read_bytes() for clip in find(corpus).clips]
+    assert len(set(contents)) == len(contents)
+
+
+def test_synthesize_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path) -> None:
+    small = ("--words", ",".join(WORDS), "--voices", "8", "--noise_seconds", "2", "--jobs", "1")
+    assert synthesize("--out", tmp_path / "one", *small) == 0
+    names = sorted(path.relative_to(corpus) for path in corpus.rglob("*.*"))
+    assert len(names) == 48 + 6 + 1
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (corpus / name).read_bytes(), name
+    other = (*small[:-2], "--seed", "1", "--takes", "1")
+    assert synthesize("--out", tmp_path / "two", *other) == 0
+    assert not {p.name for p in (tmp_path / "two/yes").iterdir()} & {
+        p.name for p in (corpus / "yes").iterdir()
+    }
+
+
+def test_draw_voices_are_many_and_all_known_to_the_library() -> None:
+    voices = recordings.draw_voices(200, seed=0)
+    assert len(voices) == 200
+    assert len(set(voices.values())) == 200
+    assert {voice.accent for voice in voices.values()} == set(espeak.ACCENTS)
+    assert len({voice.variant for voice in voices.values()}) > 80
+    assert recordings.draw_voices(200, seed=0) == voices
+    speaker = espeak.Speaker()
+    durations = [len(speaker.say("yes", voice)) / speaker.rate for voice in voices.values()]
+    assert min(durations) > 0.1
+    assert np.median(durations) < 0.7
+    with pytest.raises(ValueError, match=r"got 'xx\+f1'"):
+        speaker.say("yes", espeak.Voice("f1", "xx", 50, 50, 150))
+
+
+def test_variants_sound_different() -> None:
+    # The library takes an unknown variant in silence, and speaks with its default voice.
+    speaker = espeak.Speaker()
+    names = ["nobody", *espeak.variants()]
+    spoken = {speaker.say("seven", espeak.Voice(v, "en", 50, 50, 150)).tobytes() for v in names}
+    assert len(spoken) == len(names) > 80
+
+
+def test_make_clip_cuts_what_is_longer_than_a_second() -> None:
+    rng = np.random.default_rng(0)
+    spoken = (9_000 * rng.standard_normal(40_000)).clip(-32768, 32767).astype(np.int16)
+    clip = recordings.make_clip(spoken, 22_050, rng)
+    assert clip.shape == (16_000,)
+    assert np.abs(clip.astype(float)).max() < 0.95 * 32768
+    with pytest.raises(ValueError, match="got silence"):
+        recordings.make_clip(np.zeros(100, np.int16), 22_050, rng)
+
+
+@pytest.mark.parametrize(
+    ("kind", "slope"), [("white_noise", 0), ("pink_noise", -1), ("brown_noise", -2)]
+)
+def test_noise_tracks_have_their_colour(kind: str, slope: float) -> None:
+    track = noises.TRACKS[kind](np.random.default_rng(0), 160_000)
+    power = np.abs(np.fft.rfft(track)) ** 2
+    hertz = np.fft.rfftfreq(160_000, 1 / 16_000)
+    bands = [(100 * 2**i, 200 * 2**i) for i in range(6)]
+    levels = [np.mean(power[(hertz >= a) & (hertz < b)]) for a, b in bands]
+    got = np.polyfit(np.log([a for a, _ in bands]), np.log(levels), 1)[0]
+    assert got == pytest.approx(slope, abs=0.1)
+    assert np.sqrt(np.mean(track**2)) == pytest.approx(noises.RMS)
+
+
+def test_noise_tracks_do_not_clip_and_follow_the_seed() -> None:
+    for kind, make in noises.TRACKS.items():
+        track = make(np.random.default_rng(1), 32_000)
+        assert np.abs(track).max() < 1, kind
+        np.testing.assert_array_equal(track, make(np.random.default_rng(1), 32_000))
+    hum = noises.hum(np.random.default_rng(0), 160_000)
+    power = np.abs(np.fft.rfft(hum)) ** 2  # bins of 0.1 Hz
+    assert power[498:503].max() > 100 * power[700:800].max()
+
+
+def test_synthesize_refuses_bad_input_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "x").touch()
+    out = ("--out", tmp_path / "new")
+    cases: dict[str, tuple[str | Path, ...]] = {
+        "expected --out to be new": ("--out", tmp_path / "taken"),
+        "at least two different words": (*out, "--words", "yes"),
+        "can name a folder, got '../up'": (*out, "--words", "yes,../up"),
+        "voices": (*out, "--voices", "0"),
+    }
+    for message, arguments in cases.items():
+        assert synthesize(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    real = builtins.__import__
+
+    def without_voices(name: str, *rest: Any) -> Any:
+        if name == "espeakng_loader":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_voices)
+    assert synthesize(*out) == 1
+    assert "pip install sanas-jax[synth]" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_synthesize_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_prep.synthesize", "--out", str(out), "--voices", "2000"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.rglob("*.wav")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    # As Ctrl-C does, to the workers too.
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "interrupted: nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
