@@ -58,6 +58,7 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         else _schedule(config, train.controller_learning_rate),
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
+        relative=train.relative,
     )
     mix = MixSettings(
         min_seconds=config.data.min_seconds,

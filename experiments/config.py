@@ -70,6 +70,7 @@ class TrainConfig:
       steps, batch_size, seed: as they say.
       init_from: workdir whose latest parameters start this run (another cost weight, or static).
       learning_rate: peak, after `warmup_steps` of linear warm-up; then cosine to 0 if `cosine`.
+      relative: the network's steps are shares of each tensor's RMS; `learning_rate` is that share.
       controller_learning_rate: of cell and gate head; None for the same.
       weight_decay: L2 on the network's weights, not on the controller's.
       max_grad_norm: per group; None for no clipping.
@@ -91,10 +92,11 @@ class TrainConfig:
     batch_size: int = 64
     seed: int = 0
     init_from: str | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-2
+    relative: bool = True
     warmup_steps: int = 50
     cosine: bool = True
-    controller_learning_rate: float | None = None
+    controller_learning_rate: float | None = 1e-3
     weight_decay: float = 1e-5
     max_grad_norm: float | None = 5.0
     class_weighted: bool = True

@@ -14,28 +14,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import soundfile
 from absl import flags
+from tqdm import tqdm
 
-from experiments.platform import prepare_platform
-
-prepare_platform()  # before jax is imported
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
-from sanas_jax.decoding import Detection, Detector, detect  # noqa: E402
-from sanas_jax.metrics import score_stream  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from data_prep.cli import run  # noqa: E402
-from experiments import workdir as workdir_lib  # noqa: E402
-from experiments.build import build, macs_per_step  # noqa: E402
-from experiments.launch import restore_params  # noqa: E402
-from sanas_jax import gates as gates_lib  # noqa: E402
-from sanas_jax.features import Frontend, mfcc, num_frames  # noqa: E402
-from sanas_jax.rollout import Carry, Sanas, init_carry, unroll  # noqa: E402
-from sanas_jax.training import init_state  # noqa: E402
+from data_prep.cli import run
+from experiments import workdir as workdir_lib
+from experiments.build import build, macs_per_step
+from experiments.launch import restore_params
+from sanas_jax import gates as gates_lib
+from sanas_jax.decoding import Detection, Detector, detect
+from sanas_jax.features import Frontend, mfcc, num_frames
+from sanas_jax.metrics import score_stream
+from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
+from sanas_jax.training import init_state
 
 CHUNK_STEPS = 128
 WORD_MS = 1000

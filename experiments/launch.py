@@ -11,24 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
-from experiments.platform import prepare_platform
-
-prepare_platform()  # before jax is imported
-
-import jax  # noqa: E402
-
-from data_prep.cli import run  # noqa: E402
-from experiments import config as config_lib  # noqa: E402
-from experiments import workdir as workdir_lib  # noqa: E402
-from experiments.build import build  # noqa: E402
-from experiments.checkpoints import Checkpoints  # noqa: E402
-from experiments.config import Config  # noqa: E402
-from experiments.data import fit_frontend, load  # noqa: E402
-from experiments.loop import run_keys, run_loop  # noqa: E402
-from experiments.workdir import RunInfo  # noqa: E402
-from sanas_jax.training import TrainState, init_state  # noqa: E402
+from data_prep.cli import run
+from experiments import config as config_lib
+from experiments import workdir as workdir_lib
+from experiments.build import build
+from experiments.checkpoints import Checkpoints
+from experiments.config import Config
+from experiments.data import fit_frontend, load
+from experiments.loop import run_keys, run_loop
+from experiments.workdir import RunInfo
+from sanas_jax.training import TrainState, init_state
 
 
 def define_flags(values: flags.FlagValues) -> None:

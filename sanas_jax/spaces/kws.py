@@ -88,6 +88,6 @@ def kws_cnn(
         )
         if shortcuts:
             edges.append(Edge(f"shortcut_{i}", names[i], "features", Dense(widths[-1], scale)))
-    edges.append(Edge("out", "features", "logits", Dense(num_classes, 1.0), gated=False))
+    edges.append(Edge("out", "features", "logits", Dense(num_classes, 0.01), gated=False))
     layers = (Layer("input"), *(Layer(name, nn.relu) for name in names[1:]), Layer("logits"))
     return Net(input_shape, layers, tuple(edges), output="logits", features="features")
