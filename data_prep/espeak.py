@@ -56,10 +56,15 @@ def _loader() -> Any:
 
 
 def variants() -> list[str]:
-    """Names of the voice variants, sorted. Raises ValueError where the package is missing."""
+    """Names of the variants that speak reproducibly, sorted. ValueError without the package."""
     folder = Path(_loader().get_data_path()) / "voices" / "!v"
-    names = sorted(path.name for path in folder.iterdir())
-    return [name for name in names if not any(effect in name for effect in _EFFECTS)]
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not any(effect in path.name for effect in _EFFECTS)
+        # Breath is never the same twice, whatever the seed of rand().
+        and not any(line.startswith(b"breath") for line in path.read_bytes().splitlines())
+    )
 
 
 class Speaker:
