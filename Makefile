@@ -1,0 +1,74 @@
+# Two commands: `make demo` and `make test`. Both set up what they need in $(VENV).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+RUNS ?= runs/demo
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# The demo's training: a static network, then SANAS at two prices, both from its weights.
+CONFIG := experiments/configs/kws_small.py
+STATIC_STEPS := 600
+SANAS_STEPS := 350
+CHEAP := 1.0
+RICH := 0.2
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(RUNS)/report.html
+
+test: $(STAMP)
+	$(PY) -m pytest -n auto -m "not slow"
+
+test-all: $(STAMP)
+	$(PY) -m pytest -n auto
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	$(PY) -m experiments.benchmarks.training_iteration
+
+clean:
+	rm -rf $(RUNS)
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: expected Python >= 3.11; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[synth,test,lint]'
+	touch $@
+
+$(RUNS)/corpus: | $(STAMP)
+	$(PY) -m data_prep.synthesize --out $@ --seed 0
+
+$(RUNS)/cache: | $(RUNS)/corpus
+	$(PY) -m data_prep.prepare --data $(RUNS)/corpus --out $@
+
+$(RUNS)/stream.wav: | $(RUNS)/cache
+	$(PY) -m data_prep.make_stream --data $(RUNS)/cache --split testing --minutes 10 --seed 0 --out $@
+
+# A run that was stopped goes on from its checkpoint; `.done` says that it is complete.
+$(RUNS)/static/.done: | $(RUNS)/cache
+	$(PY) -m experiments.launch --config $(CONFIG) --data $(RUNS)/cache --workdir $(@D) \
+		--set model.static=true --set train.steps=$(STATIC_STEPS) --set train.eval_every=200
+	touch $@
+
+define SANAS
+$(RUNS)/$(1)/.done: | $(RUNS)/static/.done
+	$(PY) -m experiments.launch --config $(CONFIG) --data $(RUNS)/cache --workdir $$(@D) \
+		--init_from $(RUNS)/static --set train.cost_weight=$(2) --set train.steps=$(SANAS_STEPS) \
+		--set train.eval_every=175 --set train.learning_rate=5e-3
+	touch $$@
+endef
+$(eval $(call SANAS,sanas-rich,$(RICH)))
+$(eval $(call SANAS,sanas-cheap,$(CHEAP)))
+
+$(RUNS)/%/stream.json: $(RUNS)/%/.done | $(RUNS)/stream.wav
+	$(PY) -m experiments.evaluate --workdir $(@D) --stream $(RUNS)/stream.wav \
+		--labels $(RUNS)/stream_labels.txt --json $@
+
+$(RUNS)/report.html: $(RUNS)/static/stream.json $(RUNS)/sanas-rich/stream.json $(RUNS)/sanas-cheap/stream.json
+	$(PY) -m experiments.report --workdir $(RUNS)/static --workdir $(RUNS)/sanas-rich \
+		--workdir $(RUNS)/sanas-cheap --out $(RUNS)

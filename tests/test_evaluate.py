@@ -1,0 +1,126 @@
+"""Evaluation of a stream: chunks equal one pass, figures counted by hand, misuse."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep.cli import run
+from experiments import evaluate, launch
+from sanas_jax import gates, spaces
+from sanas_jax.controller import Controller
+from sanas_jax.features import Frontend, mfcc
+from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
+from tests.toy import CLASSES, mel_matrix, write_toy_cache
+
+CONFIG = str(Path(launch.__file__).parent / "configs" / "kws_debug.py")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    cache = write_toy_cache(folder / "cache")
+    settings = ["model.maps=2,2", "model.state_size=4", "train.steps=4", "train.batch_size=4"]
+    settings += ["train.log_every=2", "train.eval_every=4", "data.max_seconds=1.6"]
+    flags = [f"--set={setting}" for setting in settings]
+    command = ["launch", f"--config={CONFIG}", f"--data={cache}", f"--workdir={folder / 'run'}"]
+    assert run(launch.define_flags, launch.main, "", command + flags) == 0
+    return folder / "run"
+
+
+def write_stream(folder, labels="low, 1000\n_unknown_, 4000.5\n", rate=16_000, seconds=8):
+    rng = np.random.default_rng(0)
+    samples = (0.1 * rng.standard_normal(rate * seconds)).astype(np.float32)
+    soundfile.write(folder / "s.wav", samples, rate)
+    (folder / "s_labels.txt").write_text(labels)
+    return ["--stream", str(folder / "s.wav"), "--labels", str(folder / "s_labels.txt")]
+
+
+def run_evaluate(*arguments):
+    return run(evaluate.define_flags, evaluate.main, "", ["evaluate", *map(str, arguments)])
+
+
+def test_run_stream_equals_one_unroll(monkeypatch):
+    model = Sanas(spaces.kws_cnn(maps=(2, 2), num_classes=5), Controller(bias=0.0))
+    params = init_model(model, jax.random.key(1))
+    frontend = Frontend.create(mel_matrix())
+    samples = np.random.default_rng(0).standard_normal(16_000 * 4 + 123).astype(np.float32)
+    monkeypatch.setattr(evaluate, "CHUNK_STEPS", 5)
+    (posteriors, live), _ = evaluate.run_stream(model, params, frontend, samples, static=False)
+    frames = mfcc(frontend, jax.numpy.asarray(samples))[None, ..., None]
+    _, outs = unroll(
+        model, params, init_carry(model, 1), frames, jax.random.key(0), policy=gates.mode
+    )
+    assert posteriors.shape == (model.num_steps(frames.shape[1]), 5) == (16, 5)
+    np.testing.assert_array_equal(live, outs.live[:, 0])
+    np.testing.assert_allclose(posteriors, jax.nn.softmax(outs.logits[:, 0]), atol=1e-5)
+
+
+def test_window_labels_need_more_than_half_a_window():
+    stream = evaluate.Stream("s", np.zeros(16_000 * 4), ["low"], [1000])
+    times = 100 * np.arange(30)
+    labels = evaluate.window_labels(stream, times, 1010, CLASSES)
+    # Overlap of [t, t + 1010) and [1000, 2000) exceeds 505 ms for 500 ≤ t ≤ 1490.
+    assert list(times[labels == 2]) == list(range(500, 1500, 100))
+    assert set(labels) == {0, 2}
+
+
+def test_evaluate_writes_the_contract(trained, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert run_evaluate("--workdir", trained, *write_stream(tmp_path), "--json", out) == 0
+    assert "2 words, 8 s" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    for rule in ("", "_list_rule"):
+        assert result[f"match_pct{rule}"] == pytest.approx(
+            result[f"correct_pct{rule}"] + result[f"wrong_pct{rule}"]
+        )
+    assert result["num_words"] == 2
+    assert result["seconds"] == 8
+    assert 0 <= result["macs_per_frame"] <= result["full_macs_per_frame"]
+    assert result["macs_per_frame_with_controller"] > result["macs_per_frame"]
+    assert set(result["macs_per_frame_by_label"]) == {"silence", "unknown", "low"}
+    assert result["gate_usage"].keys() >= {"conv_0", "shortcut_0", "out"}
+    assert result["ms_per_frame"] > 0
+    trace = np.load(trained / "evaluations" / "s.npz")
+    assert len(trace["times_ms"]) == len(trace["posteriors"]) == len(trace["labels"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("hello, 1000\n", "expected a word of ['_unknown_', 'low', 'mid', 'high'], got 'hello'"),
+        ("low 1000\n", ":1: expected `word, ms`"),
+        ("low, soon\n", ":1: expected `word, ms`"),
+        ("\n", "expected at least one line"),
+    ],
+)
+def test_bad_labels_are_one_line(trained, tmp_path, capsys, labels, message):
+    assert run_evaluate("--workdir", trained, *write_stream(tmp_path, labels)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_bad_streams_are_one_line(trained, tmp_path, capsys):
+    stream = write_stream(tmp_path)
+    cases = [
+        (["--workdir", trained, *stream[:2], "--labels", "/nowhere"], "--labels: expected a file"),
+        (["--workdir", tmp_path, *stream], "expected a folder with a run"),
+        (["--workdir", trained, *stream, "--checkpoint", "77"], "expected 'latest' or one of"),
+        (["--workdir", trained, "--stream", stream[1]], "labels"),
+    ]
+    for arguments, message in cases:
+        assert run_evaluate(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert run_evaluate("--workdir", trained, *write_stream(tmp_path, rate=8000)) == 1
+    assert "expected 16000 Hz, got 8000 Hz" in capsys.readouterr().err
+    assert run_evaluate("--workdir", trained, *write_stream(tmp_path, seconds=1)) == 1
+    assert "s of audio" in capsys.readouterr().err
+    (tmp_path / "s.wav").write_bytes(b"RIFF not really")
+    assert run_evaluate("--workdir", trained, *stream) == 1
+    assert "expected an audio file" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""The train loop as a user meets it: killed, resumed, misused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data_prep.cli import run
+from experiments import config as config_lib
+from experiments import launch, workdir
+from tests.toy import write_toy_cache
+
+CONFIG = str(Path(launch.__file__).parent / "configs" / "kws_debug.py")
+SETTINGS = [
+    "model.maps=2,2",
+    "model.state_size=4",
+    "train.steps=12",
+    "train.batch_size=4",
+    "train.log_every=2",
+    "train.eval_every=4",
+    "train.front_size=2",
+    "train.cost_weight=0.5",
+    "data.max_seconds=1.6",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return write_toy_cache(tmp_path_factory.mktemp("data") / "cache")
+
+
+def arguments(cache, folder, *extra):
+    settings = [f"--set={setting}" for setting in SETTINGS]
+    return ["launch", f"--config={CONFIG}", f"--data={cache}", f"--workdir={folder}", *settings] + [
+        *extra
+    ]
+
+
+def run_launch(cache, folder, *extra):
+    return run(launch.define_flags, launch.main, "", arguments(cache, folder, *extra))
+
+
+def final_state(folder):
+    """Everything a run leaves that must not depend on interruptions."""
+    info = workdir.read(folder)
+    built = launch.build(info.config, len(info.classes), info.hooks)
+    like = launch.init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
+    latest = launch.Checkpoints(folder / "checkpoints")
+    state = latest.restore(latest.steps()[-1], like)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    return leaves, (folder / "metrics.jsonl").read_text(), (folder / "front.json").read_text()
+
+
+def assert_equal_runs(one, other):
+    leaves, metrics, front = final_state(one)
+    other_leaves, other_metrics, other_front = final_state(other)
+    assert metrics == other_metrics
+    assert front == other_front
+    for a, b in zip(leaves, other_leaves, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert run_launch(cache, folder) == 0
+    return folder
+
+
+def test_train_writes_metrics_checkpoints_and_front(uninterrupted):
+    lines = list(workdir.read_metrics(uninterrupted))
+    assert [line["step"] for line in lines if line["split"] == "training"] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
+    assert lines[-1]["macs_per_frame"] <= 1.3e6
+    assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == ["12", "8"]
+    front = json.loads((uninterrupted / "front.json").read_text())
+    assert {str(p["step"]) for p in front} == {p.name for p in (uninterrupted / "front").iterdir()}
+
+
+def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # The line of step 6 is written between the checkpoints of steps 4 and 8.
+    deadline = time.time() + 120
+    while not any(line["step"] >= 6 for line in workdir.read_metrics(folder)):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.time() < deadline, "the run did not reach step 6"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run_launch(cache, folder) == 0
+    assert_equal_runs(folder, uninterrupted)
+
+
+def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "killed"
+    driver = """
+import os, signal, sys
+from experiments import launch
+from experiments.checkpoints import Checkpoints
+save = Checkpoints.save
+def die_while_saving(self, step, tree):
+    if step != 8 or self._checkpointer.directory.name != "checkpoints":
+        return save(self, step, tree)
+    self._checkpointer.save_async(step, tree)
+    os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints.save = die_while_saving
+launch.cli()
+"""
+    command = [sys.executable, "-c", driver, *arguments(cache, folder)[1:]]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [line["step"] for line in workdir.read_metrics(folder)][-1] == 8
+    assert run_launch(cache, folder) == 0
+    assert_equal_runs(folder, uninterrupted)
+
+
+def test_train_again_after_the_end_changes_nothing(cache, uninterrupted):
+    before = final_state(uninterrupted)
+    assert run_launch(cache, uninterrupted) == 0
+    after = final_state(uninterrupted)
+    assert before[1:] == after[1:]
+
+
+def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "next"
+    assert run_launch(cache, folder, f"--init_from={uninterrupted}", "--set=train.steps=4") == 0
+    assert config_lib.from_json(
+        json.loads((folder / "config.json").read_text())["config"]
+    ).train.init_from == str(uninterrupted)
+    ours, theirs = workdir.read(folder).frontend, workdir.read(uninterrupted).frontend
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--set=train.step=3"], "did you mean 'steps'"),
+        (["--set=train.steps=-3"], "'train.steps': expected ≥ 1, got -3"),
+        (["--set=train.penalty=min"], "'train.penalty': expected one of ['abs', 'max']"),
+        (["--set=model.family=vgg"], "family: expected one of"),
+        (["--data=/nowhere"], "expected a cache folder"),
+        (["--config=/nowhere.py"], "expected a Python file"),
+        (["--init_from=/nowhere"], "expected a folder with a run"),
+        (["--set=train.eval_every=5"], "multiple of train.log_every"),
+    ],
+)
+def test_bad_input_is_one_line(cache, tmp_path, capsys, extra, message):
+    folder = tmp_path / "run"
+    assert run_launch(cache, folder, *extra) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_workdir_of_another_config_is_refused_and_left_alone(cache, uninterrupted, capsys):
+    before = final_state(uninterrupted)
+    assert run_launch(cache, uninterrupted, "--set=train.seed=1") == 1
+    error = capsys.readouterr().err
+    assert "train.seed: 0 → 1" in error
+    assert error.count("\n") == 1
+    assert final_state(uninterrupted)[1:] == before[1:]
+
+
+def test_workdir_with_other_data_is_refused(uninterrupted, tmp_path, capsys):
+    other = write_toy_cache(tmp_path / "other", seed=1)
+    assert run_launch(other, uninterrupted) == 1
+    assert "expected the clips that the run" in capsys.readouterr().err
+
+
+def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert run_launch(cache, tmp_path) == 1
+    assert "expected a new or empty folder or a run" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_train_without_noise_tracks_works(tmp_path):
+    cache = write_toy_cache(tmp_path / "quiet", noise=False)
+    assert run_launch(cache, tmp_path / "run", "--set=train.steps=2") == 0

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from experiments.loop import summarize, thin_front
+
+
+def point(step, macs, accuracy):
+    return {"step": step, "macs_per_frame": macs, "frame_accuracy": accuracy}
+
+
+def test_thin_front_drops_dominated_points():
+    kept = thin_front([point(1, 10, 0.5), point(2, 8, 0.6), point(3, 9, 0.55)], 5)
+    assert kept == [point(2, 8, 0.6)]
+
+
+def test_thin_front_keeps_the_later_of_two_equals():
+    assert thin_front([point(1, 10, 0.5), point(2, 10, 0.5)], 5) == [point(2, 10, 0.5)]
+
+
+def test_thin_front_beyond_size_drops_the_smallest_gain_but_not_the_best():
+    points = [point(1, 1, 0.1), point(2, 2, 0.5), point(3, 3, 0.51), point(4, 4, 0.9)]
+    assert [p["step"] for p in thin_front(points, 3)] == [1, 2, 4]
+    assert [p["step"] for p in thin_front(points, 1)] == [4]
+
+
+def test_summarize_weighs_frames_not_batches():
+    def batch(loss, silent, spoken):
+        """`silent` frames run edge a (10 MACs), `spoken` frames run a and b (5 MACs)."""
+        return {
+            "loss": np.float32(loss),
+            "live_by_label": np.array([[silent, 0], [spoken, spoken]], np.float32),
+            "confusion": np.array([[silent, 0], [0, spoken]], np.float32),
+        }
+
+    out = summarize([batch(1, 3, 1), batch(2, 0, 4)], ("hush", "word"), {"a": 10, "b": 5}, 7)
+    assert out["loss"] == 1.5
+    assert out["macs_per_frame"] == pytest.approx((3 * 10 + 5 * 15) / 8)
+    assert out["macs_per_frame_with_controller"] == pytest.approx((3 * 10 + 5 * 15) / 8 + 7)
+    assert out["macs_per_frame_by_label"] == {"hush": 10, "word": 15}
+    assert out["gate_usage"] == {"a": 1, "b": pytest.approx(5 / 8)}
