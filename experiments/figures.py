@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -55,7 +56,7 @@ COLORS: dict[str, tuple[str, str]] = {
 # outcome of a detection → role, marker, name
 OUTCOMES = {
     "right": ("right", "o", "right word"),
-    "wrong": ("wrong", "X", "wrong word, or a second time"),
+    "wrong": ("wrong", "X", "wrong or repeated"),
     "alarm": ("alarm", "^", "false alarm"),
 }
 _RUN_COLORS = [role for role in COLORS if role.startswith("run-")]
@@ -63,6 +64,7 @@ _DASHES = ["-", (0, (4, 1.5)), (0, (1, 1))]
 _MAX_POINTS = 400
 _MAX_ROWS = 14
 _FAINTEST = 0.02
+_CRISP = "crisp"
 
 Line = Mapping[str, Any]
 
@@ -112,7 +114,7 @@ def training_curves(metrics: Mapping[str, Sequence[Line]], width: float = WIDE) 
     )
     with _style():
         columns = 3 if width > 7 else 1
-        figure = _figure(width, 3.2 if columns == 3 else 6.6)
+        figure = _figure(width, 3.0 if columns == 3 else 6.4)
         grid = figure.subplots(3 // columns, columns, sharex=True, squeeze=False)
         for axes, (key, scale, title, unit) in zip(grid.flat, panels, strict=True):
             for number, lines in enumerate(metrics.values()):
@@ -134,7 +136,7 @@ def training_curves(metrics: Mapping[str, Sequence[Line]], width: float = WIDE) 
             Line2D([], [], color=ink, lw=1.8, marker="o", ms=3.2),
         ]
         names += ["training", "validation"]
-        _legend(figure, handles, names, 6 if columns == 3 else 2)
+        _legend(figure, handles, names)
     return figure
 
 
@@ -178,9 +180,7 @@ def by_label(lines: Sequence[Line], split: str) -> dict[str, tuple[np.ndarray, n
     return {name: (steps, costs) for name, (steps, costs) in arrays.items()}
 
 
-def stream(
-    view: StreamView, start_s: float, seconds: float, width: float = WIDE, word_text: bool = True
-) -> Figure:
+def stream(view: StreamView, start_s: float, seconds: float, width: float = WIDE) -> Figure:
     """An excerpt: signal, posteriors, truth and detections, and the cost of every step."""
     end_s = start_s + seconds
     shown = (view.times_s >= start_s) & (view.times_s <= end_s)
@@ -189,17 +189,18 @@ def stream(
     rows = _rows(view, shown, truth, detections)
     with _style():
         roll = 0.2 * len(rows) + 0.1
-        figure = _figure(width, roll + 3.4)
+        figure = _figure(width, roll + 3.2)
         signal, posteriors, cost = figure.subplots(
             3, sharex=True, gridspec_kw={"height_ratios": [0.75, roll, 1.0]}
         )
         _draw_signal(signal, view, start_s, end_s, 900 if width > 7 else 350)
-        if word_text:
-            _write_words(signal, truth, view.word_s, start_s, end_s, width)
+        _write_words(signal, truth, view.word_s, start_s, end_s, width)
         _draw_posteriors(posteriors, view, shown, rows)
         for word, time in truth:
             for axes in (signal, cost):
-                axes.axvspan(time, time + view.word_s, color=COLORS["grid"][0], alpha=0.6, lw=0)
+                axes.axvspan(
+                    time, time + view.word_s, color=COLORS["grid"][0], alpha=0.6, lw=0, zorder=0
+                )
             if word in rows:
                 box = Rectangle((time, rows.index(word) - 0.45), view.word_s, 0.9)
                 box.set(fill=False, edgecolor=COLORS["ink"][0], linewidth=1.2)
@@ -215,13 +216,13 @@ def stream(
         _draw_cost(cost, view, shown)
         cost.set_xlim(start_s, end_s)
         cost.set_xlabel("time in the stream (s)")
-        handles = [
+        handles: list[Any] = [
             Patch(facecolor="none", edgecolor=COLORS["ink"][0], linewidth=1.2),
             Patch(facecolor=COLORS["cell"][0], alpha=0.8),
         ]
         handles += [Line2D([], [], **_marker(r, m)) for r, m, _ in OUTCOMES.values()]
-        names = ["word spoken", "posterior (darker: surer)"] + [n for _, _, n in OUTCOMES.values()]
-        _legend(figure, handles, names, 5 if width > 7 else 2)
+        names = ["word spoken", "posterior", *(name for _, _, name in OUTCOMES.values())]
+        _legend(figure, handles, names)
     return figure
 
 
@@ -260,8 +261,7 @@ def gate_usage(
         axes.set_ylim(at[-1] + 0.55, -0.55)
         axes.set_yticks(at, [_label(row) for row in rows])
         names = [
-            f"{_label(edge)}\n{macs / MILLION:.3g}M"
-            for edge, macs in zip(edges, edge_macs, strict=True)
+            f"{_label(edge)}\n{_short(macs)}" for edge, macs in zip(edges, edge_macs, strict=True)
         ]
         tilted = len(edges) > (12 if width > 7 else 4)
         axes.set_xticks(range(len(edges)), names)
@@ -298,6 +298,8 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     text = re.sub(r"<style[^>]*>.*?</style>\s*", "", text, flags=re.S)
+    # Cells that touch must not let the page through between them.
+    text = text.replace(f'<g id="{_CRISP}"', '<g shape-rendering="crispEdges"')
     # Groups' ids repeat between figures and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     box = re.search(r'viewBox="[^"]*"', text)
@@ -353,7 +355,7 @@ def plain(name: str) -> str:
 def _style() -> Iterator[None]:
     """Settings under which all figures are drawn and saved."""
     ink, muted, grid = (COLORS[role][0] for role in ("ink", "muted", "grid"))
-    settings = {
+    settings: Any = {
         "font.family": "sans-serif",
         "font.size": 9,
         "text.parse_math": False,
@@ -414,15 +416,29 @@ def _has_values(line: Line2D) -> bool:
     return bool(np.isfinite(np.asarray(line.get_ydata(), float)).any())
 
 
-def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
-    columns = min(columns, len(names))
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Above the axes, in as many columns as fit; the figure grows by its height.
+
+    A letter takes about 1/13 inch, a handle 6 letters, a row 0.19 inch.
+    """
+    letters = 13 * figure.get_figwidth()
+    widths = [len(name) + 6 for name in names]
+    columns = len(names) if sum(widths) <= letters else max(1, int(letters / max(widths)))
     figure.legend(handles, names, loc="outside upper left", ncols=columns, borderaxespad=0.2)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(names) // columns)))
 
 
 def _label(name: str) -> str:
     """Matplotlib leaves out of legends what begins with an underscore; long names are cut."""
     name = name if len(name) <= 40 else f"{name[:28]}…{name[-11:]}"
     return f" {name}" if name.startswith("_") else name
+
+
+def _short(macs: float) -> str:
+    """A number of MACs in three digits."""
+    if macs >= MILLION:
+        return f"{macs / MILLION:.3g}M"
+    return f"{macs / 1000:.3g}k" if macs >= 1000 else f"{macs:.3g}"
 
 
 def _run_look(number: int) -> dict[str, Any]:
@@ -461,13 +477,20 @@ def _cost_panel(
     top = 1.12 * max([full, *(float(np.nanmax(costs)) for _, costs in curves.values())])
     for name, (steps, costs) in curves.items():
         role = thick.get(name, "word")
-        look = {"lw": 2.0, "zorder": 3} if name in thick else {"lw": 0.8, "zorder": 2}
+        look: dict[str, Any] = (
+            {"lw": 2.0, "zorder": 3} if name in thick else {"lw": 0.8, "zorder": 2}
+        )
         axes.plot(*thin(steps, costs), color=COLORS[role][0], label=name, **look)
     axes.axhline(full, color=COLORS["muted"][0], lw=1, ls=(0, (4, 3)), zorder=1)
     axes.set_ylim(0, top)
-    text = {"size": 8, "va": "bottom", "ha": "left", "color": COLORS["muted"][0]}
     axes.text(
-        0.01, full + 0.01 * top, "whole network", transform=axes.get_yaxis_transform(), **text
+        0.01,
+        full + 0.02 * top,
+        "whole network",
+        transform=axes.get_yaxis_transform(),
+        size=8,
+        color=COLORS["muted"][0],
+        bbox={"facecolor": COLORS["surface"][0], "edgecolor": "none", "pad": 0.5},
     )
     if not curves:
         return
@@ -491,6 +514,7 @@ def _cost_panel(
                 "arrowstyle": "-",
                 "color": COLORS[thick.get(name, "word")][0],
                 "lw": 1.2 if named else 0.7,
+                "relpos": (0, 0.5),
                 "shrinkA": 1,
                 "shrinkB": 0,
             },
@@ -516,7 +540,7 @@ def _rows(
 def _draw_signal(
     axes: Axes, view: StreamView, start_s: float, end_s: float, max_points: int
 ) -> None:
-    first, stop = int(start_s / view.envelope_s), int(math.ceil(end_s / view.envelope_s))
+    first, stop = int(start_s / view.envelope_s), math.ceil(end_s / view.envelope_s)
     peaks = np.asarray(view.envelope[first:stop], float)
     block = max(1, -(-len(peaks) // max_points))
     peaks = np.array([peaks[i : i + block].max() for i in range(0, len(peaks), block)])
@@ -538,9 +562,11 @@ def _write_words(
     width: float,
 ) -> None:
     """Names over the words; upright where the words are too close for lying text."""
-    starts = sorted(time for _, time in truth)
-    inches = min(np.diff(starts), default=math.inf) * 0.85 * width / (end_s - start_s)
-    upright = inches < 0.62
+    scale = 0.85 * width / (end_s - start_s)
+    upright = any(
+        scale * (later - earlier) < 0.075 * (len(a) + len(b)) / 2 + 0.05
+        for (a, earlier), (b, later) in pairwise(sorted(truth, key=lambda pair: pair[1]))
+    )
     for word, time in truth:
         middle = time + word_s / 2
         if start_s <= middle <= end_s:
@@ -578,7 +604,9 @@ def _draw_posteriors(axes: Axes, view: StreamView, shown: np.ndarray, rows: Sequ
     opacity = np.clip(values[step, row], 0, 1)
     red, green, blue = matplotlib.colors.to_rgb(COLORS["cell"][0])
     faces = [(red, green, blue, float(a)) for a in opacity]
-    axes.add_collection(PolyCollection(list(corners), facecolors=faces, edgecolors="none"))
+    axes.add_collection(
+        PolyCollection(list(corners), facecolors=faces, edgecolors="none", gid=_CRISP)
+    )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [_label(name) for name in rows])
     for boundary in range(1, len(rows)):
@@ -592,11 +620,8 @@ def _draw_cost(axes: Axes, view: StreamView, shown: np.ndarray) -> None:
     times, costs = view.times_s[shown], view.macs[shown] / MILLION
     axes.fill_between(times, costs, step="mid", color=color, alpha=0.25, lw=0)
     axes.step(times, costs, where="mid", color=color, lw=1.4, label="cost")
-    full, mean = view.full_macs / MILLION, float(view.macs.mean()) / MILLION
+    full = view.full_macs / MILLION
     axes.axhline(full, color=COLORS["muted"][0], lw=1, ls=(0, (4, 3)))
     axes.set_ylim(0, 1.12 * max(full, float(costs.max(initial=0.0))))
-    _dress(
-        axes,
-        f"Cost (dashed: whole network, {full:.3g}M; mean of the stream {mean:.3g}M)",
-        "M MACs/frame",
-    )
+    _dress(axes, "Cost (dashed: whole network)", "M MACs/frame")
+    axes.tick_params(axis="x", pad=5)
