@@ -1,15 +1,14 @@
 """Settings shared by all tests: they hold before jax is imported."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Convolutions on CPU are 2-5x faster with it (WORKSPACE.md, platform facts).
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-)
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution")
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "data" / "speech_commands"
@@ -29,3 +28,24 @@ def speech_commands() -> Path:
     if not SPEECH.is_dir():
         pytest.skip("the folder of real speech is not here")
     return SPEECH
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Silent rank promotion raises. The core's tests use it.
+
+    Not for all tests: `features` normalises [..., F] by [F], which is what promotion is for.
+    """
+    import jax
+
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for one test; compiled functions of the other tests are not touched."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
