@@ -53,9 +53,13 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
     )
     optimizer = make_optimizer(
         _schedule(config, train.learning_rate),
-        controller_learning_rate=None
-        if train.controller_learning_rate is None
-        else _schedule(config, train.controller_learning_rate),
+        controller_learning_rate=_schedule(
+            config,
+            train.learning_rate
+            if train.controller_learning_rate is None
+            else train.controller_learning_rate,
+            train.controller_delay_steps,
+        ),
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         relative=train.relative,
@@ -122,14 +126,16 @@ def check(config: Config) -> None:
         raise ValueError(f"config field 'train.discount': expected 0..1, got {train.discount}")
 
 
-def _schedule(config: Config, peak: float) -> optax.Schedule:
-    """Linear warm-up, then cosine to 0 or constant."""
+def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
+    """0 for `delay` steps, linear warm-up, then cosine to 0 or constant."""
     train = config.train
-    warmup = min(train.warmup_steps, train.steps - 1)
+    steps = max(train.steps - delay, 1)
+    warmup = max(min(train.warmup_steps, steps - 1), 1)
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    rest = optax.constant_schedule(peak)
     if train.cosine:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, max(warmup, 1), train.steps)
-    rates = [optax.linear_schedule(0.0, peak, max(warmup, 1)), optax.constant_schedule(peak)]
-    return optax.join_schedules(rates, [warmup])
+        rest = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
+    return optax.join_schedules([optax.constant_schedule(0.0), rise, rest], [delay, delay + warmup])
 
 
 def cost_ramp(config: Config, step: jnp.ndarray) -> jnp.ndarray:

@@ -68,10 +68,13 @@ class TrainConfig:
 
     Fields:
       steps, batch_size, seed: as they say.
-      init_from: workdir whose latest parameters start this run (another cost weight, or static).
+      init_from: workdir whose latest parameters start this run; a static one gives the network
+        only, another one the controller too.
       learning_rate: peak, after `warmup_steps` of linear warm-up; then cosine to 0 if `cosine`.
       relative: the network's steps are shares of each tensor's RMS; `learning_rate` is that share.
       controller_learning_rate: of cell and gate head; None for the same.
+      controller_delay_steps: the controller is left as it began for these steps, while the network
+        learns to work in the architectures that Γ_0 draws.
       weight_decay: L2 on the network's weights, not on the controller's.
       max_grad_norm: per group; None for no clipping.
       class_weighted: weigh classes by total / (count · K).
@@ -97,6 +100,7 @@ class TrainConfig:
     warmup_steps: int = 50
     cosine: bool = True
     controller_learning_rate: float | None = 1e-3
+    controller_delay_steps: int = 0
     weight_decay: float = 1e-5
     max_grad_norm: float | None = 5.0
     class_weighted: bool = True

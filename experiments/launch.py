@@ -147,6 +147,8 @@ def _start_from(source: Path, state: TrainState, info: RunInfo) -> tuple[TrainSt
             f"train.init_from: expected the same network and controller, got {source} with other "
             "parameters"
         )
+    if other.config.model.static:  # its controller never learnt, and may have another bias
+        params = params | {"controller": state.params["controller"]}
     # The network goes on with the features that it learnt on.
     return state._replace(params=params), info._replace(
         frontend=other.frontend, class_weights=other.class_weights
