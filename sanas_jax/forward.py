@@ -126,6 +126,8 @@ def trunk_edges(
 def join(net: Net, params: Params, live: jax.Array, trunk: dict[str, jax.Array]) -> Output:
     """The rest of one step: gated sums of the trunk's edges and what follows them.
 
+    Equal to `forward` on the same gates: an always-on edge below a dead layer still answers.
+
     Args:
       net: static description.
       params: {edge name: params}.
@@ -133,17 +135,20 @@ def join(net: Net, params: Params, live: jax.Array, trunk: dict[str, jax.Array])
         of the last trunk edge stands for all the gates before it.
       trunk: {edge: [B, ...]}, one step of `trunk_edges`.
     """
+    gates = read_gates(net, live)
+    dead = _dead_values(net, params)
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
         terms = []
         for edge in net.incoming[layer.name]:
+            reached = live[..., net.index[edge.name]]
             if edge.name in trunk:
-                value = trunk[edge.name]
-            elif edge.source in net.trunk:
-                continue  # inside the trunk, and nobody reads it
-            else:
+                terms.append(_gate(reached, trunk[edge.name]))
+                if not edge.gated and edge.source in dead:
+                    terms.append(_gate(1 - reached, _run(edge, params, dead[edge.source])))
+            elif edge.source not in net.trunk:  # else inside the trunk, and nobody reads it
                 value = _run(edge, params, values[edge.source])
-            terms.append(_gate(live[..., net.index[edge.name]], value))
+                terms.append(_gate(gates[..., net.index[edge.name]], value))
         if terms:
             values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
     return Output(values[net.output], values[net.features])
@@ -201,6 +206,19 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
         return value.array
     cut = windows(value.array, shape[0], hop // value.stride, num_steps)
     return cut.reshape(-1, *shape)
+
+
+def _dead_values(net: Net, params: Params) -> dict[str, jax.Array]:
+    """Trunk layers behind a gate, where it is off: 0 [1, ...], or what always-on edges make of it."""
+    values: dict[str, jax.Array] = {}
+    for layer in net.layers[1:]:
+        if layer.name in net.trunk:
+            (edge,) = net.incoming[layer.name]
+            if edge.gated:
+                values[layer.name] = jnp.zeros((1, *net.shapes[layer.name]))
+            elif edge.source in values:
+                values[layer.name] = _activate(layer, _run(edge, params, values[edge.source]))
+    return values
 
 
 def _run(edge: Edge, params: Params, x: jax.Array) -> jax.Array:
