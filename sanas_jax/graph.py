@@ -252,4 +252,9 @@ def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
             f"edge {edge.name!r}: expected a block with parameters only, got the variable "
             f"collections {extra}"
         )
+    if 0 in y.shape:
+        raise ValueError(
+            f"edge {edge.name!r}: its block gives an empty value {tuple(y.shape[1:])} for layer "
+            f"{edge.source!r} of shape {source_shape}: is its kernel larger than its input?"
+        )
     return tuple(y.shape[1:])

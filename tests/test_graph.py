@@ -92,6 +92,10 @@ A, B = chain().edges
             r"edge 'a': its block does not take layer 'x' of shape \(3,\)",
         ),
         (
+            {"input_shape": (3, 3, 1), "edges": (Edge("a", "x", "h", Conv2D(2, (4, 1))), B)},
+            r"edge 'a': its block gives an empty value \(0, 3, 2\) for layer 'x' of shape \(3, 3, 1\)",
+        ),
+        (
             {"edges": (Edge("a", "x", "h", nn.BatchNorm(use_running_average=True)), B)},
             r"edge 'a': expected a block with parameters only.*\['batch_stats'\]",
         ),
