@@ -209,7 +209,7 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
 
 
 def _dead_values(net: Net, params: Params) -> dict[str, jax.Array]:
-    """Trunk layers behind a gate, where it is off: 0 [1, ...], or what always-on edges make of it."""
+    """Trunk layers behind a gate that is off, [1, ...]: 0, or what always-on edges make of it."""
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
         if layer.name in net.trunk:

@@ -78,8 +78,9 @@ def kws_cnn(
     chain: list[tuple[str, nn.Module]] = [(f"conv_{i}", c) for i, c in enumerate(convs)]
     chain += [(f"lin_{i}", Dense(w)) for i, w in enumerate(widths)]
     names = ["input", *(f"h{i}" for i in range(len(chain) - 1)), "features"]
-    # The branches that meet in `features` start with a sum of He's variance.
-    scale = 2.0 / (len(names) - 1) if shortcuts else 2.0
+    # The branches that meet in `features`, one shortcut per edge of the chain and its last edge,
+    # start with a sum of He's variance.
+    scale = 2.0 / (len(chain) + 1) if shortcuts else 2.0
     edges: list[Edge] = []
     for i, (name, block) in enumerate(chain):
         last = i == len(chain) - 1
