@@ -39,6 +39,7 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
     cost = hooks.build_cost(net) if hooks.build_cost else costs.relative(net, costs.macs(net))
     penalties = {"max": objectives.max_penalty, "abs": objectives.abs_penalty}
     baselines = {
+        "leave_one_out": estimators.leave_one_out,
         "batch_mean": estimators.batch_mean,
         "moving_average": lambda: estimators.moving_average(train.baseline_decay),
         "none": estimators.no_baseline,
@@ -47,6 +48,7 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         cost=cost,
         static=config.model.static,
         discount=train.discount,
+        samples=train.samples,
         penalty=choose("train.penalty", train.penalty, penalties),
         baseline=choose("train.baseline", train.baseline, baselines)(),
         entropy_weight=train.entropy_weight,
@@ -106,7 +108,19 @@ def choose(field: str, word: str, choices: dict[str, T]) -> T:
 def check(config: Config) -> None:
     """Raise ValueError for numbers that cannot work together."""
     train = config.train
-    positive = ("steps", "batch_size", "log_every", "eval_every", "eval_batches", "front_size")
+    if train.baseline == "leave_one_out" and train.samples < 2:
+        raise ValueError(
+            f"config fields: expected train.samples ≥ 2 for leave_one_out, got {train.samples}"
+        )
+    positive = (
+        "samples",
+        "steps",
+        "batch_size",
+        "log_every",
+        "eval_every",
+        "eval_batches",
+        "front_size",
+    )
     for name in positive:
         if getattr(train, name) < 1:
             raise ValueError(

@@ -83,7 +83,8 @@ class TrainConfig:
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
       discount: γ of the returns to go.
-      baseline: "batch_mean", "moving_average" or "none"; `baseline_decay` for the second.
+      samples: architectures drawn per stream and step.
+      baseline: "leave_one_out", "batch_mean", "moving_average" (with `baseline_decay`), "none".
       entropy_weight: bonus per nat of entropy of Γ.
       log_every: steps between lines of training metrics.
       eval_every: steps between validations; each is followed by a checkpoint.
@@ -109,7 +110,8 @@ class TrainConfig:
     cost_ramp_steps: int = 0
     penalty: str = "max"
     discount: float = 1.0
-    baseline: str = "batch_mean"
+    samples: int = 4
+    baseline: str = "leave_one_out"
     baseline_decay: float = 0.9
     entropy_weight: float = 0.0
     log_every: int = 10

@@ -18,7 +18,7 @@ Objective = Callable[[Any, jax.Array], jax.Array]
 
 
 class Baseline(NamedTuple):
-    """A baseline for returns [T, B] (or [S]) with a mask of the same shape.
+    """A baseline for returns [T, M, B] (M samples per stream; or [S]) with a mask of that shape.
 
     Fields:
       init: () → state.
@@ -79,6 +79,27 @@ def batch_mean() -> Baseline:
         count = jnp.sum(weights, axis=-1, keepdims=True)
         others = count - weights
         return jnp.where(others > 0, (total - returns * weights) / jnp.maximum(others, 1), 0.0)
+
+    return Baseline(lambda: (), value, lambda state, returns, mask: state)
+
+
+def leave_one_out() -> Baseline:
+    """Mean return of the other architectures drawn for the *same* stream, returns [T, M, B].
+
+    Silence is easy and words are hard: across a batch, returns differ by what was said far more
+    than by what was run. Samples of one stream share the stream, so their mean takes that out; with
+    the trunk shared, more samples cost next to nothing (Kool, van Hoof & Welling, 2019).
+    """
+
+    def value(state: tuple[()], returns: jax.Array, mask: jax.Array) -> jax.Array:
+        del state, mask
+        if returns.ndim != 3 or returns.shape[1] < 2:
+            raise ValueError(
+                "leave_one_out: expected returns [T, M, B] of at least 2 samples per stream, "
+                f"got {returns.shape}"
+            )
+        others = jnp.sum(returns, axis=1, keepdims=True) - returns
+        return others / (returns.shape[1] - 1)
 
     return Baseline(lambda: (), value, lambda state, returns, mask: state)
 

@@ -25,7 +25,7 @@ from sanas_jax.objectives import (
     max_penalty,
     returns_to_go,
 )
-from sanas_jax.rollout import Sanas, Step, init_carry, init_model, unroll
+from sanas_jax.rollout import Policy, Sanas, Step, init_carry, init_model, unroll
 
 Params = dict[str, Any]
 
@@ -63,7 +63,8 @@ class Objective:
       static: train the plain super-network, all gates on, without controller or score function.
       discount: γ of the returns to go; 1 is the objective's own gradient.
       penalty: of cost against the budget's limit.
-      baseline: for the score-function term.
+      samples: M architectures per stream and step. They share the trunk, so that they cost little.
+      baseline: for the score-function term; `leave_one_out` needs M ≥ 2.
       entropy_weight: bonus per nat of the architecture's entropy.
     """
 
@@ -71,6 +72,7 @@ class Objective:
     static: bool = False
     discount: float = 1.0
     penalty: Penalty = max_penalty
+    samples: int = 1
     baseline: Baseline = field(default_factory=batch_mean)
     entropy_weight: float = 0.0
 
@@ -183,8 +185,9 @@ def _loss(
 ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     """A scalar whose gradient is the estimator's, and the metrics."""
     policy = gates_lib.all_on if objective.static else gates_lib.sample
-    carry = init_carry(model, batch.features.shape[0])
-    _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
+    samples = 1 if objective.static else objective.samples
+    outs = _unroll_samples(model, params, batch, key, policy, samples)
+    batch = _repeat(batch, samples)
     ce = cross_entropy(outs.logits, batch.labels, class_weights)
     cost = objective.cost(outs.gates)
     metrics = _metrics(outs, ce, cost, batch)
@@ -193,9 +196,11 @@ def _loss(
 
     price = budget.cost_weight * objective.penalty(cost, budget.limit)
     returns = returns_to_go(jax.lax.stop_gradient(ce + price), batch.mask, objective.discount)
-    b = objective.baseline.value(baseline_state, returns, batch.mask)
+    by_sample = (returns.shape[0], samples, -1)
+    returns, mask = returns.reshape(by_sample), batch.mask.reshape(by_sample)
+    b = objective.baseline.value(baseline_state, returns, mask)
     num_valid = jnp.maximum(batch.mask.sum(), 1)
-    score = surrogate(outs.log_prob, returns, b, batch.mask) / num_valid
+    score = surrogate(outs.log_prob.reshape(by_sample), returns, b, mask) / num_valid
     entropy = masked_mean(gates_lib.entropy(outs.gamma), batch.mask)
     metrics |= {
         "entropy": entropy,
@@ -203,7 +208,29 @@ def _loss(
         "gate_probability": masked_mean(outs.gamma.probs.mean(-1), batch.mask),
     }
     total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy
-    return total, (objective.baseline.update(baseline_state, returns, batch.mask), metrics)
+    return total, (objective.baseline.update(baseline_state, returns, mask), metrics)
+
+
+def _unroll_samples(
+    model: Sanas, params: Params, batch: Batch, key: jax.Array, policy: Policy, samples: int
+) -> Step:
+    """M rollouts of each stream as one wide batch: fields [T, M·B, ...].
+
+    The trunk does not depend on the key, so vmap leaves it alone: it is computed once.
+    """
+    carry = init_carry(model, batch.features.shape[0])
+
+    def rollout(key: jax.Array) -> Step:
+        return unroll(model, params, carry, batch.features, key, policy=policy)[1]
+
+    outs = jax.vmap(rollout, out_axes=1)(jax.random.split(key, samples))
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+
+
+def _repeat(batch: Batch, samples: int) -> Batch:
+    """Labels and mask as wide as `_unroll_samples` makes the outputs."""
+    wide = (1, samples)
+    return batch._replace(labels=jnp.tile(batch.labels, wide), mask=jnp.tile(batch.mask, wide))
 
 
 def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[str, jax.Array]:
