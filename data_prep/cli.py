@@ -12,8 +12,16 @@ Define = Callable[[flags.FlagValues], None]
 Body = Callable[[flags.FlagValues], None]
 
 
-def run(define: Define, body: Body, doc: str, argv: Sequence[str]) -> int:
+def run(
+    define: Define,
+    body: Body,
+    doc: str,
+    argv: Sequence[str],
+    interrupted: str = "nothing was written",
+) -> int:
     """Parse `argv` (program name first), run `body`, and return the exit status.
+
+    `interrupted` says after Ctrl-C or SIGTERM what became of the work.
 
     Each call has a `FlagValues` of its own: absl's global one lets a process hold the flags of
     only one command. Status 0: done, 1: ValueError or OSError, 130: interrupted.
@@ -32,7 +40,7 @@ def run(define: Define, body: Body, doc: str, argv: Sequence[str]) -> int:
         with _terminate_as_interrupt():
             body(values)
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         return 130
     except (ValueError, OSError, flags.Error) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

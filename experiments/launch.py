@@ -157,7 +157,8 @@ def _start_from(source: Path, state: TrainState, info: RunInfo) -> tuple[TrainSt
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    after = "the same command goes on from the last checkpoint"
+    sys.exit(run(define_flags, main, __doc__, sys.argv, after))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def kws_cnn(
       input_shape: (time, MFCC, 1) of one window.
 
     Returns:
-      A net with every edge gated but `out`: the classifier always answers, whatever is skipped.
+      A net with every edge gated but `out`. Where no edge reaches the classifier, nothing runs: the
+      logits are 0 and the step is free.
     """
     if family not in FAMILIES:
         raise ValueError(f"family: expected one of {sorted(FAMILIES)}, got {family!r}")
