@@ -17,6 +17,7 @@ from sanas_jax.estimators import (
     Baseline,
     MeanState,
     batch_mean,
+    leave_one_out,
     moving_average,
     no_baseline,
     score_function_grad,
@@ -276,6 +277,17 @@ def test_batch_mean_by_hand():
     np.testing.assert_allclose(value[0], [4.0, 3.5, 1.5])
     np.testing.assert_allclose(value[1, :2], [10.0, 4.0])
     assert value[2, 0] == 0.0  # nobody else is left
+
+
+def test_leave_one_out_by_hand():
+    """Other samples of the same stream; [T, M, B] = [1, 3, 2]."""
+    returns = jnp.array([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]])
+    baseline = leave_one_out()
+    value = baseline.value(baseline.init(), returns, jnp.ones((1, 3, 2), bool))
+    np.testing.assert_allclose(value, [[[4.0, 40.0], [3.5, 35.0], [1.5, 15.0]]])
+    for bad in (returns[:, :1], returns[0]):
+        with pytest.raises(ValueError, match="leave_one_out: expected returns"):
+            baseline.value((), bad, jnp.ones(bad.shape, bool))
 
 
 def test_surrogate_by_hand():
