@@ -146,6 +146,7 @@ def test_unbiased_by_enumeration(monkeypatch, x64, options, samples):
     assert dgamma[4] == 0
 
 
+@pytest.mark.slow
 def test_unbiased_by_enumeration_of_nine_gates(monkeypatch, x64):
     objective, params, gamma = problem(BIG, 1)
     _, exact = exact_gradient(BIG, objective, params, gamma, 1)
@@ -175,6 +176,7 @@ def test_a_baseline_with_the_sample_in_it_is_found_out(monkeypatch, x64):
     assert_same(grads[1].logits, exact[1].logits / 2)
 
 
+@pytest.mark.slow
 def test_gradient_in_probabilities(monkeypatch):
     """Γ given as probabilities: d/dp = d/dlogit / (p (1 − p)), single precision."""
     net = dag([(0, 1), (1, 2), (0, 2)], 3, features=1, width=2)

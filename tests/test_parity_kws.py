@@ -314,6 +314,7 @@ def check_all(parity: Parity, names: list[str]) -> None:
     assert not bad, "\n".join(bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_f32(golden, variant):
     parity = Parity(golden, variant, "f32")
@@ -331,6 +332,7 @@ def test_parity_f64(golden, variant, x64):
     check_all(parity, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_adam(golden, variant, x64):
     """Three iterations with our optimiser, each from its own weights of the one before.

@@ -93,6 +93,7 @@ def test_operations_and_parameters_reference(reference, family, shortcuts):
     assert params == node_params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_small_copies_run(family):
     """Fewer maps keep the family's strides; the classifier always answers."""

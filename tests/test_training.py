@@ -178,7 +178,11 @@ TIGHT = 1e-6
 
 @pytest.mark.parametrize(
     ("baseline", "state"),
-    [(no_baseline(), None), (moving_average(), (1.7, 0.4)), (batch_mean(), None)],
+    [
+        (no_baseline(), None),
+        pytest.param(moving_average(), (1.7, 0.4), marks=pytest.mark.slow),
+        pytest.param(batch_mean(), None, marks=pytest.mark.slow),
+    ],
     ids=["none", "average", "batch mean"],
 )
 def test_stream_gradient_unbiased_by_enumeration(monkeypatch, x64, baseline, state):
@@ -195,6 +199,7 @@ def test_stream_gradient_unbiased_by_enumeration(monkeypatch, x64, baseline, sta
         assert largest > 1e-2
 
 
+@pytest.mark.slow
 def test_batch_mean_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
     """2 gates × 2 steps × 2 streams, the second with a padded step: all 256 pairs."""
     net = stream_net(shortcut_gates=False)
@@ -219,6 +224,7 @@ def test_leave_one_out_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
         assert_same(got, exact, TIGHT)
 
 
+@pytest.mark.slow
 def test_discount_zero_is_biased(monkeypatch, x64):
     """γ = 0, the authors' default, leaves out what a gate does to later steps."""
     model, params, batch = double_problem(stream_net(), batch=1, steps=3)
@@ -253,8 +259,14 @@ def update():
     return jax.jit(make_update(MODEL, OPTIMIZER, OBJECTIVE))
 
 
-def fresh_state(seed=0, objective=OBJECTIVE, optimizer=OPTIMIZER):
+@functools.cache
+def initial(seed, objective, optimizer):
     return init_state(MODEL, optimizer, objective, jax.random.key(seed))
+
+
+def fresh_state(seed=0, objective=OBJECTIVE, optimizer=OPTIMIZER):
+    """A state of its own for each test: some are changed or donated."""
+    return jax.tree.map(jnp.copy, initial(seed, objective, optimizer))
 
 
 def assert_trees_equal(a, b):
@@ -280,6 +292,7 @@ def test_update_is_compiled_once():
     assert all(np.isfinite(np.asarray(m)).all() for m in metrics.values())
 
 
+@pytest.mark.slow
 def test_update_vmaps_over_budgets(update):
     weights = jnp.array([0.0, 0.3, 3.0])
     budgets = Budget(weights, jnp.array([0.0, 0.5, 0.1]))
@@ -299,6 +312,7 @@ def test_update_vmaps_over_budgets(update):
     assert len(np.unique(np.asarray(metrics["objective"]))) == 3
 
 
+@pytest.mark.slow
 def test_update_donates_its_state(update):
     donating = jax.jit(make_update(MODEL, OPTIMIZER, OBJECTIVE), donate_argnums=0)
     batch, key = single_batch(), jax.random.key(1)
@@ -382,6 +396,7 @@ def adam_states(state):
     return [s for s in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(s)]
 
 
+@pytest.mark.slow
 def test_static_training_is_cross_entropy_with_all_gates_on():
     objective = Objective(costs.macs(NET), static=True)
     optimizer = make_optimizer(1e-2, weight_decay=0.0)
@@ -485,6 +500,7 @@ def test_evaluate_runs_the_most_probable_architecture():
     assert float(static(state.params, batch, jax.random.key(0))["cost"]) == 1.0
 
 
+@pytest.mark.slow
 def test_penalty_class_weights_and_entropy_enter_the_objective():
     batch, key, state = single_batch(), jax.random.key(0), fresh_state()
     weights = jnp.array([0.5, 2.0, 1.0])
@@ -504,6 +520,7 @@ def test_penalty_class_weights_and_entropy_enter_the_objective():
     assert float(metrics["grad_norm"]) != float(without["grad_norm"])
 
 
+@pytest.mark.slow
 def test_training_finds_the_cheap_answer():
     """The label can be read from the shortcut: with a price, the convolution is switched off."""
     rng = np.random.default_rng(0)
@@ -527,6 +544,7 @@ def test_training_finds_the_cheap_answer():
     assert np.mean(losses[-10:]) < 0.6 * np.log(3)
 
 
+@pytest.mark.slow
 def test_net_of_dense_layers_trains_too():
     """A net without time in its blocks: inputs of one frame."""
     net = dag([(0, 1), (1, 2), (0, 2)], 3, features=1, width=3)
@@ -536,5 +554,6 @@ def test_net_of_dense_layers_trains_too():
     objective = Objective(costs.params(net))
     state = init_state(model, OPTIMIZER, objective, jax.random.key(0))
     batch = Batch(jnp.ones((2, 5)), jnp.zeros((3, 2), int), jnp.ones((3, 2), bool))
-    _, metrics = make_update(model, OPTIMIZER, objective)(state, batch, jax.random.key(0), budget())
+    run = jax.jit(make_update(model, OPTIMIZER, objective))
+    _, metrics = run(state, batch, jax.random.key(0), budget())
     assert float(metrics["grad_norm"]) > 0
