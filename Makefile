@@ -10,8 +10,8 @@ STAMP := $(VENV)/.installed
 CONFIG := experiments/configs/kws_small.py
 STATIC_STEPS := 600
 SANAS_STEPS := 350
-CHEAP := 1.0
-RICH := 0.2
+CHEAP := 2
+RICH := 0.7
 
 .PHONY: demo test test-all lint bench clean
 
@@ -59,7 +59,7 @@ define SANAS
 $(RUNS)/$(1)/.done: | $(RUNS)/static/.done
 	$(PY) -m experiments.launch --config $(CONFIG) --data $(RUNS)/cache --workdir $$(@D) \
 		--init_from $(RUNS)/static --set train.cost_weight=$(2) --set train.steps=$(SANAS_STEPS) \
-		--set train.eval_every=175 --set train.learning_rate=5e-3
+		--set train.eval_every=175 --set train.learning_rate=1e-2
 	touch $$@
 endef
 $(eval $(call SANAS,sanas-rich,$(RICH)))
