@@ -61,8 +61,8 @@ def kws_cnn(
       input_shape: (time, MFCC, 1) of one window.
 
     Returns:
-      A net with every edge gated but `out`. Where no edge reaches the classifier, nothing runs: the
-      logits are 0 and the step is free.
+      A net with every edge gated but `out`: the classifier always answers. Where no edge reaches
+      it, the answer is its bias and the step costs no MACs.
     """
     if family not in FAMILIES:
         raise ValueError(f"family: expected one of {sorted(FAMILIES)}, got {family!r}")
