@@ -55,7 +55,7 @@ class TorchSanas(nn.Module):
         for i, source in enumerate((x, h0, h1, h2)):
             total = total + self.shortcuts[i](source.flatten(1)) * gate[2 * i + 1]
         features = functional.relu(total)
-        return self.out(features) * gate[8], features
+        return self.out(features), features  # always on: its bias answers where nothing is live
 
     def forward(self, stream: torch.Tensor, gates: torch.Tensor | None = None) -> Rollout:
         """Run streams [B, frames, band]; `gates` [T, B, 8] replaces the draws."""
