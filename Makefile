@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # The demo's training: a static network, then SANAS at two prices, both from its weights.
 CONFIG := experiments/configs/kws_small.py
 STATIC_STEPS := 600
-SANAS_STEPS := 350
+SANAS_STEPS := 400
 CHEAP := 2
 RICH := 0.7
 
@@ -59,7 +59,7 @@ define SANAS
 $(RUNS)/$(1)/.done: | $(RUNS)/static/.done
 	$(PY) -m experiments.launch --config $(CONFIG) --data $(RUNS)/cache --workdir $$(@D) \
 		--init_from $(RUNS)/static --set train.cost_weight=$(2) --set train.steps=$(SANAS_STEPS) \
-		--set train.eval_every=175 --set train.learning_rate=1e-2
+		--set train.eval_every=200 --set train.learning_rate=1e-2
 	touch $$@
 endef
 $(eval $(call SANAS,sanas-rich,$(RICH)))

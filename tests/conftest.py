@@ -1,14 +1,24 @@
 """Settings shared by all tests: they hold before jax is imported."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Convolutions on CPU are 2-5x faster with it (WORKSPACE.md, platform facts).
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution")
+# The flag of experiments.platform; and less optimisation, since the tests' time is the compilation
+# of many small programs.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+# Runs that are killed, resumed and repeated compile the same programs, in several processes.
+_CACHE = tempfile.TemporaryDirectory(prefix="sanas-jax-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "data" / "speech_commands"
