@@ -15,15 +15,15 @@ SANAS_STEPS := 400
 CHEAP := 2
 RICH := 0.7
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(RUNS)/report.html
 
 test: $(STAMP)
 	$(PY) -m pytest -n auto -m "not slow"
 
-test-all: $(STAMP)
-	$(PY) -m pytest -n auto
+test-slow: $(STAMP)
+	$(PY) -m pytest -n auto -m slow
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
