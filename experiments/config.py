@@ -177,24 +177,25 @@ def from_json(values: Mapping[str, Any]) -> Config:
     return _from_json(Config, values, "")
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's values, nested as in `to_json`, as `a.b` → value."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
 def difference(old: Config, new: Config) -> list[str]:
     """Fields in which two configs differ, as `a.b: old → new`; the cache may have moved."""
-    ours, theirs = _flat(to_json(old)), _flat(to_json(new))
+    ours, theirs = flatten(to_json(old)), flatten(to_json(new))
     return [
         f"{name}: {ours[name]!r} → {theirs[name]!r}"
         for name in sorted(ours)
         if ours[name] != theirs.get(name) and name not in ("data.cache", "description")
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{name}.")
-        else:
-            out[prefix + name] = value
-    return out
 
 
 def _types(cls: type) -> dict[str, Any]:

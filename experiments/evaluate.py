@@ -148,6 +148,7 @@ def evaluate(
         "static": static,
         "stream": stream.name,
         "threshold": detector.threshold,
+        "tolerance_ms": tolerance_ms,
         **score(stream, detections, info.classes, tolerance_ms),
         **costs(trace, macs, controller, info.classes),
         "ms_per_frame": 1000 * seconds / len(times),

@@ -1,6 +1,6 @@
 """A run's folder: what is in it, how it is written, how it is read back.
 
-config.json       the config, the classes, where the data came from, edge MACs
+config.json       the config, the classes, the fingerprint of the data, the features' rates
 config.py         the config file as it was, for its hooks
 frontend.npz      mel matrix and normalisation of the features, class weights
 checkpoints/      latest training states

@@ -78,6 +78,7 @@ def test_evaluate_writes_the_contract(trained, tmp_path, capsys):
             result[f"correct_pct{rule}"] + result[f"wrong_pct{rule}"]
         )
     assert result["num_words"] == 2
+    assert result["tolerance_ms"] == 750
     assert result["seconds"] == 8
     assert 0 <= result["macs_per_frame"] <= result["full_macs_per_frame"]
     assert result["macs_per_frame_with_controller"] > result["macs_per_frame"]

@@ -1,0 +1,161 @@
+"""What runs left in their folders, and the streams they were evaluated on, as data to show."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import workdir as workdir_lib
+from experiments.build import build, macs_per_step
+from experiments.figures import plain
+from experiments.stream_figure import Detected, StreamView
+
+
+class Evaluation(NamedTuple):
+    """A stream that `evaluate` ran: its JSON, the view of it, labels [T], live [T, E]."""
+
+    result: dict[str, Any]
+    view: StreamView
+    labels: np.ndarray
+    live: np.ndarray
+
+
+class Run(NamedTuple):
+    """A run as read from its folder.
+
+    Fields:
+      name: of its own in the report.
+      path: as given.
+      info: what was launched.
+      edge_macs: edge → MACs per frame.
+      controller_macs: per frame, 0 for a static network.
+      lines: of metrics.jsonl.
+      evaluations: by name of the stream.
+    """
+
+    name: str
+    path: Path
+    info: workdir_lib.RunInfo
+    edge_macs: dict[str, int]
+    controller_macs: int
+    lines: list[dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+
+    @property
+    def static(self) -> bool:
+        """Whether every edge runs on every frame."""
+        return self.info.config.model.static
+
+    @property
+    def kind(self) -> str:
+        """Static, or SANAS with its λ."""
+        train = self.info.config.train
+        limit = f", {train.cost_limit:.0%} free" if train.cost_limit else ""
+        return "static" if self.static else f"SANAS λ={train.cost_weight:g}{limit}"
+
+    @property
+    def full_macs(self) -> int:
+        """MACs per frame of the whole network."""
+        return sum(self.edge_macs.values())
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Runs, named as their folders, or by their paths if folders share a name."""
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = list(map(str, paths))
+    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def read_run(path: Path, name: str) -> Run:
+    """A run and the streams it was evaluated on; ValueError for what is not one."""
+    info = workdir_lib.read(path)
+    model = build(info.config, len(info.classes), info.hooks).model
+    edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
+    window_s = model.window * info.frontend.hop / info.frontend.sample_rate
+    evaluations = {
+        file.stem: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
+        for file in sorted((path / "evaluations").glob("*.json"))
+    }
+    lines = list(workdir_lib.read_metrics(path))
+    return Run(name, path, info, edge_macs, controller_macs, lines, evaluations)
+
+
+def verdicts(
+    detections: Sequence[Mapping[str, Any]],
+    truth: Sequence[tuple[str, float]],
+    tolerance_ms: float,
+) -> list[str]:
+    """For each detection "right", "wrong" or "alarm", as `metrics.score_stream` counts them.
+
+    Args:
+      detections: `word` and `ms`, in order of time.
+      truth: (word, start in ms), in order of time.
+      tolerance_ms: largest distance between the two.
+    """
+    starts = [start for _, start in truth]
+    out, taken = [], -1
+    for found in detections:
+        first = bisect_left(starts, found["ms"] - tolerance_ms)
+        if first == len(starts) or starts[first] > found["ms"] + tolerance_ms:
+            out.append("alarm")
+            continue
+        out.append("right" if first != taken and truth[first][0] == found["word"] else "wrong")
+        taken = first
+    return out
+
+
+def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
+    """Usage [R, E] of each edge, the names of the rows, and what it was measured on.
+
+    All frames first, then the classes that occur, over all streams; without streams one row of the
+    last line of metrics.
+    """
+    if run.evaluations:
+        labels = np.concatenate([e.labels for e in run.evaluations.values()])
+        live = np.concatenate([e.live for e in run.evaluations.values()])
+        present = np.unique(labels)
+        usage = [live.mean(0), *(live[labels == k].mean(0) for k in present)]
+        names = ["all frames", *(plain(run.info.classes[k]) for k in present)]
+        return np.array(usage), names, f"measured on {', '.join(run.evaluations)}"
+    line = run.lines[-1]
+    row = [line["gate_usage"][edge] for edge in run.edge_macs]
+    return np.array([row]), ["all frames"], f"{line['split']} at step {line['step']}, no stream yet"
+
+
+def _read_evaluation(
+    file: Path, classes: Sequence[str], edge_macs: Sequence[int], window_s: float
+) -> Evaluation:
+    """What `evaluate` wrote; its times are of windows' starts, shown are their middles."""
+    try:
+        result = json.loads(file.read_text())
+        tolerance_ms = result["tolerance_ms"]
+        found = [{**d, "word": plain(d["word"])} for d in result["detections"]]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: expected a result of evaluate, got {error!r}; run it again"
+        ) from error
+    with np.load(file.with_suffix(".npz")) as arrays:
+        data = dict(arrays)
+    words = [plain(str(word)) for word in data["truth_words"]]
+    truth = sorted(zip(words, data["truth_ms"].tolist(), strict=True), key=lambda pair: pair[1])
+    outcomes = verdicts(found, truth, tolerance_ms)
+    view = StreamView(
+        classes=[plain(name) for name in classes],
+        times_s=data["times_ms"] / 1000 + window_s / 2,
+        posteriors=data["posteriors"],
+        macs=data["live"] @ np.array(edge_macs, float),
+        full_macs=sum(edge_macs),
+        envelope=data["envelope"],
+        truth=[(word, ms / 1000) for word, ms in truth],
+        detections=[
+            Detected(d["word"], d["ms"] / 1000 + window_s / 2, outcome)
+            for d, outcome in zip(found, outcomes, strict=True)
+        ],
+    )
+    return Evaluation(result, view, data["labels"], data["live"])

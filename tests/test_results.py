@@ -1,0 +1,87 @@
+"""Reading runs: times, verdicts, usage of the gates, damage."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.results import gate_table, read_run, read_runs, verdicts
+from sanas_jax.decoding import Detection
+from sanas_jax.metrics import score_stream
+from tests.runs import write_evaluation, write_run
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": 1}'])
+def test_read_run_refuses_a_damaged_evaluation(tmp_path: Path, text: str) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "evaluations").mkdir()
+    (tmp_path / "run" / "evaluations" / "town.json").write_text(text)
+    with pytest.raises(ValueError, match=re.escape("town.json: expected a result of evaluate")):
+        read_run(tmp_path / "run", "run")
+
+
+def test_read_run_puts_posteriors_in_the_middle_of_their_window(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run")
+    write_evaluation(tmp_path / "run", edge_macs)
+    view = read_run(tmp_path / "run", "run").evaluations["town"].view
+    middle = view.times_s[0]
+    assert middle == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_allclose(np.diff(view.times_s), 0.2)
+    assert [d.outcome for d in view.detections] == ["right", "wrong", "alarm"]
+    assert view.detections[0].time_s == pytest.approx(20.2 + middle)
+    full, first = sum(edge_macs.values()), next(iter(edge_macs.values()))
+    assert set(view.macs) == {full, full - first}
+
+
+def test_read_run_judges_with_the_tolerance_of_the_evaluation(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "run", write_run(tmp_path / "run"), tolerance_ms=100)
+    view = read_run(tmp_path / "run", "run").evaluations["town"].view
+    assert [d.outcome for d in view.detections] == ["alarm"] * 3
+
+
+def test_gate_table_is_the_mean_of_live_by_class(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run")
+    result = write_evaluation(tmp_path / "run", edge_macs)
+    usage, rows, source = gate_table(read_run(tmp_path / "run", "run"))
+    assert rows == ["all frames", "silence", "yes", "no"]
+    assert source == "measured on town"
+    np.testing.assert_allclose(usage[0], list(result["gate_usage"].values()))
+    np.testing.assert_allclose(usage[1], [0] + [1] * (len(edge_macs) - 1))
+    np.testing.assert_allclose(usage[2:], 1)
+
+
+def test_gate_table_without_a_stream_is_the_last_validation(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    usage, rows, source = gate_table(read_run(tmp_path / "run", "run"))
+    assert source == "validation at step 150, no stream yet"
+    assert rows == ["all frames"]
+    np.testing.assert_allclose(usage, 1 - 150 / 400)
+
+
+def test_verdicts_count_as_score_stream() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        starts = np.sort(rng.uniform(0, 20_000, 12))
+        words = rng.integers(1, 4, 12)
+        times, labels = np.sort(rng.uniform(0, 20_000, 15)), rng.integers(1, 4, 15)
+        truth = [(str(w), float(t)) for w, t in zip(words, starts, strict=True)]
+        found = [{"word": str(k), "ms": float(t)} for k, t in zip(labels, times, strict=True)]
+        got = verdicts(found, truth, 750)
+        score = score_stream(
+            [Detection(int(k), float(t), 1.0) for k, t in zip(labels, times, strict=True)],
+            [int(word) for word in words],
+            [float(time) for time in starts],
+            tolerance_ms=750,
+        )
+        assert got.count("right") == score.correct
+        assert got.count("wrong") == score.wrong
+        assert got.count("alarm") == score.false_alarms
+
+
+def test_read_runs_gives_every_run_a_name_of_its_own(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
+    for path in paths:
+        write_run(path)
+    assert [run.name for run in read_runs(paths)] == list(map(str, paths))
+    assert [run.name for run in read_runs(paths[1:])] == ["run", "other"]
