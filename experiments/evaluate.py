@@ -37,10 +37,11 @@ WORD_MS = 1000
 
 
 class Stream(NamedTuple):
-    """A labelled stream: samples [n] float32; truth as (word, start in ms)."""
+    """A labelled stream: samples [n] float32 at `rate` Hz; truth as (word, start in ms)."""
 
     name: str
     samples: np.ndarray
+    rate: int
     words: list[str]
     times_ms: list[int]
 
@@ -117,7 +118,7 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], frontend: Front
         times.append(round(float(time_ms)))
     if not words:
         raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
-    return Stream(wav.stem, samples.mean(1), words, times)
+    return Stream(wav.stem, samples.mean(1), rate, words, times)
 
 
 def evaluate(
@@ -227,7 +228,7 @@ def score(
     stream: Stream, detections: Sequence[Detection], classes: Sequence[str], tolerance_ms: float
 ) -> dict[str, Any]:
     """Percentages over the stream's words under both counting rules."""
-    seconds = len(stream.samples) / 16_000
+    seconds = len(stream.samples) / stream.rate
     truth = [classes.index(word) for word in stream.words]
     out: dict[str, Any] = {"num_words": len(truth), "seconds": seconds}
     for rule, suffix in (("set", ""), ("list", "_list_rule")):
@@ -265,7 +266,7 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
     folder = workdir / "evaluations"
     folder.mkdir(exist_ok=True)
     temporary = folder / f"{stream.name}.npz.tmp"
-    envelope = _envelope(stream.samples)
+    envelope = _envelope(stream.samples, stream.rate // 100)
     with open(temporary, "wb") as file:
         np.savez_compressed(
             file,
@@ -278,8 +279,8 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
     workdir_lib.write_atomic(folder / f"{stream.name}.json", json.dumps(result, indent=1) + "\n")
 
 
-def _envelope(samples: np.ndarray, size: int = 160) -> np.ndarray:
-    """Peak of every 10 ms, float16, for drawing."""
+def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
+    """Peak of every `size` samples (10 ms), float16, for drawing."""
     usable = len(samples) // size * size
     return np.abs(samples[:usable].reshape(-1, size)).max(1).astype(np.float16)
 

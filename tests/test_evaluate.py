@@ -60,7 +60,7 @@ def test_run_stream_equals_one_unroll(monkeypatch):
 
 
 def test_window_labels_need_more_than_half_a_window():
-    stream = evaluate.Stream("s", np.zeros(16_000 * 4), ["low"], [1000])
+    stream = evaluate.Stream("s", np.zeros(16_000 * 4), 16_000, ["low"], [1000])
     times = 100 * np.arange(30)
     labels = evaluate.window_labels(stream, times, 1010, CLASSES)
     # Overlap of [t, t + 1010) and [1000, 2000) exceeds 505 ms for 500 ≤ t ≤ 1490.
