@@ -12,8 +12,8 @@ CONFIG := experiments/configs/kws_small.py
 MIX := --set data.unknown_fraction=0.4
 STATIC_STEPS := 600
 SANAS_STEPS := 400
-CHEAP := 2
-RICH := 0.7
+CHEAP := 1.3
+RICH := 1
 
 .PHONY: demo test test-slow lint bench clean
 
