@@ -105,7 +105,7 @@ def verify(maps: tuple[int, int], batch: int = 8) -> dict[str, float]:
         state.params,
         init_carry(problem.model, batch),
         jnp.asarray(problem.stream),
-        key,
+        jax.random.split(key, 1)[0],  # as `update` gives its only sample
     )
     update = jax.jit(make_update(problem.model, keep, problem.objective))
     after, metrics = update(state, problem.batch, key, _budget())
