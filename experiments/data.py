@@ -17,7 +17,6 @@ from sanas_jax.features import Frontend, fit_normaliser, mfcc
 from sanas_jax.objectives import class_weights
 from sanas_jax.training import Batch
 
-TRAINING, VALIDATION, TESTING = 0, 1, 2
 STATISTICS_BATCHES, STATISTICS_SIZE = 8, 64
 
 
@@ -38,17 +37,17 @@ def load(config: DataConfig) -> Data:
     return Data(
         tuple(cache.classes),
         str(provenance["sha256"]),
-        split_clips(cache, TRAINING),
-        split_clips(cache, VALIDATION),
+        split_clips(cache, "training"),
+        split_clips(cache, "validation"),
         cache,
     )
 
 
-def split_clips(cache: Cache, split: int) -> Clips:
+def split_clips(cache: Cache, split: str) -> Clips:
     """The clips of one split, with the noise tracks."""
-    chosen = np.flatnonzero(np.asarray(cache.splits) == split)
+    chosen = cache.indices(split)
     if not len(chosen):
-        raise ValueError(f"the cache has no clips in split {split} (0 training, 1 validation)")
+        raise ValueError(f"expected {split} clips in the cache {cache.path}, got none")
     return Clips.create(
         np.asarray(cache.samples[chosen]),
         np.asarray(cache.lengths[chosen]),
