@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -88,16 +89,7 @@ def fit_frontend(
     values = jnp.concatenate([b.features[..., 0] for b in batches])
     heard = jnp.concatenate([_frame_mask(b, mix) for b in batches])
     mean, std = fit_normaliser(values, heard)
-    frontend = Frontend.create(
-        plain.mel,
-        mean=mean,
-        std=std,
-        n_fft=spec["n_fft"],
-        hop=spec["hop"],
-        sample_rate=spec["sample_rate"],
-        padding=config.padding,
-    )
-    return frontend, class_weights(counts)
+    return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
 
 
 def _frame_mask(batch: Batch, mix: MixSettings) -> jax.Array:
