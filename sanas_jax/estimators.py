@@ -88,7 +88,7 @@ def leave_one_out() -> Baseline:
 
     Silence is easy and words are hard: across a batch, returns differ by what was said far more
     than by what was run. Samples of one stream share the stream, so their mean takes that out; with
-    the trunk shared, more samples cost next to nothing (Kool, van Hoof & Welling, 2019).
+    the trunk shared, more samples repeat only the scan (Kool, van Hoof & Welling, 2019).
     """
 
     def value(state: tuple[()], returns: jax.Array, mask: jax.Array) -> jax.Array:

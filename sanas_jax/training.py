@@ -63,7 +63,7 @@ class Objective:
       static: train the plain super-network, all gates on, without controller or score function.
       discount: γ of the returns to go; 1 is the objective's own gradient.
       penalty: of cost against the budget's limit.
-      samples: M architectures per stream and step. They share the trunk, so that they cost little.
+      samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
       baseline: for the score-function term; `leave_one_out` needs M ≥ 2.
       entropy_weight: bonus per nat of the architecture's entropy.
     """
