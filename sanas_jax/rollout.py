@@ -58,10 +58,15 @@ class Sanas:
 
 
 class Carry(NamedTuple):
-    """What one step hands to the next: state z [B, Z] and the step's number t []."""
+    """What one step hands to the next.
+
+    z [B, Z] the controller's state; t [] the step's number; condition [B, 1] log λ, None unless the
+    controller is conditioned.
+    """
 
     z: jax.Array
     t: jax.Array
+    condition: jax.Array | None = None
 
 
 class Step(NamedTuple):
@@ -88,9 +93,24 @@ def init_model(model: Sanas, key: jax.Array) -> dict[str, Any]:
     }
 
 
-def init_carry(model: Sanas, batch: int) -> Carry:
-    """Start of a stream."""
-    return Carry(initial_state(model.controller, model.net, batch), jnp.zeros((), jnp.int32))
+def init_carry(model: Sanas, batch: int, cost_weight: jax.Array | float | None = None) -> Carry:
+    """Start of a stream.
+
+    Args:
+      model: static description.
+      batch: B.
+      cost_weight: λ > 0, [] or [B], which a conditioned controller is told; ignored by others.
+    """
+    condition = None
+    if model.controller.conditioned:
+        if cost_weight is None:
+            raise ValueError(
+                "cost_weight: expected a price for the conditioned controller, got None"
+            )
+        weights = jnp.broadcast_to(jnp.asarray(cost_weight, jnp.float32), (batch,))
+        condition = jnp.log(weights)[:, None]
+    z = initial_state(model.controller, model.net, batch)
+    return Carry(z, jnp.zeros((), jnp.int32), condition)
 
 
 def step(
@@ -177,14 +197,16 @@ def _step(
     policy: Policy,
 ) -> tuple[Carry, Step]:
     """Decide, run the live edges, advance the state."""
-    gamma = gamma_of(model.controller, model.net, params["controller"], carry.z)
+    controller, told = params["controller"], carry.condition
+    gamma = gamma_of(model.controller, model.net, controller, carry.z, told)
     # An architecture is a sample, not a function of the weights: its gradient is the score's.
     gates = jax.lax.stop_gradient(policy(gamma, jax.random.fold_in(key, carry.t)))
     live = prune(model.net, gates)
     logits, features = run(live)
-    z = advance(model.controller, params["controller"], carry.z, features)
+    z = advance(model.controller, controller, carry.z, features, told)
     log_prob = gates_lib.log_prob(gates, gamma)
-    return Carry(z, carry.t + 1), Step(logits, features, gamma, gates, live, log_prob)
+    carry = carry._replace(z=z, t=carry.t + 1)
+    return carry, Step(logits, features, gamma, gates, live, log_prob)
 
 
 def _check_stream(model: Sanas, stream: jax.Array) -> None:

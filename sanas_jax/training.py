@@ -17,7 +17,7 @@ import optax
 from sanas_jax import gates as gates_lib
 from sanas_jax.costs import Cost
 from sanas_jax.estimators import Baseline, batch_mean, surrogate
-from sanas_jax.metrics import confusion
+from sanas_jax.metrics import confusion, frame_accuracy
 from sanas_jax.objectives import (
     Penalty,
     cross_entropy,
@@ -25,7 +25,7 @@ from sanas_jax.objectives import (
     max_penalty,
     returns_to_go,
 )
-from sanas_jax.rollout import Policy, Sanas, Step, init_carry, init_model, unroll
+from sanas_jax.rollout import Carry, Policy, Sanas, Step, init_carry, init_model, unroll
 
 Params = dict[str, Any]
 
@@ -39,7 +39,10 @@ class Batch(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """The trade: λ, price of one unit of cost, above `limit` in the same unit. Arrays []."""
+    """The trade: λ, price of one unit of cost, above `limit` in the same unit.
+
+    Arrays []; λ may be [B], a price for each stream, which a conditioned controller is told.
+    """
 
     cost_weight: jax.Array
     limit: jax.Array
@@ -66,6 +69,8 @@ class Objective:
       samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
       baseline: for the score-function term; `leave_one_out` needs M ≥ 2.
       entropy_weight: bonus per nat of the architecture's entropy.
+      measure_mode: also report `mode_cost`, that of the most probable architectures: what is
+        deployed. One scan more, without a gradient.
     """
 
     cost: Cost
@@ -75,6 +80,7 @@ class Objective:
     samples: int = 1
     baseline: Baseline = field(default_factory=batch_mean)
     entropy_weight: float = 0.0
+    measure_mode: bool = False
 
 
 Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
@@ -160,12 +166,18 @@ def make_update(
 
 def make_evaluate(
     model: Sanas, objective: Objective, class_weights: jax.Array | None = None
-) -> Callable[[Params, Batch, jax.Array], dict[str, jax.Array]]:
-    """`evaluate(params, batch, key) -> metrics`, each step in its most probable architecture."""
+) -> Callable[..., dict[str, jax.Array]]:
+    """`evaluate(params, batch, key, λ=None) -> metrics`, steps in their most probable architecture.
+
+    λ [] is what a conditioned controller is told; it charges nothing here. A vmap over it repeats
+    only the scan.
+    """
     policy = gates_lib.all_on if objective.static else gates_lib.mode
 
-    def evaluate(params: Params, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        carry = init_carry(model, batch.features.shape[0])
+    def evaluate(
+        params: Params, batch: Batch, key: jax.Array, cost_weight: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        carry = init_carry(model, batch.features.shape[0], cost_weight)
         _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
         ce = cross_entropy(outs.logits, batch.labels, class_weights)
         return _metrics(outs, ce, objective.cost(outs.gates), batch)
@@ -186,15 +198,20 @@ def _loss(
     """A scalar whose gradient is the estimator's, and the metrics."""
     policy = gates_lib.all_on if objective.static else gates_lib.sample
     samples = 1 if objective.static else objective.samples
-    outs = _unroll_samples(model, params, batch, key, policy, samples)
+    carry = init_carry(model, batch.features.shape[0], budget.cost_weight)
+    outs = _unroll_samples(model, params, carry, batch, key, policy, samples)
+    mode_cost = _mode_cost(model, objective, params, carry, batch) if objective.measure_mode else {}
     batch = _repeat(batch, samples)
     ce = cross_entropy(outs.logits, batch.labels, class_weights)
     cost = objective.cost(outs.gates)
-    metrics = _metrics(outs, ce, cost, batch)
+    metrics = _metrics(outs, ce, cost, batch) | mode_cost
     if objective.static:
         return masked_mean(ce, batch.mask), (baseline_state, metrics)
 
-    price = budget.cost_weight * objective.penalty(cost, budget.limit)
+    weight = budget.cost_weight
+    if weight.ndim:  # one per stream
+        weight = jnp.tile(weight, samples)
+    price = weight * objective.penalty(cost, budget.limit)
     returns = returns_to_go(jax.lax.stop_gradient(ce + price), batch.mask, objective.discount)
     by_sample = (returns.shape[0], samples, -1)
     returns, mask = returns.reshape(by_sample), batch.mask.reshape(by_sample)
@@ -212,19 +229,34 @@ def _loss(
 
 
 def _unroll_samples(
-    model: Sanas, params: Params, batch: Batch, key: jax.Array, policy: Policy, samples: int
+    model: Sanas,
+    params: Params,
+    carry: Carry,
+    batch: Batch,
+    key: jax.Array,
+    policy: Policy,
+    samples: int,
 ) -> Step:
     """M rollouts of each stream as one wide batch: fields [T, M·B, ...].
 
     The trunk does not depend on the key, so vmap leaves it alone: it is computed once.
     """
-    carry = init_carry(model, batch.features.shape[0])
 
     def rollout(key: jax.Array) -> Step:
         return unroll(model, params, carry, batch.features, key, policy=policy)[1]
 
     outs = jax.vmap(rollout, out_axes=1)(jax.random.split(key, samples))
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+
+
+def _mode_cost(
+    model: Sanas, objective: Objective, params: Params, carry: Carry, batch: Batch
+) -> dict[str, jax.Array]:
+    """Mean cost of the architectures that evaluation would run."""
+    fixed = jax.lax.stop_gradient(params)
+    policy = gates_lib.all_on if objective.static else gates_lib.mode
+    _, outs = unroll(model, fixed, carry, batch.features, jax.random.key(0), policy=policy)
+    return {"mode_cost": masked_mean(objective.cost(outs.gates), batch.mask)}
 
 
 def _repeat(batch: Batch, samples: int) -> Batch:
@@ -243,9 +275,7 @@ def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[s
     of_label = jax.nn.one_hot(batch.labels, num_classes) * batch.mask[..., None]
     return {
         "loss": masked_mean(ce, batch.mask),
-        "frame_accuracy": masked_mean(
-            jnp.asarray(predictions == batch.labels, jnp.float32), batch.mask
-        ),
+        "frame_accuracy": frame_accuracy(batch.labels, predictions, batch.mask),
         "cost": masked_mean(cost, batch.mask),
         "live_by_label": jnp.einsum("tbe,tbk->ke", outs.live, of_label),
         "confusion": confusion(batch.labels, predictions, batch.mask, num_classes),

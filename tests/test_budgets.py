@@ -1,0 +1,219 @@
+"""Budgets: vmapped equals looped, dual ascent, one network for many prices, isolation of NaN."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sanas_jax import costs, spaces
+from sanas_jax.budgets import (
+    Target,
+    ascend,
+    cheapest_path,
+    init_member,
+    make_member_update,
+    over_budgets,
+)
+from sanas_jax.controller import Constant, Controller
+from sanas_jax.estimators import leave_one_out
+from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.rollout import Sanas
+from sanas_jax.training import (
+    Batch,
+    Objective,
+    init_state,
+    make_evaluate,
+    make_optimizer,
+    make_update,
+)
+
+STEPS, STREAMS = 6, 64
+
+
+class Reader(nn.Module):
+    """Reads some columns of [B, 1, 3] through dense layers."""
+
+    columns: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x):
+        x = x[..., jnp.array(self.columns)].reshape(x.shape[0], -1)
+        for width in self.widths[:-1]:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.widths[-1])(x)
+
+
+# Column 0 says how often column 1 lies about the label; column 2 is the label, and dear to read.
+NET = Net(
+    (1, 3),
+    (Layer("x"), Layer("f", nn.relu), Layer("y")),
+    (
+        Edge("cheap", "x", "f", Reader((0, 1), (8,)), gated=False),
+        Edge("dear", "x", "f", Reader((2,), (16, 8))),
+        Edge("out", "f", "y", Reader(tuple(range(8)), (2,)), gated=False),
+    ),
+    output="y",
+    features="f",
+)
+COST = costs.relative(NET, costs.macs(NET))
+
+
+def model(cell=None, conditioned=False):
+    return Sanas(NET, Controller(cell or nn.GRUCell(8), 0.5, conditioned), hop=1)
+
+
+def draw(key):
+    """Streams that lie with a rate of their own between 0 and ½."""
+    keys = jax.random.split(key, 3)
+    rate = jax.random.uniform(keys[0], (STREAMS, 1), maxval=0.5)
+    label = jax.random.bernoulli(keys[1], 0.5, (STREAMS, STEPS))
+    lie = jax.random.uniform(keys[2], (STREAMS, STEPS)) < rate
+    sign = 2.0 * jnp.stack([label ^ lie, label], -1) - 1
+    features = jnp.concatenate([jnp.broadcast_to(rate, label.shape)[..., None], sign], -1)
+    mask = jnp.ones((STEPS, STREAMS), bool)
+    return Batch(features, jnp.asarray(label.T, jnp.int32), mask)
+
+
+def make(sanas, *, rate=True):
+    objective = Objective(
+        COST,
+        discount=0.0,
+        samples=4,
+        baseline=leave_one_out(),
+        entropy_weight=0.02,
+        measure_mode=rate,
+    )
+    optimizer = make_optimizer(1e-2, weight_decay=0.0)
+    update = make_member_update(make_update(sanas, optimizer, objective))
+    return objective, optimizer, update
+
+
+def targets(weights, costs_asked=None, rate=0.02):
+    count = len(weights)
+    asked = [1.0] * count if costs_asked is None else costs_asked
+    rates = [rate if costs_asked else 0.0] * count
+    zeros, damping = [0.0] * count, [50 * r for r in rates]
+    return Target(*(jnp.array(v, jnp.float32) for v in (weights, zeros, asked, rates, damping)))
+
+
+def members(sanas, objective, optimizer, count):
+    keys = jnp.stack([jax.random.key(0)] * count)
+    return jax.vmap(lambda key: init_member(init_state(sanas, optimizer, objective, key)))(keys)
+
+
+def train(update, state, target, steps, price=None):
+    """Steps in one scan; every budget sees the same batches, and draws from the same keys."""
+
+    @jax.jit
+    def run(state):
+        def body(state, step):
+            key = jax.random.fold_in(jax.random.key(1), step)
+            own = target if price is None else target._replace(cost_weight=price(key))
+            many = over_budgets(update, shared=(1, 2))
+            state, metrics = many(state, draw(key), jax.random.fold_in(key, 1), own)
+            return state, metrics["cost_weight"]
+
+        return jax.lax.scan(body, state, jnp.arange(steps))
+
+    return run(state)
+
+
+def row(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    sanas = model()
+    return sanas, *make(sanas)
+
+
+def test_many_budgets_equal_each_alone(toy):
+    sanas, objective, optimizer, update = toy
+    asked = targets([0.2, 1.0, 3.0], [0.4, 0.5, 0.6])
+    start = members(sanas, objective, optimizer, 3)
+    together, weights = train(update, start, asked, 20)
+    for index in range(3):
+        alone = [jax.tree.map(lambda leaf, i=index: leaf[i : i + 1], t) for t in (start, asked)]
+        single, weight = train(update, *alone, 20)
+        np.testing.assert_allclose(weights[:, index], weight[:, 0], rtol=1e-4)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+            row(together, index).train.params,
+            row(single, 0).train.params,
+        )
+
+
+def test_budget_that_diverges_is_frozen_and_the_others_do_not_notice(toy):
+    sanas, objective, optimizer, update = toy
+    start = members(sanas, objective, optimizer, 2)
+    # Infinitely dear from the first step on: an infinite return, and no gradient that is finite.
+    broken, _ = train(update, start, targets([1.0, jnp.inf]), 10)
+    sound, _ = train(update, start, targets([1.0, 1.0]), 10)
+    assert broken.alive.tolist() == [True, False]
+    jax.tree.map(np.testing.assert_array_equal, row(broken, 0), row(sound, 0))
+    jax.tree.map(np.testing.assert_array_equal, row(broken, 1).train, row(start, 1).train)
+
+
+def test_dual_ascent_reaches_budgets(toy):
+    sanas, objective, optimizer, update = toy
+    asked = [0.35, 0.5, 0.75]
+    state = members(sanas, objective, optimizer, 3)
+    state, weights = train(update, state, targets([0.3] * 3, asked), 800)
+    evaluate = jax.jit(jax.vmap(make_evaluate(sanas, objective), (0, None, None)))
+    keys = jax.random.split(jax.random.key(7), 8)
+    reached = np.mean(
+        [evaluate(state.train.params, draw(key), key)["cost"] for key in keys], axis=0
+    )
+    np.testing.assert_allclose(reached, asked, rtol=0.1)
+    final = np.asarray(weights[-1])
+    assert final[0] > final[1] > final[2] > 0  # what is asked for less must be dearer
+
+
+def test_ascend_by_hand():
+    target = row(targets([0.3], [0.5], rate=0.1), 0)
+    assert ascend(jnp.float32(0), jnp.float32(0.55), target) == pytest.approx((0.01, 0.1))
+    assert ascend(jnp.float32(0), jnp.float32(5.0), target) == pytest.approx((0.1, 1))
+    # u = 0.3 + dual never falls below 0.
+    assert ascend(jnp.float32(-0.28), jnp.float32(0.0), target) == pytest.approx((-0.3, -1))
+
+
+@pytest.mark.parametrize("cell", [None, Constant()])
+def test_conditioned_controller_is_monotone_in_the_price(cell):
+    sanas = model(cell, conditioned=True)
+    objective, optimizer, update = make(sanas, rate=False)
+    state = members(sanas, objective, optimizer, 1)
+
+    def price(key):
+        low, high = np.log(0.02), np.log(3.0)
+        draws = jax.random.uniform(
+            jax.random.fold_in(key, 2), (1, STREAMS), minval=low, maxval=high
+        )
+        return jnp.exp(draws)
+
+    state, _ = train(update, state, targets([1.0]), 1000, price)
+    evaluate = jax.vmap(make_evaluate(sanas, objective), (None, None, None, 0))
+    prices = jnp.geomspace(0.02, 3.0, 7)
+    params = row(state, 0).train.params
+    cost = np.asarray(
+        jax.jit(evaluate)(params, draw(jax.random.key(9)), jax.random.key(0), prices)["cost"]
+    )
+    assert (np.diff(cost) <= 1e-6).all()
+    assert cost[0] > 0.9
+    assert cost[-1] < 0.25  # the dear edge is off: 24 of 104 MACs are always on
+
+
+def test_conditioned_controller_needs_a_price():
+    sanas = model(conditioned=True)
+    objective, optimizer, _ = make(sanas)
+    params = init_state(sanas, optimizer, objective, jax.random.key(0)).params
+    with pytest.raises(ValueError, match="cost_weight: expected a price"):
+        make_evaluate(sanas, objective)(params, draw(jax.random.key(0)), jax.random.key(0))
+
+
+def test_cheapest_path_of_the_papers_network():
+    net = spaces.kws_cnn("cnn-trad-fpool3", shortcuts=True, num_classes=12)
+    assert cheapest_path(net, costs.edge_macs(net)) == 518_656
+    assert cheapest_path(NET, costs.edge_macs(NET)) == 16 + 16
