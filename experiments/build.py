@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -11,7 +12,8 @@ import optax
 from experiments.config import Config, Hooks
 from sanas_jax import costs, estimators, objectives, spaces
 from sanas_jax.augment import MixSettings
-from sanas_jax.controller import Controller, controller_macs
+from sanas_jax.budgets import Target, cheapest_path
+from sanas_jax.controller import Constant, Controller, controller_macs
 from sanas_jax.graph import Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, make_optimizer
@@ -33,9 +35,14 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
     train = config.train
     check(config)
     net = build_net(config, num_classes, hooks)
-    cells = {"gru": nn.GRUCell, "rnn": nn.SimpleCell}
-    cell = choose("model.cell", config.model.cell, cells)(config.model.state_size)
-    model = Sanas(net, Controller(cell, config.model.gate_bias), config.model.hop)
+    cells = {
+        "gru": lambda: nn.GRUCell(config.model.state_size),
+        "rnn": lambda: nn.SimpleCell(config.model.state_size),
+        "constant": Constant,
+    }
+    cell = choose("model.cell", config.model.cell, cells)()
+    controller = Controller(cell, config.model.gate_bias, config.model.conditioned)
+    model = Sanas(net, controller, config.model.hop)
     cost = hooks.build_cost(net) if hooks.build_cost else costs.relative(net, costs.macs(net))
     penalties = {"max": objectives.max_penalty, "abs": objectives.abs_penalty}
     baselines = {
@@ -52,6 +59,7 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         penalty=choose("train.penalty", train.penalty, penalties),
         baseline=choose("train.baseline", train.baseline, baselines)(),
         entropy_weight=train.entropy_weight,
+        measure_mode=train.budget is not None,
     )
     optimizer = make_optimizer(
         _schedule(config, train.learning_rate),
@@ -78,6 +86,29 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         hop_frames=config.model.hop,
     )
     return Built(model, objective, optimizer, mix)
+
+
+def target_of(config: Config, built: Built, hooks: Hooks) -> Target:
+    """What a run asks of its cost, arrays []; ValueError for a budget that no network can keep.
+
+    MACs are charged as a share of the whole network's, so a budget in MACs becomes such a share. A
+    cost of the config file's own is asked for in its own unit.
+    """
+    train = config.train
+    budget = train.budget
+    if budget is not None and not hooks.build_cost:
+        edge_macs = costs.edge_macs(built.model.net)
+        floor, full = cheapest_path(built.model.net, edge_macs), sum(edge_macs.values())
+        if not floor <= budget < full:
+            raise ValueError(
+                f"budget: expected from {floor:,} MACs per frame, the cheapest path, to less than "
+                f"{full:,}, the whole network; got {budget:,.0f}"
+            )
+        budget /= full
+    rate = 0.0 if budget is None else train.budget_rate
+    damping = 0.0 if budget is None else train.budget_damping
+    values = (train.cost_weight, train.cost_limit, budget or 0.0, rate, damping)
+    return Target(*(jnp.float32(value) for value in values))
 
 
 def build_net(config: Config, num_classes: int, hooks: Hooks) -> Net:
@@ -131,11 +162,30 @@ def check(config: Config) -> None:
             "config fields: expected train.eval_every to be a multiple of train.log_every, "
             f"got {train.eval_every} and {train.log_every}"
         )
-    if train.cost_weight < 0 or not 0 <= train.cost_limit <= 1:
+    if not 0 <= train.cost_weight < math.inf or not 0 <= train.cost_limit <= 1:
         raise ValueError(
             "config fields: expected train.cost_weight ≥ 0 and train.cost_limit in [0, 1], "
             f"got {train.cost_weight} and {train.cost_limit}"
         )
+    if train.budget is not None and not (train.budget > 0 and train.budget_rate > 0):
+        raise ValueError(
+            "config fields: expected train.budget > 0 and train.budget_rate > 0, "
+            f"got {train.budget} and {train.budget_rate}"
+        )
+    if config.model.static and (train.budget is not None or config.model.conditioned):
+        raise ValueError("config fields: model.static has no gates, so no budget and no condition")
+    if config.model.conditioned:
+        if train.budget is not None or train.cost_ramp_steps:
+            raise ValueError(
+                "config fields: model.conditioned draws its prices; expected no train.budget and "
+                f"no train.cost_ramp_steps, got {train.budget} and {train.cost_ramp_steps}"
+            )
+        prices = train.cost_weight_range
+        if len(prices) != 2 or not 0 < prices[0] < prices[1]:
+            raise ValueError(
+                "config field 'train.cost_weight_range': expected two prices above 0, the lower "
+                f"first, got {prices}"
+            )
     if not 0 <= train.discount <= 1:
         raise ValueError(f"config field 'train.discount': expected 0..1, got {train.discount}")
 

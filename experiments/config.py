@@ -23,8 +23,10 @@ class ModelConfig:
       shortcuts: SANAS's extra edges.
       maps: channels per convolution, in place of the family's.
       static: no controller, all gates on: the baseline.
-      cell: "gru" or "rnn".
+      cell: "gru", "rnn", or "constant": one Γ for all steps, as in BSN.
       state_size: Z, width of the controller's state.
+      conditioned: the controller is told the price λ, drawn for each stream of a batch from
+        `train.cost_weight_range`, so that one network serves every budget.
       gate_bias: initial logit of every gate.
       hop: frames between two decisions (20 = 200 ms).
     """
@@ -35,6 +37,7 @@ class ModelConfig:
     static: bool = False
     cell: str = "gru"
     state_size: int = 100
+    conditioned: bool = False
     gate_bias: float = 3.0
     hop: int = 20
 
@@ -78,7 +81,12 @@ class TrainConfig:
       weight_decay: L2 on the network's weights, not on the controller's.
       max_grad_norm: per group; None for no clipping.
       class_weighted: weigh classes by total / (count · K).
+      budget: MACs per frame to be reached by dual ascent on λ, from `cost_weight` on; None keeps λ.
+        If the config file has a cost of its own, in its unit.
+      budget_rate: η, what a cost of twice the budget adds to λ at each step.
+      budget_damping: κ, what it adds to λ as long as it lasts.
       cost_weight: λ, price in nats of running the whole network for one step.
+      cost_weight_range: lowest and highest λ that a conditioned controller learns.
       cost_limit: share of the whole network's MACs that is free (BSN's budget); 0 charges all.
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
@@ -105,7 +113,11 @@ class TrainConfig:
     weight_decay: float = 1e-5
     max_grad_norm: float | None = 5.0
     class_weighted: bool = True
+    budget: float | None = None
+    budget_rate: float = 0.02
+    budget_damping: float = 1.0
     cost_weight: float = 0.1
+    cost_weight_range: tuple[float, ...] = (0.1, 5.0)
     cost_limit: float = 0.0
     cost_ramp_steps: int = 0
     penalty: str = "max"

@@ -8,6 +8,8 @@ front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation
 events.*          the same for TensorBoard
 evaluations/      streams that `evaluate` ran
+
+A sweep's folder holds sweep.json, the names of its members, and a folder like this for each.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +88,31 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
         "hop": info.frontend.hop,
     }
     write_atomic(workdir / "config.json", json.dumps(description, indent=1) + "\n")
+
+
+def write_sweep(workdir: Path, members: Sequence[str]) -> None:
+    """Say that a folder holds a sweep: names of its members' folders."""
+    write_atomic(workdir / "sweep.json", json.dumps({"members": list(members)}, indent=1) + "\n")
+
+
+def read_sweep(workdir: Path) -> list[str] | None:
+    """Names of a sweep's members; None where there is no sweep."""
+    path = workdir / "sweep.json"
+    if not path.is_file():
+        return None
+    try:
+        return [str(name) for name in json.loads(path.read_text())["members"]]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: expected a list of members, got {error!r}") from error
+
+
+def expand_sweeps(workdirs: Iterable[Path]) -> list[Path]:
+    """Folders of runs, each once: a sweep stands for its members."""
+    folders: dict[Path, None] = {}
+    for workdir in workdirs:
+        members = read_sweep(workdir)
+        folders |= dict.fromkeys([workdir] if members is None else [workdir / m for m in members])
+    return list(folders)
 
 
 def read(workdir: Path) -> RunInfo:

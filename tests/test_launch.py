@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from data_prep.cli import run
 from experiments import config as config_lib
 from experiments import launch, workdir
 from sanas_jax import costs, spaces
+from tests.runs_state import final_state
 from tests.toy import write_toy_cache
 
 CONFIG = str(Path(launch.__file__).parent / "configs" / "kws_debug.py")
@@ -45,17 +45,6 @@ def arguments(cache, folder, *extra):
 
 def run_launch(cache, folder, *extra):
     return run(launch.define_flags, launch.main, "", arguments(cache, folder, *extra))
-
-
-def final_state(folder):
-    """Everything a run leaves that must not depend on interruptions."""
-    info = workdir.read(folder)
-    built = launch.build(info.config, len(info.classes), info.hooks)
-    like = launch.init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
-    latest = launch.Checkpoints(folder / "checkpoints")
-    state = latest.restore(latest.steps()[-1], like)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    return leaves, (folder / "metrics.jsonl").read_text(), (folder / "front.json").read_text()
 
 
 def assert_equal_runs(one, other):
@@ -106,7 +95,6 @@ def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tm
     driver = """
 import os, signal, sys
 from experiments import launch
-from experiments.checkpoints import Checkpoints
 save = Checkpoints.save
 def die_while_saving(self, step, tree):
     if step != 8 or self._checkpointer.directory.name != "checkpoints":

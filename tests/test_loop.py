@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from experiments.loop import summarize, thin_front
+from experiments.journal import thin_front
+from experiments.loop import summarize
 
 
 def point(step, macs, accuracy):

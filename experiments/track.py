@@ -1,0 +1,110 @@
+"""Runs in the train loop: groups that one program trains, and the track that each run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from experiments.checkpoints import Checkpoints
+from experiments.journal import Front, Journal
+from experiments.runs import Run
+from sanas_jax.budgets import Member
+
+Metrics = dict[str, Any]
+Line = dict[str, Any]
+
+
+class Group:
+    """Runs that one program trains: members, targets and keys stacked, [G, ...].
+
+    `metrics` are those of the steps since they were last written, fields [G, ...].
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        """Stack."""
+        self.members, self.targets = (
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+            for parts in ([run.member for run in runs], [run.target for run in runs])
+        )
+        self.keys = jnp.stack([run.keys.train for run in runs])
+        self.metrics: list[Metrics] = []
+
+
+class Track:
+    """One run of a group: what it writes while it trains, until it ends or diverges."""
+
+    def __init__(
+        self, run: Run, group: Group, index: int, summarize: Callable[[Sequence[Metrics]], Line]
+    ) -> None:
+        """Open the run's files at the step where it stands."""
+        self.run, self.group, self.index = run, group, index
+        self.alive = bool(run.member.alive)
+        self.line: Line = {}
+        self._summarize = summarize
+        # Resume order: the state was read first; what may have run ahead of it is cut back here.
+        self._journal = Journal(run.workdir, run.step)
+        self._front = Front(run.workdir, run.info.config.train.front_size, run.step)
+        self._latest = Checkpoints(run.workdir / "checkpoints", keep=2)
+
+    @property
+    def member(self) -> Member:
+        """The run's state as it is now."""
+        return self._own(self.group.members)
+
+    def log(self, step: int) -> None:
+        """Write a line of training; a run that has just diverged says so, its last one."""
+        self.line = self._summarize([self._own(m) for m in jax.device_get(self.group.metrics)])
+        self.alive = bool(self.group.members.alive[self.index])
+        if self.alive:
+            self._journal.write(step, "training", self.line)
+            return
+        reason = (
+            "expected a finite loss and gradient, got "
+            f"{self.line['loss']} and {self.line['grad_norm']}"
+        )
+        self._journal.write(step, "diverged", {"reason": reason})
+        tqdm.write(f"{self.run.workdir}: diverged by step {step}, {reason}; {self._kept()}")
+
+    def validate(self, step: int, results: Sequence[Metrics], prices: Sequence[float]) -> None:
+        """Write a line of validation and offer the parameters to the front.
+
+        Args:
+          step: of training.
+          results: per batch, fields [G, P, ...].
+          prices: P; with several, the line is that of the middle one.
+        """
+        own = [self._own(metrics) for metrics in results]
+        lines = [self._summarize([_entry(m, p) for m in own]) for p in range(len(prices))]
+        self.line = lines[len(lines) // 2]
+        if len(prices) > 1:
+            self.line["calibration"] = [
+                {"cost_weight": price} | {k: line[k] for k in ("macs_per_frame", "frame_accuracy")}
+                for price, line in zip(prices, lines, strict=True)
+            ]
+        self._journal.write(step, "validation", self.line)
+        cost, accuracy = self.line["macs_per_frame"], self.line["frame_accuracy"]
+        self._front.offer(step, cost, accuracy, self.member.train.params)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint."""
+        self._latest.save(step, self.member)
+
+    def close(self) -> None:
+        """Release the files."""
+        self._journal.close()
+
+    def _own(self, tree: Any) -> Any:
+        return _entry(tree, self.index)
+
+    def _kept(self) -> str:
+        saved = self._latest.steps()
+        return f"the checkpoint of step {saved[-1]} is intact" if saved else "no checkpoint yet"
+
+
+def _entry(tree: Any, index: int) -> Any:
+    """One entry of a leading axis."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
