@@ -1,49 +1,44 @@
-"""The streaming protocol: `python -m experiments.evaluate --workdir W --stream s.wav --labels L`.
+"""The streaming protocol: `python -m experiments.evaluate --workdir W --stream s.wav`.
 
-Runs a trained model over a long labelled stream, decodes its posteriors into detections and scores
+Runs trained models over long labelled streams, decodes their posteriors into detections and scores
 them (FACTS of the paper: TensorFlow's streaming accuracy test). Every step takes its most probable
 architecture. Cost is counted in MACs of the live edges.
+
+`--workdir` and `--stream` may be given several times, and a workdir may be a sweep: all models run
+over all streams in one pass. A network conditioned on its price is run at several.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import soundfile
 from absl import flags
-from tqdm import tqdm
 
-from data_prep.cli import run
+from data_prep.cli import run, word_list
 from experiments import workdir as workdir_lib
-from experiments.build import build, macs_per_step
-from experiments.launch import restore_params
-from sanas_jax import gates as gates_lib
+from experiments.build import Built, build, macs_per_step
+from experiments.curve import points, to_json
+from experiments.inference import run_streams
+from experiments.loop import prices_of
+from experiments.results import read_runs
+from experiments.runs import restore_params
+from experiments.scores import summary_table
+from experiments.streams import Stream, read_stream, window_labels
+from experiments.sweep import parse_macs
 from sanas_jax.decoding import Detection, Detector, detect
-from sanas_jax.features import Frontend, mfcc, num_frames
 from sanas_jax.metrics import score_stream
-from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
-from sanas_jax.training import init_state
 
-CHUNK_STEPS = 128
-WORD_MS = 1000
+ROC_THRESHOLDS = (*np.arange(0.2, 0.95, 0.05).round(2).tolist(), 0.95, 0.97, 0.99)
 
-
-class Stream(NamedTuple):
-    """A labelled stream: samples [n] float32 at `rate` Hz; truth as (word, start in ms)."""
-
-    name: str
-    samples: np.ndarray
-    rate: int
-    words: list[str]
-    times_ms: list[int]
+ROC_SCORES = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour")
 
 
 class Trace(NamedTuple):
@@ -58,14 +53,47 @@ class Trace(NamedTuple):
     labels: np.ndarray
 
 
+class Model(NamedTuple):
+    """A trained run as it is evaluated: `prices` are told to it if it is conditioned."""
+
+    workdir: Path
+    info: workdir_lib.RunInfo
+    built: Built
+    step: int
+    params: Any
+    prices: list[float]
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
-    flags.DEFINE_string("workdir", None, "Folder of a run.", required=True, flag_values=values)
-    flags.DEFINE_string("stream", None, "WAV of the stream.", required=True, flag_values=values)
-    flags.DEFINE_string(
-        "labels", None, "Its labels, lines of `word, ms`.", required=True, flag_values=values
+    flags.DEFINE_multi_string(
+        "workdir",
+        None,
+        "Folder of a run or a sweep; may be repeated.",
+        required=True,
+        flag_values=values,
     )
-    flags.DEFINE_string("json", None, "Where to write the result as JSON.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "stream", None, "WAV of a stream; may be repeated.", required=True, flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "labels",
+        [],
+        "Its labels, lines of `word, ms`; NAME_labels.txt if not given.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "json",
+        None,
+        "Where to write the result as JSON; a list if there are several.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "curve",
+        None,
+        "Where to write the cost/accuracy curve; in a sweep's folder if not given.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
@@ -75,153 +103,196 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
     )
+    flags.DEFINE_list(
+        "budgets",
+        [],
+        "MACs per frame asked of a conditioned network, e.g. 2M,5M; nine prices of "
+        "its range if not given.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "budgets_per_step",
+        None,
+        "Runs in one program, as in sweep.",
+        lower_bound=1,
+        flag_values=values,
+    )
 
 
 def main(values: flags.FlagValues) -> None:
-    """Evaluate one model on one stream; print the figures and write them."""
-    workdir = Path(values.workdir)
-    info = workdir_lib.read(workdir)
-    stream = read_stream(Path(values.stream), Path(values.labels), info.classes, info.frontend)
+    """Evaluate every model on every stream; print the figures and write them."""
+    budgets = [parse_macs(word) for word in word_list(values.budgets)]
+    folders = workdir_lib.expand_sweeps(map(Path, values.workdir))
+    models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
+    if budgets and not any(m.info.config.model.conditioned for m in models):
+        raise ValueError("--budgets: expected a run with model.conditioned, got none")
+    streams = read_streams(values.stream, values.labels, models)
     detector = Detector(threshold=values.threshold)
-    result, trace = evaluate(
-        workdir, stream, detector, values.tolerance_ms, checkpoint=values.checkpoint
-    )
-    save(workdir, stream, result, trace)
+    results = []
+    for model, price, stream, trace, ms_per_frame in passed(
+        models, streams, values.budgets_per_step
+    ):
+        result = judge(model, stream, trace, detector, values.tolerance_ms)
+        result |= {"ms_per_frame": ms_per_frame, "cost_weight": price}
+        result["budget"] = _asked(model, price, budgets)
+        save(model.workdir, stream, result, trace)
+        results.append(result)
+    print(summary_table(results) if len(results) > 1 else describe(results[0]))
     if values.json:
-        workdir_lib.write_atomic(Path(values.json), json.dumps(result, indent=1) + "\n")
-    print(describe(result))
+        found = results if len(results) > 1 else results[0]
+        workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+    sweeps = [Path(w) for w in values.workdir if workdir_lib.read_sweep(Path(w)) is not None]
+    curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
+    if curve:
+        text = json.dumps(to_json(points(read_runs(folders))), indent=1)
+        workdir_lib.write_atomic(curve, text + "\n")
 
 
-def read_stream(wav: Path, labels: Path, classes: Sequence[str], frontend: Frontend) -> Stream:
-    """A mono stream at the model's rate and its labels; ValueError for anything else."""
-    for path, what in ((wav, "--stream"), (labels, "--labels")):
-        if not path.is_file():
-            raise ValueError(f"{what}: expected a file, got {path}")
-    try:
-        samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"--stream: expected an audio file, got {wav}: {error}") from error
-    if rate != frontend.sample_rate:
-        raise ValueError(f"--stream: expected {frontend.sample_rate} Hz, got {rate} Hz: {wav}")
-    words, times = [], []
-    for number, line in enumerate(labels.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        word, comma, time_ms = (part.strip() for part in line.partition(","))
-        if not comma or not time_ms.replace(".", "", 1).isdigit():
-            raise ValueError(f"{labels}:{number}: expected `word, ms`, got {line!r}")
-        if word not in classes[1:]:
-            raise ValueError(
-                f"{labels}:{number}: expected a word of {list(classes[1:])}, got {word!r}"
-            )
-        words.append(word)
-        times.append(round(float(time_ms)))
-    if not words:
-        raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
-    return Stream(wav.stem, samples.mean(1), rate, words, times)
-
-
-def evaluate(
-    workdir: Path,
-    stream: Stream,
-    detector: Detector,
-    tolerance_ms: float = 750,
-    *,
-    checkpoint: str = "latest",
-) -> tuple[dict[str, Any], Trace]:
-    """The protocol's figures for one model on one stream, and the run behind them."""
+def read_model(workdir: Path, checkpoint: str, budgets: Sequence[float]) -> Model:
+    """A run's parameters; a conditioned one's prices, looked up for budgets in MACs."""
     info = workdir_lib.read(workdir)
     built = build(info.config, len(info.classes), info.hooks)
-    like = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
-    step, params = restore_params(workdir, like, checkpoint)
-    static = info.config.model.static
-    outs, seconds = run_stream(built.model, params, info.frontend, stream.samples, static)
-    hop_ms = 1000 * built.model.hop * info.frontend.hop // info.frontend.sample_rate
-    times = hop_ms * np.arange(len(outs[0]))
-    window_ms = 1000 * built.model.window * info.frontend.hop / info.frontend.sample_rate
-    labels = window_labels(stream, times, window_ms, info.classes)
-    trace = Trace(times, *outs, labels)
-    detections = detect(trace.posteriors, times, detector)
-    macs, controller = macs_per_step(built.model, static)
-    result = {
-        "workdir": workdir.name,
-        "step": step,
+    step, params = restore_params(workdir, built, checkpoint)
+    prices = prices_of(info.config)
+    if budgets and info.config.model.conditioned:
+        table = calibration(workdir)
+        prices = [price_for(macs, table) for macs in budgets]
+    return Model(workdir, info, built, step, params, prices)
+
+
+def calibration(workdir: Path) -> list[dict[str, float]]:
+    """What a conditioned run's last validation measured: λ → MACs per frame."""
+    tables = [
+        line["calibration"] for line in workdir_lib.read_metrics(workdir) if "calibration" in line
+    ]
+    if not tables:
+        raise ValueError(f"{workdir}: expected a validation with prices, found none")
+    return tables[-1]
+
+
+def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
+    """λ at which a conditioned network spends `macs` per frame, between measured prices."""
+    # A dearer price never buys more; noise in the table must not make it seem so.
+    spent = np.minimum.accumulate([row["macs_per_frame"] for row in table])
+    if not spent[-1] <= macs <= spent[0]:
+        raise ValueError(
+            f"--budgets: expected from {spent[-1]:,.0f} to {spent[0]:,.0f} MACs per frame, the "
+            f"prices that the network learnt; got {macs:,.0f}"
+        )
+    logs = np.log([row["cost_weight"] for row in table])
+    return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))
+
+
+def read_streams(
+    wavs: Sequence[str], labels: Sequence[str], models: Sequence[Model]
+) -> list[Stream]:
+    """Streams that all models can hear; ValueError for anything else."""
+    if labels and len(labels) != len(wavs):
+        raise ValueError(
+            f"--labels: expected one per --stream or none, got {len(labels)} for {len(wavs)}"
+        )
+    info = models[0].info
+    for model in models[1:]:
+        ours = (model.info.classes, model.info.frontend.sample_rate)
+        if ours != (info.classes, info.frontend.sample_rate):
+            raise ValueError(
+                f"--workdir: expected runs of the same classes and rate, got {models[0].workdir} "
+                f"and {model.workdir}"
+            )
+    paths = list(map(Path, wavs))
+    if len({path.stem for path in paths}) < len(paths):
+        raise ValueError("--stream: expected files of different names, got one twice")
+    beside = [str(path.with_name(f"{path.stem}_labels.txt")) for path in paths]
+    return [
+        read_stream(path, Path(text), info.classes, info.frontend.sample_rate)
+        for path, text in zip(paths, labels or beside, strict=True)
+    ]
+
+
+def passed(
+    models: Sequence[Model], streams: Sequence[Stream], budgets_per_step: int | None = None
+) -> Iterator[tuple[Model, float | None, Stream, Trace, float]]:
+    """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
+
+    def likeness(model: Model) -> int:
+        """Index of the first model that shares its program."""
+        alike = (i for i, other in enumerate(models) if _program(other) == _program(model))
+        return next(alike)
+
+    for _, alike in groupby(sorted(models, key=likeness), likeness):
+        group = list(alike)
+        built, config = group[0].built, group[0].info.config
+        own = [(model.params, model.info.frontend) for model in group]
+        signals = [stream.samples for stream in streams]
+        out = run_streams(
+            built.model, config.model.static, own, group[0].prices, signals, budgets_per_step
+        )
+        for g, model in enumerate(group):
+            for p, price in enumerate(model.prices):
+                for s, stream in enumerate(streams):
+                    trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
+                    told = price if config.model.conditioned else None
+                    yield model, told, stream, trace, out.ms_per_frame
+
+
+def _program(model: Model) -> Any:
+    """What runs must have in common to be vmapped; only conditioned ones hear their prices."""
+    config = model.info.config.model
+    prices = tuple(model.prices) if config.conditioned else ()
+    features = jax.tree.structure(model.info.frontend)
+    return model.built.model, config.static, prices, features
+
+
+def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
+    frontend, sanas = model.info.frontend, model.built.model
+    frame_ms = 1000 * frontend.hop / frontend.sample_rate
+    times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
+    labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)
+    return Trace(times, posteriors, live, labels)
+
+
+def _asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:
+    """MACs per frame that were asked of this result."""
+    if price is None:
+        return model.info.config.train.budget
+    return budgets[model.prices.index(price)] if budgets else None
+
+
+def judge(
+    model: Model, stream: Stream, trace: Trace, detector: Detector, tolerance_ms: float
+) -> dict[str, Any]:
+    """The protocol's figures for one model on one stream."""
+    classes, static = model.info.classes, model.info.config.model.static
+    detections = detect(trace.posteriors, trace.times_ms, detector)
+    macs, controller = macs_per_step(model.built.model, static)
+    return {
+        "workdir": model.workdir.name,
+        "step": model.step,
         "static": static,
         "stream": stream.name,
         "threshold": detector.threshold,
         "tolerance_ms": tolerance_ms,
-        **score(stream, detections, info.classes, tolerance_ms),
-        **costs(trace, macs, controller, info.classes),
-        "ms_per_frame": 1000 * seconds / len(times),
+        **score(stream, detections, classes, tolerance_ms),
+        **costs(trace, macs, controller, classes),
+        "roc": roc(stream, trace, detector, classes, tolerance_ms),
         "detections": [
-            {"word": info.classes[d.label], "ms": int(d.time_ms), "score": float(d.score)}
+            {"word": classes[d.label], "ms": int(d.time_ms), "score": float(d.score)}
             for d in detections
         ],
     }
-    return result, trace
 
 
-def run_stream(
-    model: Sanas, params: Any, frontend: Frontend, samples: np.ndarray, static: bool
-) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    """Posteriors [T, K] and live edges [T, E] of a stream, and the seconds it took (compiled).
-
-    The stream goes through in chunks of steps that hand on the controller's state, so that memory
-    does not grow with its length.
-    """
-    policy = gates_lib.all_on if static else gates_lib.mode
-    total = model.num_steps(num_frames(len(samples), frontend.hop))
-    if total < 1:
-        seconds = model.window * frontend.hop / frontend.sample_rate
-        raise ValueError(f"--stream: expected at least {seconds:.2f} s of audio, got less")
-
-    @jax.jit
-    def run_chunk(
-        params: Any, carry: Carry, samples: jax.Array
-    ) -> tuple[Carry, tuple[jax.Array, jax.Array]]:
-        # The first and last frames of a chunk see its ends instead of the audio around it.
-        frames = mfcc(frontend, samples)[_MARGIN:-_MARGIN]
-        carry, outs = unroll(
-            model, params, carry, frames[None, ..., None], jax.random.key(0), policy=policy
-        )
-        return carry, (jax.nn.softmax(outs.logits[:, 0]), outs.live[:, 0])
-
-    chunk_frames = (CHUNK_STEPS - 1) * model.hop + model.window
-    num_chunks = -(-total // CHUNK_STEPS)
-    margin = _MARGIN * frontend.hop
-    length = (chunk_frames - 1 + 2 * _MARGIN) * frontend.hop
-    padded = np.zeros((num_chunks * CHUNK_STEPS * model.hop + chunk_frames) * frontend.hop, "f4")
-    padded[: len(samples)] = samples
-    padded = np.concatenate([np.zeros(margin, "f4"), padded])
-
-    def chunk(i: int) -> np.ndarray:
-        start = i * CHUNK_STEPS * model.hop * frontend.hop
-        return padded[start : start + length]
-
-    carry = init_carry(model, 1)
-    jax.block_until_ready(run_chunk(params, carry, jnp.asarray(chunk(0))))  # compile
-    parts, begin = [], time.perf_counter()
-    for i in tqdm(range(num_chunks), unit="chunk", desc="stream", mininterval=1.0):
-        carry, out = run_chunk(params, carry, jnp.asarray(chunk(i)))
-        parts.append(jax.device_get(out))
-    seconds = time.perf_counter() - begin
-    posteriors, live = (np.concatenate(p)[:total] for p in zip(*parts, strict=True))
-    return (posteriors, live), seconds
-
-
-# Frames computed beyond each end of a chunk: a frame reaches n_fft/2 = 1.5 hops to either side.
-_MARGIN = 2
-
-
-def window_labels(
-    stream: Stream, times_ms: np.ndarray, window_ms: float, classes: Sequence[str]
-) -> np.ndarray:
-    """Class of each window [T]: a word that covers more than half of it, else silence (0)."""
-    labels = np.zeros(len(times_ms), np.int32)
-    for word, start in zip(stream.words, stream.times_ms, strict=True):
-        overlap = np.minimum(times_ms + window_ms, start + WORD_MS) - np.maximum(times_ms, start)
-        labels[overlap > window_ms / 2] = classes.index(word)
-    return labels
+def roc(
+    stream: Stream, trace: Trace, detector: Detector, classes: Sequence[str], tolerance_ms: float
+) -> list[dict[str, float]]:
+    """Scores at other thresholds, from the same posteriors."""
+    out = []
+    for threshold in sorted({*ROC_THRESHOLDS, detector.threshold}):
+        other = dataclasses.replace(detector, threshold=threshold)
+        found = detect(trace.posteriors, trace.times_ms, other)
+        counted = score(stream, found, classes, tolerance_ms)
+        out.append({"threshold": threshold} | {name: counted[name] for name in ROC_SCORES})
+    return out
 
 
 def score(
@@ -265,7 +336,9 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
     """Keep the result and the run in workdir/evaluations, for the report."""
     folder = workdir / "evaluations"
     folder.mkdir(exist_ok=True)
-    temporary = folder / f"{stream.name}.npz.tmp"
+    price = result["cost_weight"]
+    name = stream.name if price is None else f"{stream.name}@{price:.4g}"
+    temporary = folder / f"{name}.npz.tmp"
     envelope = _envelope(stream.samples, stream.rate // 100)
     with open(temporary, "wb") as file:
         np.savez_compressed(
@@ -275,8 +348,8 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
             truth_words=np.array(stream.words),
             truth_ms=np.array(stream.times_ms),
         )
-    temporary.replace(folder / f"{stream.name}.npz")
-    workdir_lib.write_atomic(folder / f"{stream.name}.json", json.dumps(result, indent=1) + "\n")
+    temporary.replace(folder / f"{name}.npz")
+    workdir_lib.write_atomic(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
@@ -288,8 +361,9 @@ def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
 def describe(result: dict[str, Any]) -> str:
     """The figures on a few lines."""
     share = result["macs_per_frame"] / result["full_macs_per_frame"]
+    told = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
     return (
-        f"{result['workdir']} step {result['step']} on {result['stream']}: "
+        f"{result['workdir']} step {result['step']}{told} on {result['stream']}: "
         f"{result['num_words']} words, {result['seconds']:.0f} s\n"
         f"  match {result['match_pct']:.1f} %, correct {result['correct_pct']:.1f} %, "
         f"wrong {result['wrong_pct']:.1f} %, false alarms {result['false_alarm_pct']:.1f} % "

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from data_prep.cli import run
-from experiments import evaluate, launch
+from experiments import evaluate, inference, launch, streams, sweep
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.features import Frontend, mfcc
@@ -24,6 +24,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     cache = write_toy_cache(folder / "cache")
     settings = ["model.maps=2,2", "model.state_size=4", "train.steps=4", "train.batch_size=4"]
+    settings += ["model.gate_bias=0"]
     settings += ["train.log_every=2", "train.eval_every=4", "data.max_seconds=1.6"]
     flags = [f"--set={setting}" for setting in settings]
     command = ["launch", f"--config={CONFIG}", f"--data={cache}", f"--workdir={folder / 'run'}"]
@@ -48,8 +49,11 @@ def test_run_stream_equals_one_unroll(monkeypatch):
     params = init_model(model, jax.random.key(1))
     frontend = Frontend.create(mel_matrix())
     samples = np.random.default_rng(0).standard_normal(16_000 * 4 + 123).astype(np.float32)
-    monkeypatch.setattr(evaluate, "CHUNK_STEPS", 5)
-    (posteriors, live), _ = evaluate.run_stream(model, params, frontend, samples, static=False)
+    monkeypatch.setattr(inference, "CHUNK_STEPS", 40)
+    short = samples[: 16_000 * 2]
+    passed = inference.run_streams(model, False, [(params, frontend)], [1.0], [short, samples])
+    posteriors, live = passed.posteriors[0][0][1], passed.live[0][0][1]
+    assert len(passed.posteriors[0][0][0]) == 6  # the shorter stream, as far as it goes
     frames = mfcc(frontend, jax.numpy.asarray(samples))[None, ..., None]
     _, outs = unroll(
         model, params, init_carry(model, 1), frames, jax.random.key(0), policy=gates.mode
@@ -60,9 +64,9 @@ def test_run_stream_equals_one_unroll(monkeypatch):
 
 
 def test_window_labels_need_more_than_half_a_window():
-    stream = evaluate.Stream("s", np.zeros(16_000 * 4), 16_000, ["low"], [1000])
+    stream = streams.Stream("s", np.zeros(16_000 * 4), 16_000, ["low"], [1000])
     times = 100 * np.arange(30)
-    labels = evaluate.window_labels(stream, times, 1010, CLASSES)
+    labels = streams.window_labels(stream, times, 1010, CLASSES)
     # Overlap of [t, t + 1010) and [1000, 2000) exceeds 505 ms for 500 ≤ t ≤ 1490.
     assert list(times[labels == 2]) == list(range(500, 1500, 100))
     assert set(labels) == {0, 2}
@@ -111,7 +115,10 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
         (["--workdir", trained, *stream[:2], "--labels", "/nowhere"], "--labels: expected a file"),
         (["--workdir", tmp_path, *stream], "expected a folder with a run"),
         (["--workdir", trained, *stream, "--checkpoint", "77"], "expected 'latest' or one of"),
-        (["--workdir", trained, "--stream", stream[1]], "labels"),
+        (["--workdir", trained, "--stream", "/no.wav"], "--stream: expected a file"),
+        (["--workdir", trained, *stream, *stream[:2]], "expected one per --stream or none"),
+        (["--workdir", trained, *stream, *stream], "expected files of different names"),
+        (["--workdir", trained, *stream, "--budgets=1M"], "a run with model.conditioned, got none"),
     ]
     for arguments, message in cases:
         assert run_evaluate(*arguments) == 1
@@ -125,3 +132,83 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     (tmp_path / "s.wav").write_bytes(b"RIFF not really")
     assert run_evaluate("--workdir", trained, *stream) == 1
     assert "expected an audio file" in capsys.readouterr().err
+
+
+def train(folder, *extra):
+    settings = ["model.maps=2,2", "model.state_size=4", "train.steps=4", "train.batch_size=4"]
+    settings += ["model.gate_bias=0"]
+    settings += ["train.log_every=2", "train.eval_every=4", "data.max_seconds=1.6", *extra]
+    flags = [f"--set={setting}" for setting in settings]
+    paths = [f"--data={folder.parent / 'cache'}", f"--workdir={folder}"]
+    return ["x", f"--config={CONFIG}", *paths, *flags]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A sweep of two prices, and a network conditioned on its price."""
+    root = tmp_path_factory.mktemp("many")
+    write_toy_cache(root / "cache")
+    command = [*train(root / "sweep"), "--cost_weights=0.1,2"]
+    assert run(sweep.define_flags, sweep.main, "", command) == 0
+    command = train(root / "any", "model.conditioned=true")
+    assert run(launch.define_flags, launch.main, "", command) == 0
+    return root
+
+
+def test_one_pass_over_runs_and_streams_equals_each_alone(many, trained, tmp_path):
+    for name, seconds in (("one", 8), ("two", 6)):
+        write_stream(tmp_path, seconds=seconds)
+        (tmp_path / "s.wav").rename(tmp_path / f"{name}.wav")
+        (tmp_path / "s_labels.txt").rename(tmp_path / f"{name}_labels.txt")
+    wavs = [f"--stream={tmp_path / name}.wav" for name in ("one", "two")]
+    out = tmp_path / "all.json"
+    workdirs = ["--workdir", many / "sweep", "--workdir", trained]
+    assert run_evaluate(*workdirs, *wavs, "--json", out, "--budgets_per_step=2") == 0
+    together = json.loads(out.read_text())
+    names = {(r["workdir"], r["stream"]): r for r in together}
+    assert len(names) == 6
+    folders = [many / "sweep" / "lambda_0.1", many / "sweep" / "lambda_2", trained]
+    for folder in folders:
+        assert run_evaluate("--workdir", folder, wavs[1], "--json", out) == 0
+        alone = json.loads(out.read_text())
+        for name in ("correct_pct", "macs_per_frame", "gate_usage"):
+            assert names[folder.name, "two"][name] == pytest.approx(alone[name], rel=1e-5)
+    curve = json.loads((many / "sweep" / "curve.json").read_text())
+    assert [point["cost_weight"] for point in curve] == [0.1, 2, 0.1]
+    assert curve[0]["streams"] == ["one", "two"]
+
+
+def test_roc_has_the_used_threshold(trained, tmp_path):
+    out = tmp_path / "out.json"
+    stream = write_stream(tmp_path)
+    assert run_evaluate("--workdir", trained, *stream, "--json", out, "--threshold=0.31") == 0
+    result = json.loads(out.read_text())
+    thresholds = [row["threshold"] for row in result["roc"]]
+    assert thresholds == sorted(thresholds)
+    (used,) = [row for row in result["roc"] if row["threshold"] == 0.31]
+    assert used["match_pct"] == result["match_pct"]
+    assert result["roc"][-1]["match_pct"] == 0  # nothing is that sure after four steps
+
+
+def test_conditioned_network_is_run_at_its_prices_and_at_budgets(many, tmp_path, capsys):
+    stream, folder, out = write_stream(tmp_path), many / "any", tmp_path / "out.json"
+    assert run_evaluate("--workdir", folder, *stream, "--json", out) == 0
+    results = json.loads(out.read_text())
+    table = evaluate.calibration(folder)
+    assert [r["cost_weight"] for r in results] == [row["cost_weight"] for row in table]
+    assert len(list((folder / "evaluations").glob("s@*.npz"))) == 9
+    assert run_evaluate("--workdir", folder, *stream, "--budgets=1") == 1
+    assert "the prices that the network learnt; got 1" in capsys.readouterr().err
+
+
+def test_price_for_a_budget_lies_between_measured_ones():
+    macs = [800.0, 400.0, 410.0, 100.0]  # noise: the third spends more than the second
+    table = [
+        {"cost_weight": w, "macs_per_frame": m} for w, m in zip((0.1, 1, 2, 10), macs, strict=True)
+    ]
+    assert evaluate.price_for(800, table) == pytest.approx(0.1)
+    assert evaluate.price_for(100, table) == pytest.approx(10)
+    assert 0.1 < evaluate.price_for(600, table) < 1
+    assert 2 < evaluate.price_for(200, table) < 10
+    with pytest.raises(ValueError, match="expected from 100 to 800 MACs per frame"):
+        evaluate.price_for(99, table)

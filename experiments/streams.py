@@ -1,0 +1,62 @@
+"""Labelled streams: read from files, and the class of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+WORD_MS = 1000
+
+
+class Stream(NamedTuple):
+    """A labelled stream: samples [n] float32 at `rate` Hz; truth as (word, start in ms)."""
+
+    name: str
+    samples: np.ndarray
+    rate: int
+    words: list[str]
+    times_ms: list[int]
+
+
+def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> Stream:
+    """A mono stream at the model's rate and its labels; ValueError for anything else."""
+    for path, what in ((wav, "--stream"), (labels, "--labels")):
+        if not path.is_file():
+            raise ValueError(f"{what}: expected a file, got {path}")
+    try:
+        samples, found = soundfile.read(wav, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"--stream: expected an audio file, got {wav}: {error}") from error
+    if found != rate:
+        raise ValueError(f"--stream: expected {rate} Hz, got {found} Hz: {wav}")
+    words, times = [], []
+    for number, line in enumerate(labels.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        word, comma, time_ms = (part.strip() for part in line.partition(","))
+        if not comma or not time_ms.replace(".", "", 1).isdigit():
+            raise ValueError(f"{labels}:{number}: expected `word, ms`, got {line!r}")
+        if word not in classes[1:]:
+            raise ValueError(
+                f"{labels}:{number}: expected a word of {list(classes[1:])}, got {word!r}"
+            )
+        words.append(word)
+        times.append(round(float(time_ms)))
+    if not words:
+        raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
+    return Stream(wav.stem, samples.mean(1), rate, words, times)
+
+
+def window_labels(
+    stream: Stream, times_ms: np.ndarray, window_ms: float, classes: Sequence[str]
+) -> np.ndarray:
+    """Class of each window [T]: a word that covers more than half of it, else silence (0)."""
+    labels = np.zeros(len(times_ms), np.int32)
+    for word, start in zip(stream.words, stream.times_ms, strict=True):
+        overlap = np.minimum(times_ms + window_ms, start + WORD_MS) - np.maximum(times_ms, start)
+        labels[overlap > window_ms / 2] = classes.index(word)
+    return labels
