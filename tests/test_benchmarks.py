@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import training_iteration
+from experiments.benchmarks import sweep, training_iteration
 from experiments.platform import prepare_platform
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,3 +129,11 @@ def test_command_writes_json(tmp_path, capsys, monkeypatch):
     result = json.loads(out.read_text())
     assert result["ratio"]["wall"] > 0
     assert result["steps"] == 11
+
+
+def test_sweep_benchmark_holds_its_ways_to_agree():
+    result = sweep.benchmark(budgets=2, batch=2, repeats=1, maps=1)
+    assert result["disagreement"] < sweep.TOLERANCE
+    text = sweep.table(result)
+    assert all(name in text for name in (sweep.SINGLE, sweep.LOOPED, sweep.VMAPPED))
+    assert all(seconds > 0 for seconds in result["seconds"].values())
