@@ -45,6 +45,8 @@ COLORS = {
 }
 LIGHT = {role: light for role, (light, _) in COLORS.items()}
 
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+
 _SETTINGS: Any = {
     "font.size": 9,
     "text.parse_math": False,
@@ -132,6 +134,20 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
     columns = len(names) if sum(widths) <= letters else max(1, int(letters / max(widths)))
     figure.legend(handles, names, loc="outside upper left", ncols=columns, borderaxespad=0.2)
     figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(names) // columns))
+
+
+def run_look(number: int) -> dict[str, Any]:
+    """Colour of a run, the same in all figures; beyond eight runs also its dashes."""
+    return {"color": LIGHT[f"run-{number % 8}"], "ls": _DASHES[number // 8 % len(_DASHES)]}
+
+
+def short(macs: float) -> str:
+    """1234567 → "1.23M"."""
+    macs = float(f"{macs:.3g}")
+    for size, unit in ((1e9, "G"), (MILLION, "M"), (1e3, "k")):
+        if macs >= size:
+            return f"{macs / size:.3g}{unit}"
+    return f"{macs:g}"
 
 
 def shorten(name: str) -> str:

@@ -13,9 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter
 
-from experiments.drawing import LIGHT, MILLION, WIDE, dress, legend, shorten, styled
+from experiments.drawing import (
+    LIGHT,
+    MILLION,
+    WIDE,
+    dress,
+    legend,
+    run_look,
+    short,
+    shorten,
+    styled,
+)
 
 Lines = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
@@ -32,7 +41,6 @@ THICK = {
     "mean of the words": LIGHT["ink"],
 }
 _WHOLE: dict[str, Any] = {"color": LIGHT["muted"], "lw": 1, "ls": (0, (4, 3))}
-_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 _TRAINING: dict[str, Any] = {"lw": 0.9, "alpha": 0.55}
 _VALIDATION: dict[str, Any] = {"lw": 1.8, "marker": "o", "ms": 3.2}
 
@@ -45,13 +53,13 @@ def training_curves(metrics: Mapping[str, Lines], width: float = WIDE) -> Figure
     grid = figure.subplots(3 // columns, columns, sharex=True, squeeze=False)
     for axes, (key, scale, title, unit) in zip(grid.flat, PANELS, strict=True):
         for number, lines in enumerate(metrics.values()):
-            look = _run_look(number)
+            look = run_look(number)
             axes.plot(*thin(*_series(lines, "training", key, scale)), **_TRAINING, **look)
             axes.plot(*_series(lines, "validation", key, scale), **_VALIDATION, **look)
         dress(axes, title, unit)
     for axes in grid[-1]:
         axes.set_xlabel("training step")
-    handles = [Line2D([], [], lw=2.5, **_run_look(i)) for i in range(len(metrics))]
+    handles = [Line2D([], [], lw=2.5, **run_look(i)) for i in range(len(metrics))]
     handles += [Line2D([], [], color=LIGHT["ink"], **look) for look in (_TRAINING, _VALIDATION)]
     legend(figure, handles, [*map(shorten, metrics), "training", "validation"])
     return figure
@@ -108,7 +116,6 @@ def gate_usage(
     axes.set_xlim(-0.5, len(edge_macs) - 0.5)
     axes.set_ylim(heights[-1] + 0.55, -0.55)
     axes.set_yticks(heights, rows)
-    short = EngFormatter(places=1, sep="")
     names = [f"{edge}\n{short(macs)}" for edge, macs in edge_macs.items()]
     upright = len(names) > (12 if width == WIDE else 4)
     axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
@@ -151,11 +158,6 @@ def _series(lines: Lines, split: str, key: str, scale: float) -> Curve:
     kept = [(line["step"], scale * line[key]) for line in lines if line["split"] == split]
     pairs = np.array(kept, float).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
-
-
-def _run_look(number: int) -> dict[str, Any]:
-    """Colour of a run, the same in all panels; beyond eight runs also its dashes."""
-    return {"color": LIGHT[f"run-{number % 8}"], "ls": _DASHES[number // 8 % len(_DASHES)]}
 
 
 def _cost_panel(axes: Axes, curves: Mapping[str, Curve]) -> None:

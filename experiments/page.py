@@ -1,26 +1,15 @@
-"""The page of the report: HTML and CSS around the table of scores and the figures."""
+"""The page of the report: its sections in order, HTML and CSS."""
 
 from __future__ import annotations
 
-import dataclasses
 import html
-import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
-from experiments import config as config_lib
-from experiments import figures
-from experiments.drawing import MILLION, NARROW, WIDE, css_colors, to_png, to_svg
-from experiments.figures import plain
-from experiments.results import Run, gate_table
-from experiments.scores import COLUMNS, run_rows
-from experiments.stream_figure import ENVELOPE_S, liveliest, stream_figure
-
-Pngs = dict[str, bytes]  # figures by name; each section adds its own
+from experiments import sections
+from experiments.curve import points
+from experiments.drawing import css_colors
+from experiments.markup import Pngs
+from experiments.results import Run
 
 
 def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tuple[str, Pngs]:
@@ -32,18 +21,26 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
       seconds: its length.
     """
     pngs: Pngs = {}
-    sections = {
-        "Scores": _scores(runs),
-        "Training": _training(runs, pngs),
-        "Cost per word": _cost_per_word(runs, pngs),
-        "On the stream": _streams(runs, pngs, start_s, seconds),
-        "What runs when": _gates(runs, pngs),
-        "How it was made": _made(runs),
+    measured = points(runs)
+    contents = {
+        "Scores": sections.scores(runs, measured),
+        "Accuracy for cost": sections.curve(measured, pngs),
+        "Asked against reached": sections.asked(runs, measured),
+        "ROC": sections.roc(runs, pngs),
+        "Training": sections.training(runs, pngs),
+        "Cost per word": sections.cost_per_word(runs, pngs),
+        "On the stream": sections.streams(runs, pngs, start_s, seconds),
+        "What runs when": sections.usage(runs, pngs),
+        "How it was made": sections.made(runs),
     }
     body = "\n".join(
-        f"<section><h2>{title}</h2>\n{content}\n</section>" for title, content in sections.items()
+        f"<section><h2>{title}</h2>\n{content}\n</section>" for title, content in contents.items()
     )
-    title = html.escape(", ".join(run.name for run in runs))
+    names = [run.name for run in runs]
+    title = ", ".join(names)
+    if len(names) >= sections.MANY:
+        title = f"{len(names)} runs: {names[0]}, …, {names[-1]}"
+    title = html.escape(title)
     text = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -58,180 +55,6 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
 </main></body></html>
 """
     return text, pngs
-
-
-def _scores(runs: Sequence[Run]) -> str:
-    head = "".join(
-        f'<th class="number">{column.heading}<br><small>{column.unit}</small></th>'
-        for column in COLUMNS
-    )
-    body = hints = ""
-    for run in runs:
-        rows = run_rows(run)
-        name = (
-            f'<th scope="rowgroup" rowspan="{len(rows)}">{html.escape(run.name)}<br>'
-            f"<small>{html.escape(run.kind)}</small></th>"
-        )
-        for _, _, stream, *numbers in rows:
-            cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-            body += f"<tr>{name}<td>{html.escape(stream)}</td>{cells}</tr>\n"
-            name = ""
-        if not run.evaluations:
-            command = _commands([_evaluate(run, "stream")])
-            hints += f"<p>{html.escape(run.name)} was not run through a stream yet:</p>{command}"
-    return f"""<div class="scroll"><table>
-<thead><tr><th>run</th><th>stream</th>{head}</tr></thead>
-<tbody>
-{body}</tbody></table></div>
-<p class="note">Correct, wrong, match and false alarms are in % of the words spoken, counted as
-TensorFlow's streaming test does: a detection near a word is correct if it is the first there and
-names it, else wrong; near no word it is a false alarm. Costs are multiply-accumulates of the edges
-that run, per frame: a step of the network. ± is the standard deviation over streams.</p>{hints}"""
-
-
-def _training(runs: Sequence[Run], pngs: Pngs) -> str:
-    state = "".join(f"<li>{html.escape(f'{run.name}: {_progress(run)}')}</li>" for run in runs)
-    metrics = {run.name: run.lines for run in runs}
-    if not any(metrics.values()):
-        return f"<ul>{state}</ul>"
-    caption = (
-        "Loss, frame accuracy and cost during training. Training batches: architectures are drawn "
-        "from the controller's probabilities; validation: the most probable one, fixed batches."
-    )
-    figure = _figure(pngs, "training", partial(figures.training_curves, metrics), caption)
-    return f"<ul>{state}</ul>{figure}"
-
-
-def _progress(run: Run) -> str:
-    steps = run.info.config.train.steps
-    if not run.lines:
-        return f"no metrics yet, of {steps} steps"
-    step = run.lines[-1]["step"]
-    return f"step {step} of {steps}" + (", not finished" if step < steps else "")
-
-
-def _cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
-    metrics = {run.name: run.lines for run in runs if run.lines and not run.static}
-    if not metrics:
-        return "<p>A static network costs the same on every frame.</p>"
-    full = {run.name: float(run.full_macs) for run in runs}
-    caption = (
-        "What a frame costs, by the word in it, during training (figure 6 of the SANAS paper). "
-        "Thin lines are the words; the cheapest and the dearest at the end are named."
-    )
-    return _figure(pngs, "cost_per_word", partial(figures.cost_per_word, metrics, full), caption)
-
-
-def _streams(runs: Sequence[Run], pngs: Pngs, start_s: float | None, seconds: float) -> str:
-    """One excerpt per run, of the stream that most runs share, at the same place."""
-    shared = Counter(name for run in runs for name in run.evaluations)
-    out = ""
-    for run in runs:
-        out += f"<h3>{html.escape(run.name)}</h3>"
-        if not run.evaluations:
-            out += "<p>No stream to show yet.</p>"
-            continue
-        name = max(run.evaluations, key=shared.__getitem__)
-        view = run.evaluations[name].view
-        same = [r.evaluations[name].view for r in runs if name in r.evaluations]
-        start = liveliest(same, seconds) if start_s is None else start_s
-        last = len(view.envelope) * ENVELOPE_S
-        if not 0 <= start < last:
-            raise ValueError(
-                f"--excerpt_start_s: expected 0 or more and less than the {last:g} s of {name}, "
-                f"got {start:g}"
-            )
-        end = min(start + seconds, last)
-        caption = (
-            f"{run.name} ({run.kind}) on {name}, {start:g} to {end:g} s. "
-            "What the network says of a window of 1 s is drawn at the window's middle, in fuller "
-            "colour the higher the posterior; boxes and shades are the words spoken. "
-            f"A frame of the stream costs {view.macs.mean() / MILLION:.3g}M MACs on average, the "
-            f"whole network {view.full_macs / MILLION:.3g}M."
-        )
-        draw = partial(stream_figure, view, start, end)
-        out += _figure(pngs, f"stream_{run.name}", draw, caption)
-    return out
-
-
-def _gates(runs: Sequence[Run], pngs: Pngs) -> str:
-    out = ""
-    for run in runs:
-        out += f"<h3>{html.escape(run.name)}</h3>"
-        if run.static:
-            out += "<p>Static: every edge runs on every frame.</p>"
-        elif not (run.evaluations or run.lines):
-            out += "<p>Nothing known yet.</p>"
-        else:
-            usage, rows, source = gate_table(run)
-            caption = f"{run.name} ({run.kind}): how often each edge runs, by class; {source}."
-            draw = partial(figures.gate_usage, usage, rows, run.edge_macs)
-            out += _figure(pngs, f"gates_{run.name}", draw, caption)
-    return out
-
-
-def _made(runs: Sequence[Run]) -> str:
-    out = ""
-    for run in runs:
-        facts = {
-            "about": run.info.config.description,
-            "MACs per frame": f"network {run.full_macs:,}, controller {run.controller_macs:,}",
-            "classes": ", ".join(map(plain, run.info.classes)),
-            "data (SHA-256)": run.info.data_sha256,
-        }
-        commands = [_launch(run)]
-        for name, (result, *_) in run.evaluations.items():
-            settings = ["--checkpoint", result["step"], "--threshold", result["threshold"]]
-            settings += ["--tolerance_ms", result["tolerance_ms"]]
-            commands.append([*_evaluate(run, name), *map(str, settings)])
-        config = config_lib.flatten(config_lib.to_json(run.info.config))
-        out += (
-            f"<h3>{html.escape(run.name)}</h3>{_facts(facts)}{_commands(commands)}"
-            f"<details><summary>The whole config</summary>{_facts(config)}</details>"
-        )
-    return out
-
-
-def _launch(run: Run) -> list[str]:
-    """The command that trains the run again: the config file it kept, and what was overridden."""
-    config_file = str(run.path / "config.py")
-    default, _ = config_lib.load_config(config_file)
-    before = config_lib.flatten(dataclasses.asdict(default))
-    words = ["python", "-m", "experiments.launch", "--config", config_file]
-    words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
-    for key, value in config_lib.flatten(dataclasses.asdict(run.info.config)).items():
-        if value != before[key] and key != "data.cache":
-            words += ["--set", f"{key}={value}"]
-    return words
-
-
-def _evaluate(run: Run, stream: str) -> list[str]:
-    """The command that runs a stream through the run."""
-    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
-    return [*words, "--stream", f"{stream}.wav", "--labels", f"{stream}_labels.txt"]
-
-
-def _figure(pngs: Pngs, name: str, draw: Callable[[float], Figure], caption: str) -> str:
-    """A figure, wide and narrow; `draw` takes a width in inches."""
-    wide = draw(WIDE)
-    pngs[name] = to_png(wide)
-    return (
-        f'<figure><div class="wide">{to_svg(wide, f"{name} wide", caption)}</div>'
-        f'<div class="narrow">{to_svg(draw(NARROW), f"{name} narrow", caption)}</div>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    cells = (
-        f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>"
-        for key, value in facts.items()
-    )
-    return f"<dl>{''.join(cells)}</dl>"
-
-
-def _commands(commands: Iterable[Sequence[str]]) -> str:
-    return f"<pre>{html.escape(chr(10).join(map(shlex.join, commands)))}</pre>"
 
 
 _CSS = """\
@@ -257,17 +80,25 @@ figure svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto,
 .narrow svg { max-width: 30rem; }
 @media (max-width: 640px) { .wide { display: none; } .narrow { display: block; } }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
+  overflow-wrap: normal; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; white-space: nowrap;
-  vertical-align: bottom; font-weight: normal; }
-thead th { white-space: normal; line-height: 1.25; color: var(--muted);
+  vertical-align: baseline; font-weight: normal; }
+thead th { white-space: normal; line-height: 1.25; vertical-align: bottom; color: var(--muted);
   border-bottom: 1px solid var(--muted); }
-tbody th { vertical-align: top; font-weight: 600; max-width: 12rem; overflow: hidden;
-  text-overflow: ellipsis; }
+tbody th { font-weight: 600; min-width: 6rem; max-width: 12rem; overflow-wrap: anywhere;
+  overflow: hidden; text-overflow: ellipsis; }
+.reference :is(th, td) { color: var(--muted); font-weight: normal; max-width: none; }
+.reference tr + tr > * { border: 0; padding-block: .15rem; }
 tbody tr:has(th) > * { border-top: 1px solid var(--grid); }
 th:first-child { position: sticky; left: 0; background: var(--surface); }
 small { font-weight: normal; color: var(--muted); }
 .number { text-align: right; }
+@media (max-width: 640px) {
+  table { font-size: .8125rem; }
+  th, td { padding-right: .5rem; }
+  td, tbody th { white-space: normal; }
+}
 pre { white-space: pre-wrap; background: color-mix(in srgb, var(--grid) 35%, var(--surface));
   padding: .7rem .9rem; border-radius: 6px; font-size: .8125rem; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .15rem 1rem;

@@ -1,12 +1,14 @@
 """What runs did, on one page: `python -m experiments.report --workdir W [--workdir W2 …]`.
 
-Writes `report.html`, which needs no other file and no network, and its figures as PNGs. Prints the
-table of scores. Runs that still train, or that no stream was run through, are shown as far as they
-are.
+Writes `report.html`, which needs no other file and no network, its figures as PNGs, and
+`curve.json`, cost and accuracy of each run. Prints the table of scores. A sweep's folder stands for
+its members. Runs that still train, that diverged, or that no stream was run through, are shown as
+far as they are.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from absl import flags
 
 from data_prep.atomic import new_files
 from data_prep.cli import run
+from experiments.curve import points, to_json
 from experiments.page import make_page
 from experiments.results import read_runs
 from experiments.scores import format_rows, run_rows
@@ -25,7 +28,11 @@ from experiments.scores import format_rows, run_rows
 def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
     flags.DEFINE_multi_string(
-        "workdir", None, "Folder of a run; give it once per run.", required=True, flag_values=values
+        "workdir",
+        None,
+        "Folder of a run or a sweep; give it once per run.",
+        required=True,
+        flag_values=values,
     )
     flags.DEFINE_string(
         "out", None, "Folder of the report; the first workdir if not given.", flag_values=values
@@ -43,12 +50,16 @@ def main(values: flags.FlagValues) -> None:
     """Read the runs, write the report, print the table."""
     if not 0 < values.excerpt_seconds < math.inf:
         raise ValueError(f"--excerpt_seconds: expected more than 0, got {values.excerpt_seconds}")
-    runs = read_runs(list(dict.fromkeys(map(Path, values.workdir))))
+    workdirs = list(map(Path, values.workdir))
+    runs = read_runs(workdirs)
     page, pngs = make_page(runs, values.excerpt_start_s, values.excerpt_seconds)
-    out = Path(values.out) if values.out else runs[0].path
+    out = Path(values.out) if values.out else workdirs[0]
+    curve = json.dumps(to_json(points(runs)), indent=1) + "\n"
     names = [out / "figures" / f"{quote(name, safe='')}.png" for name in pngs]
-    with new_files(*names, out / "report.html") as new:
-        for path, data in zip(new, [*pngs.values(), page.encode()], strict=True):
+    texts = {out / "curve.json": curve, out / "report.html": page}
+    contents = [*pngs.values(), *(text.encode() for text in texts.values())]
+    with new_files(*names, *texts) as new:
+        for path, data in zip(new, contents, strict=True):
             path.write_bytes(data)
     print(format_rows(row for run_ in runs for row in run_rows(run_)))
     print(f"\n{out / 'report.html'}")

@@ -12,8 +12,12 @@ import numpy as np
 
 from experiments import workdir as workdir_lib
 from experiments.build import build, macs_per_step
+from experiments.drawing import short
 from experiments.figures import plain
 from experiments.stream_figure import Detected, StreamView
+from sanas_jax.graph import Net
+
+KINDS = ("static", "adaptive", "constant", "conditioned")
 
 
 class Evaluation(NamedTuple):
@@ -30,46 +34,96 @@ class Run(NamedTuple):
 
     Fields:
       name: of its own in the report.
-      path: as given.
+      path: of its folder.
       info: what was launched.
+      net: the super-network.
       edge_macs: edge → MACs per frame.
       controller_macs: per frame, 0 for a static network.
       lines: of metrics.jsonl.
-      evaluations: by name of the stream.
+      evaluations: by name of the file: the stream, and the price where one was told.
     """
 
     name: str
     path: Path
     info: workdir_lib.RunInfo
+    net: Net
     edge_macs: dict[str, int]
     controller_macs: int
     lines: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
 
     @property
-    def static(self) -> bool:
-        """Whether every edge runs on every frame."""
-        return self.info.config.model.static
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        model = self.info.config.model
+        if model.static:
+            return "static"
+        if model.conditioned:
+            return "conditioned"
+        return "constant" if model.cell == "constant" else "adaptive"
 
     @property
-    def kind(self) -> str:
-        """Static, or SANAS with its λ."""
+    def static(self) -> bool:
+        """Whether every edge runs on every frame."""
+        return self.kind == "static"
+
+    @property
+    def budget(self) -> float | None:
+        """MACs per frame that were asked for."""
+        return self.info.config.train.budget
+
+    @property
+    def label(self) -> str:
+        """The kind, with the budget or the price it was trained for."""
+        if self.static:
+            return "static"
+        name = "constant Γ" if self.kind == "constant" else "SANAS"
+        if self.kind == "conditioned":
+            return f"{name} any λ"
         train = self.info.config.train
         limit = f", {train.cost_limit:.0%} free" if train.cost_limit else ""
-        return "static" if self.static else f"SANAS λ={train.cost_weight:g}{limit}"
+        asked = short(self.budget) if self.budget else f"λ={train.cost_weight:g}{limit}"
+        return f"{name} {asked}"
 
     @property
     def full_macs(self) -> int:
         """MACs per frame of the whole network."""
         return sum(self.edge_macs.values())
 
+    @property
+    def diverged(self) -> str | None:
+        """Where and why training ended early."""
+        line = self.last("diverged")
+        return f"diverged at step {line['step']}: {line['reason']}" if line else None
+
+    def last(self, *splits: str) -> dict[str, Any] | None:
+        """The last line of metrics of these splits."""
+        return next((line for line in reversed(self.lines) if line["split"] in splits), None)
+
+    def by_price(self) -> dict[float | None, list[Evaluation]]:
+        """Evaluations by the price λ that the network was told, rising; None for no price."""
+        out: dict[float | None, list[Evaluation]] = {}
+        for evaluation in self.evaluations.values():
+            out.setdefault(evaluation.result.get("cost_weight"), []).append(evaluation)
+        return dict(sorted(out.items(), key=lambda item: item[0] or 0.0))
+
+    @property
+    def typical(self) -> list[Evaluation]:
+        """The streams, at the middle price where there are several."""
+        groups = list(self.by_price().values())
+        return groups[len(groups) // 2] if groups else []
+
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Runs, named as their folders, or by their paths if folders share a name."""
-    names = [path.resolve().name for path in paths]
+    """Runs and the members of sweeps, each folder once.
+
+    They are named as their folders, or by their paths if folders share a name.
+    """
+    unique = workdir_lib.expand_sweeps(paths)
+    names = [path.resolve().name for path in unique]
     if len(set(names)) < len(names):
-        names = list(map(str, paths))
-    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+        names = list(map(str, unique))
+    return [read_run(path, name) for path, name in zip(unique, names, strict=True)]
 
 
 def read_run(path: Path, name: str) -> Run:
@@ -83,7 +137,7 @@ def read_run(path: Path, name: str) -> Run:
         for file in sorted((path / "evaluations").glob("*.json"))
     }
     lines = list(workdir_lib.read_metrics(path))
-    return Run(name, path, info, edge_macs, controller_macs, lines, evaluations)
+    return Run(name, path, info, model.net, edge_macs, controller_macs, lines, evaluations)
 
 
 def verdicts(
@@ -113,19 +167,26 @@ def verdicts(
 def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
     """Usage [R, E] of each edge, the names of the rows, and what it was measured on.
 
-    All frames first, then the classes that occur, over all streams; without streams one row of the
-    last line of metrics.
+    All frames first, then the classes that occur, over all streams (at the middle price where there
+    are several); without streams one row of the last line of metrics.
     """
     if run.evaluations:
-        labels = np.concatenate([e.labels for e in run.evaluations.values()])
-        live = np.concatenate([e.live for e in run.evaluations.values()])
+        labels = np.concatenate([e.labels for e in run.typical])
+        live = np.concatenate([e.live for e in run.typical])
         present = np.unique(labels)
         usage = [live.mean(0), *(live[labels == k].mean(0) for k in present)]
         names = ["all frames", *(plain(run.info.classes[k]) for k in present)]
-        return np.array(usage), names, f"measured on {', '.join(run.evaluations)}"
-    line = run.lines[-1]
+        return np.array(usage), names, f"measured on {', '.join(map(shown_as, run.typical))}"
+    line = run.last("training", "validation")
+    assert line is not None, "the caller asks only where something is known"
     row = [line["gate_usage"][edge] for edge in run.edge_macs]
     return np.array([row]), ["all frames"], f"{line['split']} at step {line['step']}, no stream yet"
+
+
+def shown_as(evaluation: Evaluation) -> str:
+    """The stream, and the price that the network was told."""
+    price = evaluation.result.get("cost_weight")
+    return evaluation.result["stream"] + ("" if price is None else f" at λ={price:.3g}")
 
 
 def _read_evaluation(

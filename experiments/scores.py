@@ -1,4 +1,4 @@
-"""The table of scores: a line per stream, and means over a run's streams."""
+"""The tables of scores: the paper's, and a line per stream with means over a run's streams."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.results import Run
+from experiments.curve import PAPER, Measured, Point
+from experiments.results import Run, shown_as
 
 Result = Mapping[str, Any]  # of evaluate
 Row = list[str]  # run, kind, stream, a number per column
@@ -39,32 +40,69 @@ COLUMNS = (
 )
 
 
+# Table 1 of the SANAS paper: heading, unit; MACs are in millions.
+PAPER_COLUMNS = (
+    ("match", "%"),
+    ("correct", "%"),
+    ("wrong", "%"),
+    ("FA", "%"),
+    ("MACs", "M/frame"),
+)
+_PAPER_METRICS = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct")
+
+
+def paper_rows(points: Sequence[Point]) -> list[Row]:
+    """Rows of table 1 by rising cost: run, label, and a text per column."""
+    rows = []
+    for point in sorted(points, key=lambda point: point.values["macs_per_frame"].mean):
+        numbers = [_spread(point.values[name], 1) for name in _PAPER_METRICS]
+        mean, sd = point.values["macs_per_frame"]
+        macs = Measured(mean / 1e6, None if sd is None else sd / 1e6)
+        rows.append([point.run, point.label, *numbers, _spread(macs, _digits(macs.mean))])
+    return rows
+
+
+def reference_rows() -> list[Row]:
+    """The paper's own rows, by rising cost, in the same columns; they have no label."""
+    return [
+        [
+            row.model,
+            "",
+            *(f"{number:.1f}" for number in (row.match, row.correct, row.wrong, row.false_alarm)),
+            f"{row.million_macs:.{_digits(row.million_macs)}f}",
+        ]
+        for row in sorted(PAPER, key=lambda row: row.million_macs)
+    ]
+
+
 def summary_table(results: Sequence[Result]) -> str:
     """The scores of `evaluate` as plain text: a line per result, and means over a run's streams.
 
     Args:
       results: JSON objects of `evaluate`.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[tuple[str, float | None], list[Result]] = {}
     for result in results:
-        groups.setdefault(result["workdir"], []).append(result)
-    return format_rows(
-        row
-        for name, group in groups.items()
-        for row in summarize(name, "static" if group[0]["static"] else "SANAS", group)
-    )
+        groups.setdefault((result["workdir"], result.get("cost_weight")), []).append(result)
+    rows = []
+    for (name, price), group in groups.items():
+        told = "" if price is None else f" told λ={price:.3g}"
+        rows += summarize(name, "static" if group[0]["static"] else f"SANAS{told}", group)
+    return format_rows(rows)
 
 
 def run_rows(run: Run) -> list[Row]:
     """The rows of a run; one that was not evaluated has what its last validation says."""
-    results: list[Result] = [evaluation.result for evaluation in run.evaluations.values()]
-    if not results:
-        validations = [line for line in run.lines if line["split"] == "validation"]
-        known = validations[-1] if validations else {}
-        stream = f"validation, step {known['step']}" if known else "nothing yet"
-        known = known | {"stream": stream, "full_macs_per_frame": run.full_macs}
-        results = [defaultdict(lambda: math.nan, known)]
-    return summarize(run.name, run.kind, results)
+    if run.evaluations:
+        groups = [
+            [evaluation.result | {"stream": shown_as(evaluation)} for evaluation in group]
+            for group in run.by_price().values()
+        ]
+        return [row for group in groups for row in summarize(run.name, run.label, group)]
+    known = run.last("validation") or {}
+    stream = f"validation, step {known['step']}" if known else "nothing yet"
+    known = known | {"stream": stream, "full_macs_per_frame": run.full_macs}
+    return summarize(run.name, run.label, [defaultdict(lambda: math.nan, known)])
 
 
 def summarize(name: str, kind: str, results: Sequence[Result]) -> list[Row]:
@@ -73,7 +111,9 @@ def summarize(name: str, kind: str, results: Sequence[Result]) -> list[Row]:
     rows = [[name, kind, r["stream"], *_texts(v)] for r, v in zip(results, table, strict=True)]
     if len(rows) > 1:
         pairs = zip(_texts(table.mean(0)), _texts(table.std(0, ddof=1)), strict=True)
-        rows.insert(0, [name, kind, f"mean of {len(rows)}", *map(" ± ".join, pairs)])
+        price = results[0].get("cost_weight")
+        told = "" if price is None else f" at λ={price:.3g}"
+        rows.insert(0, [name, kind, f"mean of {len(rows)}{told}", *map(" ± ".join, pairs)])
     return rows
 
 
@@ -95,3 +135,14 @@ def _texts(values: np.ndarray) -> list[str]:
         f"{value:.{column.digits}f}" if math.isfinite(value) else "–"
         for value, column in zip(values.tolist(), COLUMNS, strict=True)
     ]
+
+
+def _spread(value: Measured, digits: int) -> str:
+    """Mean ± standard deviation, as far as they are known."""
+    known = [number for number in value if number is not None and math.isfinite(number)]
+    return " ± ".join(f"{number:.{digits}f}" for number in known) or "–"
+
+
+def _digits(millions: float) -> int:
+    """Digits after the point that leave about three in all."""
+    return 1 if millions >= 10 else 2 if millions >= 1 else 3

@@ -25,13 +25,20 @@ def get_config():
 """
 
 
-def write_run(folder: Path, *, static: bool = False) -> dict[str, int]:
-    """A run that trained to step 150 of 200 with λ = 0.25 set; returns its edges' MACs."""
-    config = Config(
-        description="<made> by a test",
-        model=ModelConfig(maps=(4, 4), static=static),
-        train=TrainConfig(steps=200, cost_weight=0.25),
-    )
+def write_run(
+    folder: Path,
+    *,
+    static: bool = False,
+    cell: str = "gru",
+    conditioned: bool = False,
+    budget: float | None = None,
+    cost_weight: float = 0.25,
+    seed: int = 0,
+) -> dict[str, int]:
+    """A run that trained to step 150 of 200; returns its edges' MACs."""
+    model = ModelConfig(maps=(4, 4), static=static, cell=cell, conditioned=conditioned)
+    train = TrainConfig(steps=200, cost_weight=cost_weight, budget=budget, seed=seed)
+    config = Config(description="<made> by a test", model=model, train=train)
     frontend = Frontend.create(
         np.ones((40, 241), np.float32), mean=np.zeros(40), std=np.ones(40), sample_rate=16_000
     )
@@ -43,8 +50,26 @@ def write_run(folder: Path, *, static: bool = False) -> dict[str, int]:
     edge_macs, _ = macs_per_step(build(config, len(CLASSES), Hooks()).model, static)
     lines = metrics(STEPS, "training", edge_macs) + metrics(STEPS, "validation", edge_macs)
     lines.sort(key=lambda line: line["step"])
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(folder, lines)
     return edge_macs
+
+
+def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """Add lines to a run's metrics."""
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def write_sweep(folder: Path) -> list[str]:
+    """Two budgets that were evaluated, one that diverged; returns the names."""
+    names = ["budget_200k", "budget_500k", "budget_700k"]
+    for name, budget in zip(names, (2e5, 5e5, 7e5), strict=True):
+        edge_macs = write_run(folder / name, budget=budget)
+        if budget < 7e5:
+            write_evaluation(folder / name, edge_macs, macs_per_frame=1.1 * budget)
+    write_lines(folder / names[-1], [{"step": 160, "split": "diverged", "reason": "got <nan>"}])
+    workdir_lib.write_sweep(folder, names)
+    return names
 
 
 def metrics(steps: Any, split: str, edge_macs: dict[str, int]) -> list[dict[str, Any]]:
@@ -60,6 +85,7 @@ def metrics(steps: Any, split: str, edge_macs: dict[str, int]) -> list[dict[str,
                 "split": split,
                 "loss": 2.0 * share,
                 "frame_accuracy": 0.5 + step / 500,
+                "cost_weight": 0.25 * share,
                 "macs_per_frame": share * full,
                 "macs_per_frame_with_controller": share * full + 1000,
                 "macs_per_frame_by_label": by_label,
@@ -70,7 +96,10 @@ def metrics(steps: Any, split: str, edge_macs: dict[str, int]) -> list[dict[str,
 
 
 def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) -> dict[str, Any]:
-    """A stream of a minute with a yes at 20 s and a no at 30 s: one found, one taken for a yes."""
+    """A stream of a minute with a yes at 20 s and a no at 30 s: one found, one taken for a yes.
+
+    With a `cost_weight` among the changes, the network was told that price.
+    """
     times = np.arange(0, 1000 * SECONDS - 1000, 200)
     truth = [("yes", 20_000), ("no", 30_000)]
     labels = np.zeros(len(times), np.int32)
@@ -101,16 +130,21 @@ def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) ->
         "full_macs_per_frame": sum(edge_macs.values()),
         "frame_accuracy": 0.8761,
         "gate_usage": dict(zip(edge_macs, map(float, live.mean(0)), strict=True)),
+        "cost_weight": None,
+        "budget": None,
+        "roc": roc((0.9, 0.7, 0.3)),
         "detections": [
             {"word": "yes", "ms": 20_200, "score": 0.9},
             {"word": "yes", "ms": 30_200, "score": 0.8},
             {"word": "no", "ms": 45_000, "score": 0.75},
         ],
     } | changes
+    price = result["cost_weight"]
+    name = result["stream"] if price is None else f"{result['stream']}@{price:g}"
     evaluations = folder / "evaluations"
     evaluations.mkdir(exist_ok=True)
     np.savez(
-        evaluations / f"{result['stream']}.npz",
+        evaluations / f"{name}.npz",
         times_ms=times,
         posteriors=posteriors,
         live=live,
@@ -119,5 +153,20 @@ def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) ->
         truth_words=np.array([word for word, _ in truth]),
         truth_ms=np.array([start for _, start in truth]),
     )
-    (evaluations / f"{result['stream']}.json").write_text(json.dumps(result))
+    (evaluations / f"{name}.json").write_text(json.dumps(result))
     return result
+
+
+def roc(thresholds: tuple[float, ...]) -> list[dict[str, float]]:
+    """As evaluate writes it: the lower the threshold, the more words and the more errors."""
+    return [
+        {
+            "threshold": threshold,
+            "correct_pct": 100 * (1 - threshold),
+            "wrong_pct": 50 * (1 - threshold),
+            "match_pct": 100.0,
+            "false_alarm_pct": 10 * (1 - threshold),
+            "false_alarms_per_hour": 200 * (1 - threshold),
+        }
+        for threshold in sorted(thresholds)
+    ]

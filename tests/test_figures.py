@@ -54,7 +54,7 @@ def test_gate_usage_prints_percentages() -> None:
     (axes,) = figures.gate_usage(usage, ["all frames", "yes"], {"a": 2_000_000, "b": 10_000}).axes
     assert [text.get_text() for text in axes.texts] == ["50", "100", "13", "0"]
     assert [patch.get_alpha() for patch in axes.patches] == [0.5, 1.0, 0.126, 0.0]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["a\n2.0M", "b\n10.0k"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a\n2M", "b\n10k"]
 
 
 def test_thin_takes_means_of_blocks() -> None:

@@ -1,5 +1,6 @@
 """The command: what is on the page, what is written, what is refused."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from data_prep.cli import run
 from experiments import drawing, report
-from tests.runs import write_evaluation, write_run
+from tests.runs import write_evaluation, write_run, write_sweep
 
 
 def make_report(*arguments: str) -> int:
@@ -37,7 +38,7 @@ def page(two_runs: Path) -> str:
 
 
 def test_report_has_the_numbers_of_every_run(page: str) -> None:
-    assert "60.0 ± 14.1" in page  # correct: 50 and 70
+    assert "60.0 ±&nbsp;14.1" in page  # correct: 50 and 70
     assert ">87.6<" in page  # frame accuracy on a stream
     assert "validation, step 150" in page
     assert ">80.0<" in page  # frame accuracy of the static run's last validation
@@ -53,6 +54,71 @@ def test_report_escapes_names(page: str, two_runs: Path) -> None:
     assert "a&lt;b&gt; &amp; $x$" in page
     assert "<made>" not in page
     assert (two_runs / "out" / "figures" / "stream_a%3Cb%3E%20%26%20%24x%24.png").is_file()
+
+
+def test_report_has_all_sections_in_order(page: str) -> None:
+    assert re.findall("<h2>(.*?)</h2>", page) == [
+        "Scores",
+        "Accuracy for cost",
+        "Asked against reached",
+        "ROC",
+        "Training",
+        "Cost per word",
+        "On the stream",
+        "What runs when",
+        "How it was made",
+    ]
+    assert "No run was asked for a budget" in page
+    assert "cnn-trad-fpool3 + shortcuts" in page  # the paper's rows of table 1
+
+
+def test_report_of_a_sweep_shows_every_member(tmp_path: Path) -> None:
+    names = write_sweep(tmp_path / "S")
+    assert make_report("--workdir", str(tmp_path / "S")) == 0
+    page = (tmp_path / "S" / "report.html").read_text()
+    assert all(f">{name}<br><small>SANAS " in page for name in names)
+    assert "diverged at step 160: got &lt;nan&gt;" in page
+    assert "missed by" in page
+    curve = json.loads((tmp_path / "S" / "curve.json").read_text())
+    assert [(row["run"], row["budget"]) for row in curve] == [(names[0], 2e5), (names[1], 5e5)]
+    assert curve[0]["macs_per_frame"] == {"mean": pytest.approx(2.2e5), "sd": None}
+
+
+def test_report_folds_many_runs_away(tmp_path: Path) -> None:
+    names = [f"lambda_{i}" for i in range(6)]
+    for i, name in enumerate(names):
+        write_run(tmp_path / name, static=i == 5, cost_weight=i)
+    workdirs = [part for name in names for part in ("--workdir", str(tmp_path / name))]
+    assert make_report(*workdirs, "--out", str(tmp_path / "out")) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    usage = page[page.index("<h2>What runs when") : page.index("<h2>How it was made")]
+    assert re.findall("<h3>(.*?)</h3>", usage) == ["lambda_0", "lambda_5"]
+    assert re.findall("<summary>(.*?)</summary>", usage) == names[1:5]
+
+
+def test_report_of_results_without_prices_budgets_and_thresholds(tmp_path: Path) -> None:
+    """As evaluate wrote them before there were any."""
+    result = write_evaluation(tmp_path / "run", write_run(tmp_path / "run"))
+    old = {k: v for k, v in result.items() if k not in ("cost_weight", "budget", "roc")}
+    (tmp_path / "run" / "evaluations" / "town.json").write_text(json.dumps(old))
+    assert make_report("--workdir", str(tmp_path / "run")) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "No evaluation has it yet" in page
+    assert not (tmp_path / "run" / "figures" / "roc.png").exists()
+
+
+def test_report_of_a_conditioned_run(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run", conditioned=True)
+    for price, budget in ((0.5, 1e5), (2.0, 5e4)):
+        told = {"cost_weight": price, "budget": budget, "macs_per_frame": 0.7 * budget}
+        write_evaluation(tmp_path / "run", edge_macs, **told)
+    assert make_report("--workdir", str(tmp_path / "run")) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "SANAS told λ=0.5" in page
+    assert "town at λ=2" in page
+    assert page.count("missed by 30 %, below") == 2
+    assert page.count("--stream town.wav") == 1
+    assert "--budgets 100000,50000" in page
 
 
 def test_report_needs_nothing_else(page: str) -> None:
@@ -77,7 +143,7 @@ def test_report_has_one_color_per_role_in_both_themes(page: str) -> None:
 def test_report_writes_figures_as_png(two_runs: Path) -> None:
     pngs = sorted((two_runs / "out" / "figures").iterdir())
     kinds = {path.name.partition("_")[0].removesuffix(".png") for path in pngs}
-    assert kinds == {"training", "cost", "stream", "gates"}
+    assert kinds == {"curve", "roc", "training", "cost", "stream", "gates", "network"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs)
 
 

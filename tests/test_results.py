@@ -9,7 +9,7 @@ import pytest
 from experiments.results import gate_table, read_run, read_runs, verdicts
 from sanas_jax.decoding import Detection
 from sanas_jax.metrics import score_stream
-from tests.runs import write_evaluation, write_run
+from tests.runs import write_evaluation, write_run, write_sweep
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": 1}'])
@@ -77,6 +77,27 @@ def test_verdicts_count_as_score_stream() -> None:
         assert got.count("right") == score.correct
         assert got.count("wrong") == score.wrong
         assert got.count("alarm") == score.false_alarms
+
+
+def test_gate_table_of_a_conditioned_run_is_at_its_middle_price(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run", conditioned=True)
+    for price in (3.0, 1.0, 2.0):
+        write_evaluation(tmp_path / "run", edge_macs, cost_weight=price)
+    run = read_run(tmp_path / "run", "run")
+    assert list(run.by_price()) == [1, 2, 3]
+    assert gate_table(run)[2] == "measured on town at λ=2"
+
+
+def test_read_runs_takes_a_sweep_for_its_members(tmp_path: Path) -> None:
+    names = write_sweep(tmp_path / "S")
+    write_run(tmp_path / "fixed", static=True)
+    runs = read_runs([tmp_path / "fixed", tmp_path / "S", tmp_path / "S" / names[0]])
+    assert [run.name for run in runs] == ["fixed", *names]
+    assert [run.diverged for run in runs] == [None, None, None, "diverged at step 160: got <nan>"]
+    assert runs[-1].last("training", "validation") is not None
+    usage, _, source = gate_table(runs[-1])
+    assert source == "validation at step 150, no stream yet"
+    assert np.isfinite(usage).all()
 
 
 def test_read_runs_gives_every_run_a_name_of_its_own(tmp_path: Path) -> None:

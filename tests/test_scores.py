@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from experiments.scores import summary_table
+from experiments.curve import points
+from experiments.results import read_runs
+from experiments.scores import paper_rows, reference_rows, summary_table
 from tests.runs import write_evaluation, write_run
 
 
@@ -16,6 +18,19 @@ def test_summary_table_has_a_line_per_stream_and_their_mean(tmp_path: Path) -> N
     assert "–" in lines[4]
     assert len({len(line) for line in lines[2:]}) == 1
     assert "static" in summary_table([one | {"static": True}])
+
+
+def test_paper_rows_are_by_rising_cost(tmp_path: Path) -> None:
+    for name, macs in (("dear", 12.34e6), ("cheap", 1.234e6)):
+        edge_macs = write_run(tmp_path / name)
+        for stream in ("town", "wood"):
+            write_evaluation(tmp_path / name, edge_macs, stream=stream, macs_per_frame=macs)
+    rows = paper_rows(points(read_runs([tmp_path / "dear", tmp_path / "cheap"])))
+    assert [row[0] for row in rows] == ["cheap", "dear"]
+    assert rows[0][1:4] == ["SANAS λ=0.25", "100.0 ± 0.0", "50.0 ± 0.0"]
+    assert [row[-1] for row in rows] == ["1.23 ± 0.00", "12.3 ± 0.0"]
+    assert reference_rows()[0] == ["SANAS", "", "61.2", "53.8", "7.3", "0.7", "0.519"]
+    assert len(reference_rows()[0]) == len(rows[0])
 
 
 def test_summary_table_of_nothing_is_its_head() -> None:
