@@ -6,14 +6,13 @@ RUNS ?= runs/demo
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-# The demo's training: a static network, then SANAS at two prices, both from its weights. Streams
-# have 30 % unknown words, so they are drawn more often than in the authors' recipe.
+# The demo's training: a static network, then a sweep of SANAS over prices, all from its weights.
+# Streams have 30 % unknown words, so they are drawn more often than in the authors' recipe.
 CONFIG := experiments/configs/kws_small.py
 MIX := --set data.unknown_fraction=0.4
 STATIC_STEPS := 600
 SANAS_STEPS := 400
-CHEAP := 1.3
-RICH := 1
+PRICES := 1,1.3
 
 .PHONY: demo test test-slow lint bench clean
 
@@ -32,6 +31,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m experiments.benchmarks.training_iteration
+	$(PY) -m experiments.benchmarks.sweep
 
 clean:
 	rm -rf $(RUNS)
@@ -57,20 +57,15 @@ $(RUNS)/static/.done: | $(RUNS)/cache
 		--set model.static=true --set train.steps=$(STATIC_STEPS) --set train.eval_every=200 $(MIX)
 	touch $@
 
-define SANAS
-$(RUNS)/$(1)/.done: | $(RUNS)/static/.done
-	$(PY) -m experiments.launch --config $(CONFIG) --data $(RUNS)/cache --workdir $$(@D) \
-		--init_from $(RUNS)/static --set train.cost_weight=$(2) --set train.steps=$(SANAS_STEPS) \
+$(RUNS)/sanas/.done: | $(RUNS)/static/.done
+	$(PY) -m experiments.sweep --config $(CONFIG) --data $(RUNS)/cache --workdir $(@D) \
+		--init_from $(RUNS)/static --cost_weights=$(PRICES) --set train.steps=$(SANAS_STEPS) \
 		--set train.eval_every=200 --set train.learning_rate=1e-2 $(MIX)
-	touch $$@
-endef
-$(eval $(call SANAS,sanas-rich,$(RICH)))
-$(eval $(call SANAS,sanas-cheap,$(CHEAP)))
+	touch $@
 
-$(RUNS)/%/stream.json: $(RUNS)/%/.done | $(RUNS)/stream.wav
-	$(PY) -m experiments.evaluate --workdir $(@D) --stream $(RUNS)/stream.wav \
-		--labels $(RUNS)/stream_labels.txt --json $@
+$(RUNS)/curve.json: $(RUNS)/static/.done $(RUNS)/sanas/.done | $(RUNS)/stream.wav
+	$(PY) -m experiments.evaluate --workdir $(RUNS)/static --workdir $(RUNS)/sanas \
+		--stream $(RUNS)/stream.wav --curve $@
 
-$(RUNS)/report.html: $(RUNS)/static/stream.json $(RUNS)/sanas-rich/stream.json $(RUNS)/sanas-cheap/stream.json
-	$(PY) -m experiments.report --workdir $(RUNS)/static --workdir $(RUNS)/sanas-rich \
-		--workdir $(RUNS)/sanas-cheap --out $(RUNS)
+$(RUNS)/report.html: $(RUNS)/curve.json
+	$(PY) -m experiments.report --workdir $(RUNS)/static --workdir $(RUNS)/sanas --out $(RUNS)
