@@ -13,7 +13,7 @@ from experiments.config import Config, Hooks
 from sanas_jax import costs, estimators, objectives, spaces
 from sanas_jax.augment import MixSettings
 from sanas_jax.budgets import Target, cheapest_path
-from sanas_jax.controller import Constant, Controller, controller_macs
+from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
 from sanas_jax.graph import Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, make_optimizer
@@ -43,12 +43,15 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
     cell = choose("model.cell", config.model.cell, cells)()
     controller = Controller(cell, config.model.gate_bias, config.model.conditioned)
     model = Sanas(net, controller, config.model.hop)
+    state_size = initial_state(controller, net, 1).shape[-1]
     cost = hooks.build_cost(net) if hooks.build_cost else costs.relative(net, costs.macs(net))
     penalties = {"max": objectives.max_penalty, "abs": objectives.abs_penalty}
-    baselines = {
+    estimators_by_name = {
         "leave_one_out": estimators.leave_one_out,
         "batch_mean": estimators.batch_mean,
-        "moving_average": lambda: estimators.moving_average(train.baseline_decay),
+        "moving_average": lambda: estimators.moving_average(train.estimator_decay),
+        "learned_value": lambda: estimators.learned_value(state_size, train.estimator_decay),
+        "disarm": estimators.disarm,
         "none": estimators.no_baseline,
     }
     objective = Objective(
@@ -57,7 +60,7 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         discount=train.discount,
         samples=train.samples,
         penalty=choose("train.penalty", train.penalty, penalties),
-        baseline=choose("train.baseline", train.baseline, baselines)(),
+        estimator=choose("train.estimator", train.estimator, estimators_by_name)(),
         entropy_weight=train.entropy_weight,
         measure_mode=train.budget is not None,
     )
@@ -139,7 +142,7 @@ def choose(field: str, word: str, choices: dict[str, T]) -> T:
 def check(config: Config) -> None:
     """Raise ValueError for numbers that cannot work together."""
     train = config.train
-    if train.baseline == "leave_one_out" and train.samples < 2:
+    if train.estimator == "leave_one_out" and train.samples < 2:
         raise ValueError(
             f"config fields: expected train.samples ≥ 2 for leave_one_out, got {train.samples}"
         )

@@ -92,7 +92,8 @@ class TrainConfig:
       penalty: "max" or "abs", of cost against the limit.
       discount: γ of the returns to go.
       samples: architectures drawn per stream and step.
-      baseline: "leave_one_out", "batch_mean", "moving_average" (with `baseline_decay`), "none".
+      estimator: of the score function's gradient: "leave_one_out", "batch_mean", "disarm" (for
+        `discount` 0), "moving_average" or "learned_value" (with `estimator_decay`), "none".
       entropy_weight: bonus per nat of entropy of Γ.
       log_every: steps between lines of training metrics.
       eval_every: steps between validations; each is followed by a checkpoint.
@@ -123,8 +124,8 @@ class TrainConfig:
     penalty: str = "max"
     discount: float = 1.0
     samples: int = 4
-    baseline: str = "leave_one_out"
-    baseline_decay: float = 0.9
+    estimator: str = "leave_one_out"
+    estimator_decay: float = 0.9
     entropy_weight: float = 0.0
     log_every: int = 10
     eval_every: int = 100

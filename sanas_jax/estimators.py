@@ -1,7 +1,9 @@
 """Score-function gradients: ∇ E[D] = E[ ∇log P(H|Γ) · (D − b) ] + E[ ∇_θ D ]  (BSN, eq. 9).
 
 The baseline b must not depend on the sample that it is subtracted from; then the gradient is
-unbiased whatever b is. A baseline is three pure functions, so that its state lives in the caller's.
+unbiased whatever b is. DisARM needs none: it weighs each architecture against an antithetic one.
+
+An estimator is a few pure functions, so that its state lives in the caller's.
 """
 
 from __future__ import annotations
@@ -12,23 +14,35 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sanas_jax.gates import Gamma, as_gamma, log_prob, sample
+from sanas_jax.gates import Gamma, antithetic, as_gamma, log_prob, sample
 
 Objective = Callable[[Any, jax.Array], jax.Array]
 
 
-class Baseline(NamedTuple):
-    """A baseline for returns [T, M, B] (M samples per stream; or [S]) with a mask of that shape.
+class Estimator(NamedTuple):
+    """How the score-function term is estimated, for returns [T, M, B] (M samples a stream) or [S].
+
+    `mask` has the shape of the returns, `z` [T, M, B, Z] is the controller's state that each
+    architecture was drawn from, None where there is no controller.
 
     Fields:
       init: () → state.
-      value: (state, returns, mask) → b, broadcastable to returns.
-      update: (state, returns, mask) → state, called after `value`.
+      value: (state, returns, mask, z) → b, broadcastable to returns.
+      update: (state, returns, mask, z) → state, called after `value`.
+      paired: DisARM; b is not used.
     """
 
     init: Callable[[], Any]
-    value: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    update: Callable[[Any, jax.Array, jax.Array], Any]
+    value: Callable[..., jax.Array]
+    update: Callable[..., Any]
+    paired: bool = False
+
+
+class Partner(NamedTuple):
+    """An antithetic architecture of each sample: gates [..., E] and what it returns [...]."""
+
+    gates: jax.Array
+    returns: jax.Array
 
 
 class MeanState(NamedTuple):
@@ -38,7 +52,7 @@ class MeanState(NamedTuple):
     weight: jax.Array
 
 
-def moving_average(decay: float = 0.9) -> Baseline:
+def moving_average(decay: float = 0.9) -> Estimator:
     """Average of past batches' mean returns; the present batch enters only afterwards.
 
     The average is divided by the weight seen so far, so that the first batches are not pulled to 0;
@@ -50,21 +64,22 @@ def moving_average(decay: float = 0.9) -> Baseline:
     def init() -> MeanState:
         return MeanState(jnp.zeros(()), jnp.zeros(()))
 
-    def value(state: MeanState, returns: jax.Array, mask: jax.Array) -> jax.Array:
-        del returns, mask
+    def value(state: MeanState, returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
+        del returns, mask, z
         return jnp.where(state.weight > 0, state.mean / jnp.maximum(state.weight, 1e-6), 0.0)
 
-    def update(state: MeanState, returns: jax.Array, mask: jax.Array) -> MeanState:
+    def update(state: MeanState, returns: jax.Array, mask: jax.Array, z: Any = None) -> MeanState:
+        del z
         weights = jnp.asarray(mask, returns.dtype)
         mean = jnp.sum(returns * weights) / jnp.maximum(weights.sum(), 1)
         return MeanState(
             decay * state.mean + (1 - decay) * mean, decay * state.weight + (1 - decay)
         )
 
-    return Baseline(init, value, update)
+    return Estimator(init, value, update)
 
 
-def batch_mean() -> Baseline:
+def batch_mean() -> Estimator:
     """Mean return of the *other* samples of the batch, per step.
 
     The plain batch mean contains the sample itself, which shrinks the gradient by 1 − 1/B; leaving
@@ -72,18 +87,18 @@ def batch_mean() -> Baseline:
     to go shrink with t. A sample with no other valid one has baseline 0.
     """
 
-    def value(state: tuple[()], returns: jax.Array, mask: jax.Array) -> jax.Array:
-        del state
+    def value(state: tuple[()], returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
+        del state, z
         weights = jnp.asarray(mask, returns.dtype)
         total = jnp.sum(returns * weights, axis=-1, keepdims=True)
         count = jnp.sum(weights, axis=-1, keepdims=True)
         others = count - weights
         return jnp.where(others > 0, (total - returns * weights) / jnp.maximum(others, 1), 0.0)
 
-    return Baseline(lambda: (), value, lambda state, returns, mask: state)
+    return _stateless(value)
 
 
-def leave_one_out() -> Baseline:
+def leave_one_out() -> Estimator:
     """Mean return of the other architectures drawn for the *same* stream, returns [T, M, B].
 
     Silence is easy and words are hard: across a batch, returns differ by what was said far more
@@ -91,8 +106,8 @@ def leave_one_out() -> Baseline:
     the trunk shared, more samples repeat only the scan (Kool, van Hoof & Welling, 2019).
     """
 
-    def value(state: tuple[()], returns: jax.Array, mask: jax.Array) -> jax.Array:
-        del state, mask
+    def value(state: tuple[()], returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
+        del state, mask, z
         if returns.ndim != 3 or returns.shape[1] < 2:
             raise ValueError(
                 "leave_one_out: expected returns [T, M, B] of at least 2 samples per stream, "
@@ -101,16 +116,82 @@ def leave_one_out() -> Baseline:
         others = jnp.sum(returns, axis=1, keepdims=True) - returns
         return others / (returns.shape[1] - 1)
 
-    return Baseline(lambda: (), value, lambda state, returns, mask: state)
+    return _stateless(value)
 
 
-def no_baseline() -> Baseline:
-    """b = 0: plain REINFORCE."""
-    return Baseline(
-        lambda: (),
-        lambda state, returns, mask: jnp.zeros_like(returns),
-        lambda state, returns, mask: state,
+class LinearFit(NamedTuple):
+    """Averaged moments of inputs and returns, [D, D] and [D], and the weight seen so far, []."""
+
+    squares: jax.Array
+    products: jax.Array
+    weight: jax.Array
+
+
+def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> Estimator:
+    """V(z_t, steps to go): what a stream's state says of its returns, per step.
+
+    Linear in z_t, 1 and the number of valid steps from t on, by least squares over past batches
+    (exponentially averaged): no learning rate. Neither the fit nor its inputs depend on the
+    architecture drawn at t, so the gradient stays unbiased.
+
+    Args:
+      state_size: Z.
+      decay: of the average over batches.
+      ridge: penalty on the weights, relative to the mean square of the inputs.
+    """
+    size = state_size + 2
+
+    def inputs(returns: jax.Array, mask: jax.Array, z: jax.Array | None) -> jax.Array:
+        if z is None or z.shape != (*returns.shape, state_size):
+            raise ValueError(
+                f"learned_value: expected a controller's states {(*returns.shape, state_size)}, "
+                f"got {None if z is None else z.shape}"
+            )
+        to_go = jnp.cumsum(mask[::-1], 0, dtype=returns.dtype)[::-1] / returns.shape[0]
+        return jnp.concatenate([z, jnp.ones_like(to_go)[..., None], to_go[..., None]], -1)
+
+    def init() -> LinearFit:
+        return LinearFit(jnp.zeros((size, size)), jnp.zeros(size), jnp.zeros(()))
+
+    def value(
+        state: LinearFit, returns: jax.Array, mask: jax.Array, z: jax.Array | None = None
+    ) -> jax.Array:
+        scale = jnp.trace(state.squares) / size
+        regular = state.squares + (ridge * scale + 1e-8) * jnp.eye(size)
+        return inputs(returns, mask, z) @ jnp.linalg.solve(regular, state.products)
+
+    def update(
+        state: LinearFit, returns: jax.Array, mask: jax.Array, z: jax.Array | None = None
+    ) -> LinearFit:
+        x = inputs(returns, mask, z)
+        kept = x * mask[..., None] / jnp.maximum(mask.sum(), 1)
+        squares = jnp.einsum("...i,...j->ij", kept, x)
+        products = jnp.einsum("...i,...->i", kept, returns)
+        new = LinearFit(squares, products, jnp.ones(()))
+        return jax.tree.map(lambda old, now: decay * old + (1 - decay) * now, state, new)
+
+    return Estimator(init, value, update)
+
+
+def disarm() -> Estimator:
+    """Pairs of antithetic architectures in place of a baseline (Dong, Mnih & Tucker, 2020).
+
+    Where the two gates of a pair agree, no credit is given; where they differ, the difference of
+    the returns is the credit of that gate. Along a stream it is sound for γ = 0 only: the partner
+    of step t's architecture is run on the same state, which leaves out what would follow from it.
+    """
+    return _stateless(lambda state, returns, mask, z=None: jnp.zeros_like(returns))._replace(
+        paired=True
     )
+
+
+def no_baseline() -> Estimator:
+    """b = 0: plain REINFORCE."""
+    return _stateless(lambda state, returns, mask, z=None: jnp.zeros_like(returns))
+
+
+def _stateless(value: Callable[..., jax.Array]) -> Estimator:
+    return Estimator(lambda: (), value, lambda state, returns, mask, z=None: state)
 
 
 def surrogate(
@@ -125,12 +206,29 @@ def surrogate(
     return jnp.sum(jnp.where(mask, log_probs * advantage, 0))
 
 
+def paired_surrogate(
+    gamma: Gamma, gates: jax.Array, partner: Partner, returns: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Σ over valid entries of a scalar whose gradient in Γ's logits φ is DisARM's (eq. 9 there).
+
+    ½ (R − R~) (−1)^{h~} 1[h ≠ h~] σ(|φ|) per gate, h~ and R~ of the partner. Args as `surrogate`,
+    with gates [..., E].
+    """
+    logits = gamma.logits
+    sure = jnp.isinf(logits)  # always on, in both: no credit, and no nan
+    finite = jnp.where(sure, 0.0, logits)
+    sign = jnp.where(partner.gates > 0.5, -1.0, 1.0)
+    differ = (gates != partner.gates) & ~sure & mask[..., None]
+    credit = 0.5 * (returns - partner.returns)[..., None] * sign * jax.nn.sigmoid(jnp.abs(finite))
+    return jnp.sum(finite * jax.lax.stop_gradient(jnp.where(differ, credit, 0.0)))
+
+
 class Estimate(NamedTuple):
-    """Side results of `score_function_grad`: values [S], gates [S, E], baseline_state."""
+    """Side results of `score_function_grad`: values [S], gates [S, E], estimator_state."""
 
     values: jax.Array
     gates: jax.Array
-    baseline_state: Any
+    estimator_state: Any
 
 
 def score_function_grad(
@@ -140,8 +238,8 @@ def score_function_grad(
     key: jax.Array,
     *,
     num_samples: int,
-    baseline: Baseline | None = None,
-    baseline_state: Any = None,
+    estimator: Estimator | None = None,
+    estimator_state: Any = None,
 ) -> tuple[tuple[Any, Gamma | jax.Array], Estimate]:
     """Unbiased gradient of E_{H~Γ}[ objective(params, H) ] in params and Γ (BSN, section 3.2).
 
@@ -152,29 +250,37 @@ def score_function_grad(
       gamma: `Gamma` (logits) or probabilities [E], or [S, E] with one distribution per sample; the
         gradient has the same form.
       key: typed key.
-      num_samples: S.
-      baseline: `batch_mean()` (default), `moving_average()`, `no_baseline()`.
-      baseline_state: its state; fresh by default.
+      num_samples: S. `disarm()` runs the objective on S partners besides, on the same examples.
+      estimator: `batch_mean()` (default), `moving_average()`, `no_baseline()`, `disarm()`.
+      estimator_state: its state; fresh by default.
 
     Returns:
       ((∂params, ∂Γ), Estimate).
     """
     if num_samples < 1:
         raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
-    baseline = batch_mean() if baseline is None else baseline
-    state = baseline.init() if baseline_state is None else baseline_state
+    estimator = batch_mean() if estimator is None else estimator
+    state = estimator.init() if estimator_state is None else estimator_state
     num_edges = as_gamma(gamma).logits.shape[-1]
+    partner_key = jax.random.fold_in(key, 1)
 
     def loss(params: Any, gamma: Gamma | jax.Array) -> tuple[jax.Array, Estimate]:
-        logits = jnp.broadcast_to(as_gamma(gamma).logits, (num_samples, num_edges))
-        gates = jax.lax.stop_gradient(sample(Gamma(logits), key))
+        drawn = Gamma(jnp.broadcast_to(as_gamma(gamma).logits, (num_samples, num_edges)))
+        gates = jax.lax.stop_gradient(sample(drawn, key))
         values = objective(params, gates)
         if values.shape != (num_samples,):
             raise ValueError(f"objective: expected values [{num_samples}], got {values.shape}")
         fixed, mask = jax.lax.stop_gradient(values), jnp.ones(num_samples, bool)
-        b = baseline.value(state, fixed, mask)
-        score = surrogate(log_prob(gates, Gamma(logits)), fixed, b, mask)
-        aux = Estimate(fixed, gates, baseline.update(state, fixed, mask))
+        if estimator.paired:
+            other = jax.lax.stop_gradient(antithetic(gates, drawn, partner_key))
+            theirs = objective(params, other)
+            partner = Partner(other, jax.lax.stop_gradient(theirs))
+            score = paired_surrogate(drawn, gates, partner, fixed, mask)
+            values = (values + theirs) / 2  # both are draws from Γ
+        else:
+            b = estimator.value(state, fixed, mask)
+            score = surrogate(log_prob(gates, drawn), fixed, b, mask)
+        aux = Estimate(fixed, gates, estimator.update(state, fixed, mask))
         return (values.sum() + score) / num_samples, aux
 
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, gamma)

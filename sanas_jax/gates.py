@@ -51,6 +51,20 @@ def sample(gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:
     return jnp.asarray(uniform < gamma.probs, gamma.logits.dtype)
 
 
+def antithetic(gates: jax.Array, gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:
+    """Gates 1[1 − u < p] where `gates` were 1[u < p]: drawn from Γ too, and as different as can be.
+
+    u is drawn anew, given the gates [..., E]: it is uniform on [0, p) where a gate is on, on [p, 1)
+    where it is off.
+    """
+    logits = as_gamma(gamma).logits
+    # P(h~ = 1 | h = 1) = max(0, 2p − 1)/p = max(0, 1 − e^−φ);  P(h~ = 1 | h = 0) = min(1, e^φ).
+    stays = 1 - jnp.exp(-jnp.maximum(logits, 0))
+    turns = jnp.exp(jnp.minimum(logits, 0))
+    uniform = jax.random.uniform(key, logits.shape, logits.dtype)
+    return jnp.asarray(uniform < jnp.where(gates > 0.5, stays, turns), logits.dtype)
+
+
 def mode(gamma: Gamma | jax.Array, key: jax.Array | None = None) -> jax.Array:
     """The most probable architecture: on where p > 0.5. `key` is ignored (same form as sample)."""
     del key

@@ -73,7 +73,7 @@ class Step(NamedTuple):
     """One step ([B, ...]) or all steps ([T, B, ...]).
 
     logits [B, K]; features [B, ...]; gamma: logits [B, E]; gates: as drawn [B, E]; live: pruned
-    [B, E]; log_prob [B].
+    [B, E]; log_prob [B]; z: state that Γ was read from [B, Z].
     """
 
     logits: jax.Array
@@ -82,6 +82,7 @@ class Step(NamedTuple):
     gates: jax.Array
     live: jax.Array
     log_prob: jax.Array
+    z: jax.Array
 
 
 def init_model(model: Sanas, key: jax.Array) -> dict[str, Any]:
@@ -205,8 +206,8 @@ def _step(
     logits, features = run(live)
     z = advance(model.controller, controller, carry.z, features, told)
     log_prob = gates_lib.log_prob(gates, gamma)
-    carry = carry._replace(z=z, t=carry.t + 1)
-    return carry, Step(logits, features, gamma, gates, live, log_prob)
+    out = Step(logits, features, gamma, gates, live, log_prob, carry.z)
+    return carry._replace(z=z, t=carry.t + 1), out
 
 
 def _check_stream(model: Sanas, stream: jax.Array) -> None:

@@ -16,7 +16,13 @@ import optax
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.costs import Cost
-from sanas_jax.estimators import Baseline, batch_mean, surrogate
+from sanas_jax.estimators import (
+    Estimator,
+    Partner,
+    batch_mean,
+    paired_surrogate,
+    surrogate,
+)
 from sanas_jax.metrics import confusion, frame_accuracy
 from sanas_jax.objectives import (
     Penalty,
@@ -54,7 +60,7 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: Params
     opt_state: Any
-    baseline_state: Any
+    estimator_state: Any
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Objective:
       discount: γ of the returns to go; 1 is the objective's own gradient.
       penalty: of cost against the budget's limit.
       samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
-      baseline: for the score-function term; `leave_one_out` needs M ≥ 2.
+      estimator: of the score-function term; `leave_one_out` needs M ≥ 2, `disarm` γ = 0.
       entropy_weight: bonus per nat of the architecture's entropy.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
         deployed. One scan more, without a gradient.
@@ -78,9 +84,16 @@ class Objective:
     discount: float = 1.0
     penalty: Penalty = max_penalty
     samples: int = 1
-    baseline: Baseline = field(default_factory=batch_mean)
+    estimator: Estimator = field(default_factory=batch_mean)
     entropy_weight: float = 0.0
     measure_mode: bool = False
+
+    def __post_init__(self) -> None:
+        if self.estimator.paired and self.discount != 0:
+            raise ValueError(
+                "estimator: disarm credits a gate with its own step only; expected discount 0, got "
+                f"{self.discount}"
+            )
 
 
 Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
@@ -135,7 +148,7 @@ def init_state(
     """Fresh state; vmap over keys for several seeds."""
     params = init_model(model, key)
     return TrainState(
-        jnp.zeros((), jnp.int32), params, optimizer.init(params), objective.baseline.init()
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), objective.estimator.init()
     )
 
 
@@ -152,14 +165,14 @@ def make_update(
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         def loss(params: Params) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
             return _loss(
-                model, objective, class_weights, params, state.baseline_state, batch, key, budget
+                model, objective, class_weights, params, state.estimator_state, batch, key, budget
             )
 
-        grads, (baseline_state, metrics) = jax.grad(loss, has_aux=True)(state.params)
+        grads, (estimator_state, metrics) = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(state.step + 1, params, opt_state, baseline_state), metrics
+        return TrainState(state.step + 1, params, opt_state, estimator_state), metrics
 
     return update
 
@@ -190,7 +203,7 @@ def _loss(
     objective: Objective,
     class_weights: jax.Array | None,
     params: Params,
-    baseline_state: Any,
+    estimator_state: Any,
     batch: Batch,
     key: jax.Array,
     budget: Budget,
@@ -206,18 +219,34 @@ def _loss(
     cost = objective.cost(outs.gates)
     metrics = _metrics(outs, ce, cost, batch) | mode_cost
     if objective.static:
-        return masked_mean(ce, batch.mask), (baseline_state, metrics)
+        return masked_mean(ce, batch.mask), (estimator_state, metrics)
 
     weight = budget.cost_weight
     if weight.ndim:  # one per stream
         weight = jnp.tile(weight, samples)
     price = weight * objective.penalty(cost, budget.limit)
-    returns = returns_to_go(jax.lax.stop_gradient(ce + price), batch.mask, objective.discount)
-    by_sample = (returns.shape[0], samples, -1)
-    returns, mask = returns.reshape(by_sample), batch.mask.reshape(by_sample)
-    b = objective.baseline.value(baseline_state, returns, mask)
-    num_valid = jnp.maximum(batch.mask.sum(), 1)
-    score = surrogate(outs.log_prob.reshape(by_sample), returns, b, mask) / num_valid
+
+    def returns_of(losses: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(returns_to_go(losses, batch.mask, objective.discount))
+
+    returns = returns_of(ce + price)
+    if objective.estimator.paired:
+        other = _partner_gates(outs, jax.random.fold_in(key, samples))
+        theirs = _run_gates(model, params, carry, batch.features, other, samples)
+        their_ce = cross_entropy(theirs.logits, batch.labels, class_weights)
+        their_price = weight * objective.penalty(objective.cost(other), budget.limit)
+        partner = Partner(other, returns_of(their_ce + their_price))
+        score = paired_surrogate(outs.gamma, outs.gates, partner, returns, batch.mask)
+    else:
+        # [T, M, B]: samples of a stream are each other's baseline.
+        log_prob, returns, mask, z = (
+            x.reshape(x.shape[0], samples, -1, *x.shape[2:])
+            for x in (outs.log_prob, returns, batch.mask, jax.lax.stop_gradient(outs.z))
+        )
+        b = objective.estimator.value(estimator_state, returns, mask, z)
+        score = surrogate(log_prob, returns, b, mask)
+        estimator_state = objective.estimator.update(estimator_state, returns, mask, z)
+    score = score / jnp.maximum(batch.mask.sum(), 1)
     entropy = masked_mean(gates_lib.entropy(outs.gamma), batch.mask)
     metrics |= {
         "entropy": entropy,
@@ -225,7 +254,7 @@ def _loss(
         "gate_probability": masked_mean(outs.gamma.probs.mean(-1), batch.mask),
     }
     total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy
-    return total, (objective.baseline.update(baseline_state, returns, mask), metrics)
+    return total, (estimator_state, metrics)
 
 
 def _unroll_samples(
@@ -246,6 +275,29 @@ def _unroll_samples(
         return unroll(model, params, carry, batch.features, key, policy=policy)[1]
 
     outs = jax.vmap(rollout, out_axes=1)(jax.random.split(key, samples))
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+
+
+def _partner_gates(outs: Step, key: jax.Array) -> jax.Array:
+    """An antithetic architecture for each that was drawn, [T, M·B, E]."""
+    return jax.lax.stop_gradient(gates_lib.antithetic(outs.gates, outs.gamma, key))
+
+
+def _run_gates(
+    model: Sanas, params: Params, carry: Carry, features: jax.Array, gates: jax.Array, samples: int
+) -> Step:
+    """What given architectures [T, M·B, E] answer, without a gradient.
+
+    A step's logits depend on the state through its gates alone, so those of a partner are right
+    although the state here is not the one that the pair was drawn from.
+    """
+    fixed = jax.lax.stop_gradient(params)
+    by_sample = gates.reshape(gates.shape[0], samples, -1, gates.shape[-1])
+
+    def rollout(gates: jax.Array) -> Step:
+        return unroll(model, fixed, carry, features, jax.random.key(0), gates=gates)[1]
+
+    outs = jax.vmap(rollout, in_axes=1, out_axes=1)(by_sample)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
 
 

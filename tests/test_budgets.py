@@ -81,7 +81,7 @@ def make(sanas, *, rate=True):
         COST,
         discount=0.0,
         samples=4,
-        baseline=leave_one_out(),
+        estimator=leave_one_out(),
         entropy_weight=0.02,
         measure_mode=rate,
     )

@@ -14,9 +14,11 @@ import pytest
 
 from sanas_jax import costs, estimators
 from sanas_jax.estimators import (
-    Baseline,
+    Estimator,
     MeanState,
     batch_mean,
+    disarm,
+    learned_value,
     leave_one_out,
     moving_average,
     no_baseline,
@@ -122,13 +124,13 @@ def assert_same(got, expected, tolerance=1e-9):
 
 
 BASELINES = {
-    "none": {"baseline": no_baseline()},
-    "fresh average": {"baseline": moving_average()},
+    "none": {"estimator": no_baseline()},
+    "fresh average": {"estimator": moving_average()},
     "average": {
-        "baseline": moving_average(0.9),
-        "baseline_state": MeanState(np.float64(1.3), np.float64(0.7)),
+        "estimator": moving_average(0.9),
+        "estimator_state": MeanState(np.float64(1.3), np.float64(0.7)),
     },
-    "batch mean": {"baseline": batch_mean()},
+    "batch mean": {"estimator": batch_mean()},
 }
 
 
@@ -146,6 +148,50 @@ def test_unbiased_by_enumeration(monkeypatch, x64, options, samples):
     assert dgamma[4] == 0
 
 
+def test_disarm_unbiased_by_enumeration(monkeypatch, x64):
+    """All pairs of architectures, weighted by the joint law of 1[u < p] and 1[1 − u < p]."""
+    objective, params, gamma = problem(NET, 1)
+    _, exact = exact_gradient(NET, objective, params, gamma, 1)
+    masks = architectures(NET)
+    index = np.array(list(itertools.product(range(len(masks)), repeat=2)))
+    ones, others = masks[index[:, 0]], masks[index[:, 1]]
+    p = jax.nn.sigmoid(gamma.logits)
+    same = jnp.where(ones > 0, jnp.maximum(2 * p - 1, 0), jnp.maximum(1 - 2 * p, 0))
+    weights = jnp.prod(jnp.where(ones == others, same, jnp.minimum(p, 1 - p)), -1)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
+
+    def estimate(one, other):
+        with monkeypatch.context() as patch:
+            patch.setattr(estimators, "sample", lambda gamma, key: one[None])
+            patch.setattr(estimators, "antithetic", lambda gates, gamma, key: other[None])
+            grads, _ = score_function_grad(
+                objective, params, gamma, jax.random.key(0), num_samples=1, estimator=disarm()
+            )
+        return grads
+
+    every = jax.jit(jax.vmap(estimate))(ones, others)
+    assert_same(jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), every), exact)
+
+
+def test_learned_value_fits_what_the_state_says():
+    """Returns linear in the state and the steps to go are predicted after one batch."""
+    rng = np.random.default_rng(0)
+    z = jnp.asarray(rng.standard_normal((5, 2, 40, 3)), jnp.float32)
+    mask = jnp.asarray(np.arange(5)[:, None, None] < rng.integers(1, 6, (1, 1, 40)))
+    mask = jnp.broadcast_to(mask, (5, 2, 40))
+    to_go = jnp.cumsum(mask[::-1], 0)[::-1] / 5
+    returns = z @ jnp.array([1.0, -2.0, 0.5]) + 3 * to_go - 1
+    estimator = learned_value(3, ridge=1e-7)
+    state = estimator.init()
+    np.testing.assert_array_equal(estimator.value(state, returns, mask, z), 0)
+    noise = jnp.where(mask, 0, 1e3)  # what is masked must not be learnt from
+    state = estimator.update(state, returns + noise, mask, z)
+    got = estimator.value(state, returns, mask, z)
+    np.testing.assert_allclose(got[mask], returns[mask], atol=1e-2)
+    with pytest.raises(ValueError, match="expected a controller's states"):
+        estimator.value(state, returns, mask)
+
+
 @pytest.mark.slow
 def test_unbiased_by_enumeration_of_nine_gates(monkeypatch, x64):
     objective, params, gamma = problem(BIG, 1)
@@ -156,12 +202,12 @@ def test_unbiased_by_enumeration_of_nine_gates(monkeypatch, x64):
 
 def test_a_baseline_with_the_sample_in_it_is_found_out(monkeypatch, x64):
     """The enumeration can fail: the plain batch mean shrinks the score by 1 − 1/S."""
-    plain = Baseline(
+    plain = Estimator(
         lambda: (), lambda state, returns, mask: returns.mean(), lambda state, returns, mask: state
     )
     objective, params, gamma = problem(NET, 2)
     _, exact = exact_gradient(NET, objective, params, gamma, 2)
-    grads, _ = expected_estimate(monkeypatch, NET, objective, params, gamma, 2, baseline=plain)
+    grads, _ = expected_estimate(monkeypatch, NET, objective, params, gamma, 2, estimator=plain)
     assert_same(grads[0], exact[0])  # the weights' gradient does not mind
     # Rows here use different examples: the shrinking is exact for equal ones only.
     with pytest.raises(AssertionError):
@@ -172,7 +218,7 @@ def test_a_baseline_with_the_sample_in_it_is_found_out(monkeypatch, x64):
         return jax.vmap(lambda g: one(params, g[None])[0])(gates)
 
     _, exact = exact_gradient(NET, same_example, params, gamma, 2)
-    grads, _ = expected_estimate(monkeypatch, NET, same_example, params, gamma, 2, baseline=plain)
+    grads, _ = expected_estimate(monkeypatch, NET, same_example, params, gamma, 2, estimator=plain)
     assert_same(grads[1].logits, exact[1].logits / 2)
 
 
@@ -200,7 +246,7 @@ def test_gradient_in_probabilities(monkeypatch):
         monkeypatch.setattr(estimators, "sample", lambda gamma, key, m=mask: jnp.asarray(m)[None])
         weight = float(np.prod(np.where(mask > 0, probs, 1 - probs)))
         (_, grad), _ = score_function_grad(
-            objective, params, probs, jax.random.key(0), num_samples=1, baseline=no_baseline()
+            objective, params, probs, jax.random.key(0), num_samples=1, estimator=no_baseline()
         )
         total += weight * grad
     np.testing.assert_allclose(total, exact, rtol=1e-4, atol=1e-5)
@@ -212,7 +258,7 @@ def test_one_gamma_per_sample(monkeypatch, x64):
     rows = Gamma(jnp.stack([gamma.logits, gamma.logits[::-1].at[0].set(0.1).at[4].set(jnp.inf)]))
     key = jax.random.key(0)
     (dparams, drows), aux = score_function_grad(
-        objective, params, rows, key, num_samples=2, baseline=no_baseline()
+        objective, params, rows, key, num_samples=2, estimator=no_baseline()
     )
     assert drows.logits.shape == (2, 5)
     p = jax.nn.sigmoid(rows.logits)
@@ -250,7 +296,7 @@ def test_batch_mean_lowers_the_variance():
     def spread(baseline):
         def grad(key):
             result, _ = score_function_grad(
-                objective, 0.0, Gamma(logits), key, num_samples=8, baseline=baseline
+                objective, 0.0, Gamma(logits), key, num_samples=8, estimator=baseline
             )
             return result[1].logits
 

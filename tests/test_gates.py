@@ -8,6 +8,7 @@ import pytest
 from sanas_jax.gates import (
     Gamma,
     all_on,
+    antithetic,
     as_gamma,
     check_gamma,
     edge_log_prob,
@@ -160,3 +161,14 @@ def test_functions_vmap(function):
     rows = jnp.stack([function(Gamma(row)) for row in logits])
     np.testing.assert_allclose(function(Gamma(logits)), rows, rtol=1e-6)
     np.testing.assert_allclose(jax.vmap(function)(Gamma(logits)), rows, rtol=1e-6)
+
+
+def test_antithetic_has_the_law_of_gamma_and_differs_most(x64):
+    p = jnp.array([0.1, 0.4, 0.5, 0.8, 1.0])
+    gamma = Gamma(jax.scipy.special.logit(p))
+    rows = Gamma(jnp.broadcast_to(gamma.logits, (100_000, 5)))
+    one = sample(rows, jax.random.key(0))
+    other = antithetic(one, rows, jax.random.key(1))
+    np.testing.assert_allclose(other.mean(0), p, atol=0.01)
+    np.testing.assert_allclose((one != other).mean(0), 2 * np.minimum(p, 1 - p), atol=0.01)
+    assert (other[:, 4] == 1).all()

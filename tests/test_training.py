@@ -17,8 +17,11 @@ import pytest
 from sanas_jax import costs, training
 from sanas_jax.controller import Controller
 from sanas_jax.estimators import (
+    LinearFit,
     MeanState,
     batch_mean,
+    disarm,
+    learned_value,
     leave_one_out,
     moving_average,
     no_baseline,
@@ -116,19 +119,21 @@ def exact_gradient(model, params, batch):
     return jax.jit(jax.grad(expected))(params)
 
 
-def expected_update_gradient(monkeypatch, model, params, batch, objective, baseline_state=None):
+def expected_update_gradient(monkeypatch, model, params, batch, objective, estimator_state=None):
     """E[ gradient of the library's loss ] over all sequences of all samples of all streams."""
     steps, streams = batch.mask.shape
     every, samples = sequences(model.net, steps), objective.samples
     index = np.array(list(itertools.product(range(len(every)), repeat=samples * streams)))
-    state = objective.baseline.init() if baseline_state is None else baseline_state
+    state = objective.estimator.init() if estimator_state is None else estimator_state
     budget = Budget(jnp.float64(LAMBDA), jnp.float64(LIMIT))
     key = jax.random.key(0)
 
     def gradient(choice):
         forced = jnp.moveaxis(every[choice.reshape(samples, streams)], 1, 2)  # [M, T, B, E]
 
-        def forced_unroll(model, params, carry, features, sample_key, *, policy):
+        def forced_unroll(model, params, carry, features, sample_key, *, policy=None, gates=None):
+            if gates is not None:  # of a partner, forced already
+                return unroll(model, params, carry, features, sample_key, gates=gates)
             # Which of the M rollouts this is, told by its key.
             keys = jax.random.key_data(jax.random.split(key, samples))
             mine = (keys == jax.random.key_data(sample_key)[None]).all(-1)
@@ -155,6 +160,64 @@ def expected_update_gradient(monkeypatch, model, params, batch, objective, basel
     return jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), grads)
 
 
+def expected_paired_gradient(monkeypatch, model, params, batch, objective):
+    """E[ gradient of the library's loss ] over a stream's sequences and their partners' gates."""
+    every = sequences(model.net, batch.mask.shape[0])  # [N, T, E]
+    budget = Budget(jnp.float64(LAMBDA), jnp.float64(LIMIT))
+    carry = init_carry(model, 1)
+
+    def gradient(main, other):
+        def forced_unroll(model, params, carry, features, key, *, policy=None, gates=None):
+            gates = main[:, None] if gates is None else gates
+            return unroll(model, params, carry, features, key, gates=gates)
+
+        def loss(params):
+            with monkeypatch.context() as patch:
+                patch.setattr(training, "unroll", forced_unroll)
+                patch.setattr(training, "_partner_gates", lambda outs, key: other[:, None])
+                key = jax.random.key(0)
+                return training._loss(model, objective, None, params, (), batch, key, budget)[0]
+
+        return jax.grad(loss)(params)
+
+    def weight(main, other):
+        """P(H) · P(H~|H), from the joint table of u and 1 − u."""
+        sequence = unroll(
+            model, params, carry, batch.features, jax.random.key(0), gates=main[:, None]
+        )[1]
+        p = sequence.gamma.probs[:, 0]
+        both, neither = jnp.maximum(2 * p - 1, 0), jnp.maximum(1 - 2 * p, 0)
+        one = jnp.minimum(p, 1 - p)
+        joint = jnp.where(main == other, jnp.where(main > 0, both, neither), one)
+        return jnp.prod(joint)
+
+    pairs = np.array(list(itertools.product(range(len(every)), repeat=2)))
+    mains, others = every[pairs[:, 0]], every[pairs[:, 1]]
+    weights = jax.jit(jax.vmap(weight))(mains, others)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-10)
+    grads = jax.jit(jax.vmap(gradient))(mains, others)
+    return jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), grads)
+
+
+def test_disarm_along_a_stream_by_enumeration_of_pairs(monkeypatch, x64):
+    """2 gates × 2 steps, 256 pairs: the gradient for γ = 0 that plain REINFORCE has."""
+    net = stream_net(shortcut_gates=False)
+    model, params, batch = double_problem(net, batch=1, steps=2)
+    cost = costs.custom(net, black_box, black_box=True)
+    plain = Objective(cost, estimator=no_baseline(), discount=0.0)
+    expected = expected_update_gradient(monkeypatch, model, params, batch, plain)
+    paired = Objective(cost, estimator=disarm(), discount=0.0)
+    got = expected_paired_gradient(monkeypatch, model, params, batch, paired)
+    assert_same(got, expected, TIGHT)
+    head = expected["controller"]["head"]
+    assert max(float(np.abs(g).max()) for g in jax.tree.leaves(head)) > 1e-2
+
+
+def test_disarm_refuses_credit_for_later_steps():
+    with pytest.raises(ValueError, match=r"expected discount 0, got 0\.5"):
+        Objective(COST, estimator=disarm(), discount=0.5)
+
+
 def assert_same(got, expected, tolerance):
     for (path, b), a in zip(
         jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True
@@ -174,24 +237,27 @@ def relative_error(got, expected):
 
 # The price passes through single precision, so agreement is to some 1e-8.
 TIGHT = 1e-6
+# Moments of some batches of the past: any will do, for the present one has no part in them.
+LEARNED = LinearFit(np.eye(5) + 0.3, np.linspace(-1, 2, 5), np.float64(1))
 
 
 @pytest.mark.parametrize(
     ("baseline", "state"),
     [
         (no_baseline(), None),
-        pytest.param(moving_average(), (1.7, 0.4), marks=pytest.mark.slow),
+        pytest.param(moving_average(), MeanState(1.7, 0.4), marks=pytest.mark.slow),
         pytest.param(batch_mean(), None, marks=pytest.mark.slow),
+        pytest.param(learned_value(3), LEARNED, marks=pytest.mark.slow),
     ],
-    ids=["none", "average", "batch mean"],
+    ids=["none", "average", "batch mean", "learned value"],
 )
 def test_stream_gradient_unbiased_by_enumeration(monkeypatch, x64, baseline, state):
     """3 gates × 3 steps: all 512 sequences; controller, gate head and weights."""
     model, params, batch = double_problem(stream_net(), batch=1, steps=3)
     exact = exact_gradient(model, params, batch)
     assert len(sequences(model.net, 3)) == 512
-    objective = Objective(COST, baseline=baseline)
-    state = None if state is None else MeanState(*map(jnp.float64, state))
+    objective = Objective(COST, estimator=baseline)
+    state = None if state is None else type(state)(*map(jnp.float64, state))
     got = expected_update_gradient(monkeypatch, model, params, batch, objective, state)
     assert_same(got, exact, TIGHT)
     for part in ("cell", "head"):
@@ -207,7 +273,7 @@ def test_batch_mean_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
     assert net.gated == (0, 2)
     exact = exact_gradient(model, params, batch)
     for baseline in (batch_mean(), no_baseline()):
-        objective = Objective(costs.custom(net, black_box, black_box=True), baseline=baseline)
+        objective = Objective(costs.custom(net, black_box, black_box=True), estimator=baseline)
         got = expected_update_gradient(monkeypatch, model, params, batch, objective)
         assert_same(got, exact, TIGHT)
 
@@ -219,7 +285,7 @@ def test_leave_one_out_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
     exact = exact_gradient(model, params, batch)
     cost = costs.custom(net, black_box, black_box=True)
     for baseline in (leave_one_out(), batch_mean()):
-        objective = Objective(cost, samples=2, baseline=baseline)
+        objective = Objective(cost, samples=2, estimator=baseline)
         got = expected_update_gradient(monkeypatch, model, params, batch, objective)
         assert_same(got, exact, TIGHT)
 
@@ -229,7 +295,7 @@ def test_discount_zero_is_biased(monkeypatch, x64):
     """γ = 0, the authors' default, leaves out what a gate does to later steps."""
     model, params, batch = double_problem(stream_net(), batch=1, steps=3)
     exact = exact_gradient(model, params, batch)
-    objective = Objective(COST, baseline=no_baseline(), discount=0.0)
+    objective = Objective(COST, estimator=no_baseline(), discount=0.0)
     got = expected_update_gradient(monkeypatch, model, params, batch, objective)
     assert relative_error(got["controller"], exact["controller"]) > 0.01
     # One step has no later one: γ does not matter.
@@ -433,7 +499,7 @@ def rollout_of(state, batch, key, sample=0, samples=1):
 def test_samples_are_independent_rollouts_of_the_same_streams():
     state, batch, key = fresh_state(), single_batch(), jax.random.key(2)
     batch = batch._replace(mask=batch.mask.at[3, 2].set(False))
-    objective = Objective(OBJECTIVE.cost, samples=3, baseline=leave_one_out())
+    objective = Objective(OBJECTIVE.cost, samples=3, estimator=leave_one_out())
     _, metrics = jax.jit(make_update(MODEL, OPTIMIZER, objective))(state, batch, key, budget())
     mask = np.asarray(batch.mask)
     rollouts = [rollout_of(state, batch, key, m, 3) for m in range(3)]
@@ -446,7 +512,7 @@ def test_samples_are_independent_rollouts_of_the_same_streams():
 
 
 def test_leave_one_out_needs_two_samples():
-    run = make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.cost, baseline=leave_one_out()))
+    run = make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.cost, estimator=leave_one_out()))
     with pytest.raises(
         ValueError, match=r"expected returns \[T, M, B\] of at least 2.*\(4, 1, 6\)"
     ):
