@@ -11,8 +11,8 @@ STAMP := $(VENV)/.installed
 CONFIG := experiments/configs/kws_small.py
 MIX := --set data.unknown_fraction=0.4
 STATIC_STEPS := 600
-SANAS_STEPS := 400
-PRICES := 1,1.3
+SANAS_STEPS := 300
+PRICES := 1,1.6
 
 .PHONY: demo test test-slow lint bench clean
 

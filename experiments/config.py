@@ -123,7 +123,7 @@ class TrainConfig:
     cost_ramp_steps: int = 0
     penalty: str = "max"
     discount: float = 1.0
-    samples: int = 4
+    samples: int = 8
     estimator: str = "leave_one_out"
     estimator_decay: float = 0.9
     entropy_weight: float = 0.0
