@@ -17,6 +17,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int | None = None) -> None:
         """Open `folder`; with `keep`, only that many of the newest stay."""
+        self._folder = folder
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
@@ -34,8 +35,18 @@ class Checkpoints:
         self._checkpointer.save(step, tree, overwrite=True)
 
     def restore(self, step: int, like: Any) -> Any:
-        """Read a checkpoint into the structure, dtypes and devices of `like`."""
-        return self._checkpointer.load(step, like)
+        """Read a checkpoint into the structure, dtypes and devices of `like`.
+
+        Raises ValueError for a checkpoint of something else, or a damaged one.
+        """
+        try:
+            return self._checkpointer.load(step, like)
+        except Exception as error:  # orbax raises many kinds, with all arrays in their text
+            cause = str(error.__cause__ or error).splitlines()[0][:200]
+            raise ValueError(
+                f"{self._folder / str(step)}: expected a checkpoint of this network and version, "
+                f"could not read it: {cause}"
+            ) from None
 
     def delete(self, step: int) -> None:
         """Remove one checkpoint."""

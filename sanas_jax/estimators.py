@@ -120,11 +120,10 @@ def leave_one_out() -> Estimator:
 
 
 class LinearFit(NamedTuple):
-    """Averaged moments of inputs and returns, [D, D] and [D], and the weight seen so far, []."""
+    """Averaged moments of inputs and returns: [D, D] and [D]. Their common weight cancels."""
 
     squares: jax.Array
     products: jax.Array
-    weight: jax.Array
 
 
 def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> Estimator:
@@ -151,7 +150,7 @@ def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> E
         return jnp.concatenate([z, jnp.ones_like(to_go)[..., None], to_go[..., None]], -1)
 
     def init() -> LinearFit:
-        return LinearFit(jnp.zeros((size, size)), jnp.zeros(size), jnp.zeros(()))
+        return LinearFit(jnp.zeros((size, size)), jnp.zeros(size))
 
     def value(
         state: LinearFit, returns: jax.Array, mask: jax.Array, z: jax.Array | None = None
@@ -167,7 +166,7 @@ def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> E
         kept = x * mask[..., None] / jnp.maximum(mask.sum(), 1)
         squares = jnp.einsum("...i,...j->ij", kept, x)
         products = jnp.einsum("...i,...->i", kept, returns)
-        new = LinearFit(squares, products, jnp.ones(()))
+        new = LinearFit(squares, products)
         return jax.tree.map(lambda old, now: decay * old + (1 - decay) * now, state, new)
 
     return Estimator(init, value, update)

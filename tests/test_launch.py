@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_workdir_with_other_data_is_refused(uninterrupted, tmp_path, capsys):
     other = write_toy_cache(tmp_path / "other", seed=1)
     assert run_launch(other, uninterrupted) == 1
     assert "expected the clips that the run" in capsys.readouterr().err
+
+
+def test_damaged_checkpoint_is_one_line(cache, uninterrupted, tmp_path, capsys):
+    folder = tmp_path / "damaged"
+    shutil.copytree(uninterrupted, folder)
+    for path in (folder / "checkpoints" / "12").rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.write_bytes(b"not what was saved")
+    assert run_launch(cache, folder) == 1
+    error = capsys.readouterr().err
+    assert "checkpoints/12: expected a checkpoint of this network and version" in error
+    assert error.count("\n") == 1
 
 
 def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):

@@ -238,7 +238,7 @@ def relative_error(got, expected):
 # The price passes through single precision, so agreement is to some 1e-8.
 TIGHT = 1e-6
 # Moments of some batches of the past: any will do, for the present one has no part in them.
-LEARNED = LinearFit(np.eye(5) + 0.3, np.linspace(-1, 2, 5), np.float64(1))
+LEARNED = LinearFit(np.eye(5) + 0.3, np.linspace(-1, 2, 5))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 137.3M MACs with everything on, 518,656 on the cheapest path. As in the authors' recipe: mixing,
 features, GRU of 100, batch 64, γ = 0, class-weighted loss. Beyond it: normalised features, branches
-scaled so that their sum starts at He's variance, relative steps with warm-up and cosine decay, eight
-architectures per stream for a baseline, gates that start at p = 0.67 and a controller that waits.
+scaled so that their sum starts at He's variance, relative steps with warm-up and cosine decay,
+eight architectures per stream for a baseline, gates that start at p = 0.67 and a controller that
+waits.
 
     python -m experiments.launch --config experiments/configs/kws_paper.py --data cache \
         --workdir runs/static --set model.static=true
