@@ -86,9 +86,15 @@ def _draw_kind(axes: Axes, points: Sequence[Point], look: Mapping[str, Any], lab
 
 
 def _labels(points: Sequence[Point]) -> dict[str, tuple[float, float]]:
-    """What was asked for → where its first point is; static networks need none."""
+    """What was asked for → where its first point is; static networks need none.
+
+    Of the many prices that one network was told, the lowest and the highest say enough.
+    """
     places: dict[str, tuple[float, float]] = {}
+    prices = sorted({p.cost_weight for p in points if p.cost_weight is not None})
     for point in points:
+        if point.kind == "conditioned" and point.cost_weight in prices[1:-1]:
+            continue
         if point.budget:
             places.setdefault(short(point.budget), _place(point))
         elif point.cost_weight is not None:
