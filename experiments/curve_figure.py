@@ -93,10 +93,10 @@ def _labels(points: Sequence[Point]) -> dict[str, tuple[float, float]]:
     places: dict[str, tuple[float, float]] = {}
     prices = sorted({p.cost_weight for p in points if p.cost_weight is not None})
     for point in points:
-        if point.kind == "conditioned" and point.cost_weight in prices[1:-1]:
-            continue
         if point.budget:
             places.setdefault(short(point.budget), _place(point))
+        elif point.kind == "conditioned" and point.cost_weight in prices[1:-1]:
+            continue
         elif point.cost_weight is not None:
             places.setdefault(f"λ={point.cost_weight:.3g}", _place(point))
     return places
