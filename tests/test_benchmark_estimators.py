@@ -14,6 +14,8 @@ from tests.toy import write_toy_cache
 CONFIG = """
 from experiments.config import Config, DataConfig, ModelConfig
 
+pytestmark = pytest.mark.slow
+
 
 def get_config():
     model = ModelConfig(family="cnn-one-fpool3", maps=(1,), state_size=3, gate_bias=0.7)

@@ -180,7 +180,7 @@ def test_ascend_by_hand():
     assert ascend(jnp.float32(-0.28), jnp.float32(0.0), target) == pytest.approx((-0.3, -1))
 
 
-@pytest.mark.parametrize("cell", [None, Constant()])
+@pytest.mark.parametrize("cell", [None, pytest.param(Constant(), marks=pytest.mark.slow)])
 def test_conditioned_controller_is_monotone_in_the_price(cell):
     sanas = model(cell, conditioned=True)
     objective, optimizer, update = make(sanas, rate=False)

@@ -96,6 +96,7 @@ def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tm
     driver = """
 import os, signal, sys
 from experiments import launch
+from experiments.checkpoints import Checkpoints
 save = Checkpoints.save
 def die_while_saving(self, step, tree):
     if step != 8 or self._checkpointer.directory.name != "checkpoints":

@@ -59,6 +59,7 @@ def test_single_run_equals_its_part_of_the_sweep(cache, swept, tmp_path):
     assert_equal_runs(tmp_path / "alone", swept / "budget_1.2M", rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_vmapped_sweep_equals_the_looped_one(cache, swept, tmp_path):
     assert run_sweep(cache, tmp_path / "wide", BUDGETS, "--budgets_per_step=2") == 0
     for name in NAMES:
@@ -82,6 +83,7 @@ def test_sweep_killed_and_resumed_equals_uninterrupted(cache, swept, tmp_path):
         assert final_state(folder / name)[1:] == final_state(swept / name)[1:]
 
 
+@pytest.mark.slow
 def test_sweep_killed_between_two_saves_goes_back_to_the_common_step(cache, swept, tmp_path):
     folder = tmp_path / "torn"
     driver = """
@@ -126,6 +128,7 @@ def test_all_diverged_is_an_error(cache, tmp_path, capsys):
     assert "training diverged by step 2" in error
 
 
+@pytest.mark.slow
 def test_devices_share_the_budgets(cache, swept, tmp_path):
     folder = tmp_path / "devices"
     command = [sys.executable, "-m", "experiments.sweep", *arguments(cache, folder, BUDGETS)[1:]]

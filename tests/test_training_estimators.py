@@ -19,7 +19,7 @@ from tests.test_training import (
     single_batch,
 )
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = [pytest.mark.usefixtures("strict"), pytest.mark.slow]
 
 ESTIMATORS = {
     "leave one out": leave_one_out(),
