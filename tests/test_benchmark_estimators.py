@@ -11,10 +11,10 @@ from experiments.benchmarks.estimators import Way
 from sanas_jax.estimators import Estimator, disarm, leave_one_out
 from tests.toy import write_toy_cache
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 from experiments.config import Config, DataConfig, ModelConfig
-
-pytestmark = pytest.mark.slow
 
 
 def get_config():
