@@ -30,8 +30,8 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 bench: $(STAMP)
-	$(PY) -m experiments.benchmarks.training_iteration
 	$(PY) -m experiments.benchmarks.sweep
+	$(PY) -m experiments.benchmarks.training_iteration
 
 clean:
 	rm -rf $(RUNS)
