@@ -103,14 +103,13 @@ def summarize(
     controller_macs: int,
 ) -> dict[str, Any]:
     """Metrics of several batches as one JSON object: means, MACs per frame, gate usage."""
-    host = jax.device_get(list(collected))
     out: dict[str, Any] = {
-        name: float(np.mean([m[name] for m in host]))
-        for name in host[0]
-        if np.ndim(host[0][name]) == 0
+        name: float(np.mean([m[name] for m in collected]))
+        for name in collected[0]
+        if np.ndim(collected[0][name]) == 0
     }
-    live = np.sum([m["live_by_label"] for m in host], axis=0, dtype=np.float64)
-    frames = np.sum([m["confusion"] for m in host], axis=0, dtype=np.float64).sum(1)
+    live = np.sum([m["live_by_label"] for m in collected], axis=0, dtype=np.float64)
+    frames = np.sum([m["confusion"] for m in collected], axis=0, dtype=np.float64).sum(1)
     per_edge = np.array(list(edge_macs.values()), np.float64)
     by_label = live @ per_edge / np.maximum(frames, 1)
     out["macs_per_frame"] = float(live.sum(0) @ per_edge / frames.sum())
@@ -170,11 +169,11 @@ def run_loop(
             bar.update()
             last = step == train.steps
             if step % train.log_every == 0 or last:
-                for track in filter(_alive, tracks):
-                    track.log(step)
                 for group in groups:
-                    group.metrics = []
-                if not any(map(_alive, tracks)):
+                    host, group.metrics = jax.device_get(group.metrics), []
+                    for track in (t for t in tracks if t.group is group and t.alive):
+                        track.log(step, host)
+                if not any(track.alive for track in tracks):
                     raise ValueError(f"training diverged by step {step}; nothing was saved since")
                 bar.set_postfix_str(describe(tracks))
             if step % train.eval_every == 0 or last:
@@ -208,7 +207,3 @@ def describe(tracks: Sequence[Track]) -> str:
         f"loss {span('loss', '.3f')}, frame accuracy {span('frame_accuracy', '.1%')}, "
         f"{span('macs_per_frame', '.2f', 1e6)}M MACs/frame{lost}"
     )
-
-
-def _alive(track: Track) -> bool:
-    return track.alive

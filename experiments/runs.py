@@ -40,10 +40,6 @@ class Run(NamedTuple):
     member: Member
 
 
-# What members of a sweep may differ in: arrays of the one program that trains them all.
-PER_RUN = frozenset({"train.budget", "train.cost_weight", "train.seed"})
-
-
 def run_keys(seed: int) -> Keys:
     """The run's keys, all from its seed."""
     return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
@@ -67,7 +63,7 @@ def begin(
     Runs that stand at different steps (a kill between two saves) go back to the last common one.
 
     Args:
-      configs: one per run, equal but for `PER_RUN`.
+      configs: one per run, equal but for `train.budget`, `train.cost_weight` and `train.seed`.
       workdirs: one per run.
       config_file: Python file that the configs come from, for its hooks.
     """

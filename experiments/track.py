@@ -55,9 +55,14 @@ class Track:
         """The run's state as it is now."""
         return self._own(self.group.members)
 
-    def log(self, step: int) -> None:
-        """Write a line of training; a run that has just diverged says so, its last one."""
-        self.line = self._summarize([self._own(m) for m in jax.device_get(self.group.metrics)])
+    def log(self, step: int, metrics: Sequence[Metrics]) -> None:
+        """Write a line of training; a run that has just diverged says so, its last one.
+
+        Args:
+          step: of training.
+          metrics: of the group's steps since the last line, on the host, fields [G, ...].
+        """
+        self.line = self._summarize([self._own(m) for m in metrics])
         self.alive = bool(self.group.members.alive[self.index])
         if self.alive:
             self._journal.write(step, "training", self.line)

@@ -306,8 +306,7 @@ def _mode_cost(
 ) -> dict[str, jax.Array]:
     """Mean cost of the architectures that evaluation would run."""
     fixed = jax.lax.stop_gradient(params)
-    policy = gates_lib.all_on if objective.static else gates_lib.mode
-    _, outs = unroll(model, fixed, carry, batch.features, jax.random.key(0), policy=policy)
+    _, outs = unroll(model, fixed, carry, batch.features, jax.random.key(0), policy=gates_lib.mode)
     return {"mode_cost": masked_mean(objective.cost(outs.gates), batch.mask)}
 
 

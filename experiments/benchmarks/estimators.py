@@ -29,32 +29,27 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import flags
 from tqdm import tqdm
 
-from experiments.platform import prepare_platform
-
-prepare_platform()  # before jax is imported
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
-
-from data_prep import cli as command  # noqa: E402
-from experiments import config as config_lib  # noqa: E402
-from experiments import workdir as workdir_lib  # noqa: E402
-from experiments.build import Built, build  # noqa: E402
-from experiments.data import features, fit_frontend, load  # noqa: E402
-from experiments.runs import restore_params  # noqa: E402
-from sanas_jax import estimators  # noqa: E402
-from sanas_jax.augment import draw_batch  # noqa: E402
-from sanas_jax.controller import gamma_of, initial_state  # noqa: E402
-from sanas_jax.forward import join, trunk_edges  # noqa: E402
-from sanas_jax.gates import log_prob  # noqa: E402
-from sanas_jax.graph import prune  # noqa: E402
-from sanas_jax.objectives import cross_entropy  # noqa: E402
-from sanas_jax.training import (  # noqa: E402
+from data_prep import cli as command
+from experiments import config as config_lib
+from experiments import workdir as workdir_lib
+from experiments.build import Built, build
+from experiments.data import features, fit_frontend, load
+from experiments.runs import restore_params
+from sanas_jax import estimators
+from sanas_jax.augment import draw_batch
+from sanas_jax.controller import gamma_of, initial_state
+from sanas_jax.forward import join, trunk_edges
+from sanas_jax.gates import log_prob
+from sanas_jax.graph import prune
+from sanas_jax.objectives import cross_entropy
+from sanas_jax.training import (
     Batch,
     Budget,
     Objective,
