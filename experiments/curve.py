@@ -118,14 +118,6 @@ def final_price(run: Run) -> float | None:
     return (run.last("training") or {}).get("cost_weight")
 
 
-def verdict(reached: float, asked: float) -> str:
-    """Whether a budget was reached, within 10 %."""
-    error = reached / asked - 1
-    if abs(error) <= 0.1:
-        return "reached"
-    return f"missed by {abs(error):.0%}, ".replace("%", " %") + ("above" if error > 0 else "below")
-
-
 def _point(run: Run, price: float | None, evaluations: Sequence[Evaluation]) -> Point:
     results = [evaluation.result for evaluation in evaluations]
     label = run.label if price is None else f"SANAS told λ={price:.3g}"

@@ -24,6 +24,7 @@ from absl import flags
 
 from data_prep.cli import run, word_list
 from experiments import workdir as workdir_lib
+from experiments.budgets import parse_macs
 from experiments.build import Built, build, macs_per_step
 from experiments.curve import points, to_json
 from experiments.inference import run_streams
@@ -32,7 +33,6 @@ from experiments.results import read_runs
 from experiments.runs import restore_params
 from experiments.scores import summary_table
 from experiments.streams import Stream, read_stream, window_labels
-from experiments.sweep import parse_macs
 from sanas_jax.decoding import Detection, Detector, detect
 from sanas_jax.metrics import score_stream
 

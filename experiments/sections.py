@@ -13,7 +13,8 @@ import numpy as np
 
 from experiments import config as config_lib
 from experiments import figures, markup
-from experiments.curve import Point, final_price, verdict
+from experiments.budgets import verdict
+from experiments.curve import Point, final_price
 from experiments.curve_figure import cost_curve
 from experiments.drawing import MILLION, short
 from experiments.figures import plain

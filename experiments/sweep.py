@@ -7,7 +7,6 @@ that diverges is frozen at its last finite step and the others go on. The same c
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -20,13 +19,12 @@ from data_prep.cli import run, word_list
 from experiments import config as config_lib
 from experiments import launch
 from experiments import workdir as workdir_lib
+from experiments.budgets import format_macs, parse_macs, verdict
 from experiments.config import Config
-from experiments.curve import verdict
 from experiments.loop import run_loop
 from experiments.runs import begin
 
 Number = TypeVar("Number", int, float)
-_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -87,24 +85,6 @@ def expand(
         names, settings = zip(*choice, strict=True)
         out["-".join(names)] = config_lib.override(config, settings)
     return out
-
-
-def parse_macs(word: str) -> float:
-    """`800k`, `5M`, `1.2e6` → MACs."""
-    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kMG]?)", word)
-    try:
-        amount = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    except ValueError:
-        amount = 0.0
-    if not amount > 0:
-        raise ValueError(f"--budgets: expected MACs above 0 such as 800k or 5M, got {word!r}")
-    return amount
-
-
-def format_macs(macs: float) -> str:
-    """The inverse of `parse_macs`, in the largest unit below the amount."""
-    unit = max((u for u in _UNITS if _UNITS[u] <= max(macs, 1)), key=_UNITS.__getitem__)
-    return f"{macs / _UNITS[unit]:.6g}{unit}"
 
 
 def reached_table(folders: Sequence[Path]) -> str:

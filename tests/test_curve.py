@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.curve import METRICS, final_price, points, to_json, verdict
+from experiments.budgets import verdict
+from experiments.curve import METRICS, final_price, points, to_json
 from experiments.curve_figure import cost_curve, joined
 from experiments.drawing import NARROW, WIDE
 from experiments.results import read_run, read_runs

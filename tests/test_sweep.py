@@ -12,7 +12,8 @@ import pytest
 
 from data_prep.cli import run
 from experiments import launch, sweep, workdir
-from experiments.sweep import format_macs, parse_macs, reached_table
+from experiments.budgets import format_macs, parse_macs
+from experiments.sweep import reached_table
 from tests.runs_state import final_state
 from tests.test_launch import arguments, run_launch
 from tests.toy import write_toy_cache

@@ -1,0 +1,33 @@
+"""Budgets as people write and read them; imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def parse_macs(word: str) -> float:
+    """`800k`, `5M`, `1.2e6` → MACs."""
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kMG]?)", word)
+    try:
+        amount = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    except ValueError:
+        amount = 0.0
+    if not amount > 0:
+        raise ValueError(f"--budgets: expected MACs above 0 such as 800k or 5M, got {word!r}")
+    return amount
+
+
+def format_macs(macs: float) -> str:
+    """The inverse of `parse_macs`, in the largest unit below the amount."""
+    unit = max((u for u in _UNITS if _UNITS[u] <= max(macs, 1)), key=_UNITS.__getitem__)
+    return f"{macs / _UNITS[unit]:.6g}{unit}"
+
+
+def verdict(reached: float, asked: float) -> str:
+    """Whether a budget was reached, within 10 %."""
+    error = reached / asked - 1
+    if abs(error) <= 0.1:
+        return "reached"
+    return f"missed by {abs(error):.0%}, ".replace("%", " %") + ("above" if error > 0 else "below")
