@@ -10,11 +10,9 @@ over all streams in one pass. A network conditioned on its price is run at sever
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,28 +27,12 @@ from experiments.build import Built, build, macs_per_step
 from experiments.curve import points, to_json
 from experiments.inference import run_streams
 from experiments.loop import prices_of
+from experiments.protocol import Trace, judge
 from experiments.results import read_runs
 from experiments.runs import restore_params
 from experiments.scores import summary_table
 from experiments.streams import Stream, read_stream, window_labels
-from sanas_jax.decoding import Detection, Detector, detect
-from sanas_jax.metrics import score_stream
-
-ROC_THRESHOLDS = (*np.arange(0.2, 0.95, 0.05).round(2).tolist(), 0.95, 0.97, 0.99)
-
-ROC_SCORES = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour")
-
-
-class Trace(NamedTuple):
-    """A model's run over a stream, one row per step.
-
-    times_ms [T] start of the window; posteriors [T, K]; live [T, E]; labels [T] its class.
-    """
-
-    times_ms: np.ndarray
-    posteriors: np.ndarray
-    live: np.ndarray
-    labels: np.ndarray
+from sanas_jax.decoding import Detector
 
 
 class Model(NamedTuple):
@@ -132,9 +114,18 @@ def main(values: flags.FlagValues) -> None:
     for model, price, stream, trace, ms_per_frame in passed(
         models, streams, values.budgets_per_step
     ):
-        result = judge(model, stream, trace, detector, values.tolerance_ms)
-        result |= {"ms_per_frame": ms_per_frame, "cost_weight": price}
-        result["budget"] = _asked(model, price, budgets)
+        static = model.info.config.model.static
+        macs, controller = macs_per_step(model.built.model, static)
+        result = {
+            "workdir": model.workdir.name,
+            "step": model.step,
+            "static": static,
+            "cost_weight": price,
+            "budget": _asked(model, price, budgets),
+            "ms_per_frame": ms_per_frame,
+        } | judge(
+            stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
+        )
         save(model.workdir, stream, result, trace)
         results.append(result)
     print(summary_table(results) if len(results) > 1 else describe(results[0]))
@@ -213,14 +204,10 @@ def passed(
     models: Sequence[Model], streams: Sequence[Stream], budgets_per_step: int | None = None
 ) -> Iterator[tuple[Model, float | None, Stream, Trace, float]]:
     """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
-
-    def likeness(model: Model) -> int:
-        """Index of the first model that shares its program."""
-        alike = (i for i, other in enumerate(models) if _program(other) == _program(model))
-        return next(alike)
-
-    for _, alike in groupby(sorted(models, key=likeness), likeness):
-        group = list(alike)
+    groups: dict[Any, list[Model]] = {}
+    for model in models:
+        groups.setdefault(_program(model), []).append(model)
+    for group in groups.values():
         built, config = group[0].built, group[0].info.config
         own = [(model.params, model.info.frontend) for model in group]
         signals = [stream.samples for stream in streams]
@@ -256,80 +243,6 @@ def _asked(model: Model, price: float | None, budgets: Sequence[float]) -> float
     if price is None:
         return model.info.config.train.budget
     return budgets[model.prices.index(price)] if budgets else None
-
-
-def judge(
-    model: Model, stream: Stream, trace: Trace, detector: Detector, tolerance_ms: float
-) -> dict[str, Any]:
-    """The protocol's figures for one model on one stream."""
-    classes, static = model.info.classes, model.info.config.model.static
-    detections = detect(trace.posteriors, trace.times_ms, detector)
-    macs, controller = macs_per_step(model.built.model, static)
-    return {
-        "workdir": model.workdir.name,
-        "step": model.step,
-        "static": static,
-        "stream": stream.name,
-        "threshold": detector.threshold,
-        "tolerance_ms": tolerance_ms,
-        **score(stream, detections, classes, tolerance_ms),
-        **costs(trace, macs, controller, classes),
-        "roc": roc(stream, trace, detector, classes, tolerance_ms),
-        "detections": [
-            {"word": classes[d.label], "ms": int(d.time_ms), "score": float(d.score)}
-            for d in detections
-        ],
-    }
-
-
-def roc(
-    stream: Stream, trace: Trace, detector: Detector, classes: Sequence[str], tolerance_ms: float
-) -> list[dict[str, float]]:
-    """Scores at other thresholds, from the same posteriors."""
-    out = []
-    for threshold in sorted({*ROC_THRESHOLDS, detector.threshold}):
-        other = dataclasses.replace(detector, threshold=threshold)
-        found = detect(trace.posteriors, trace.times_ms, other)
-        counted = score(stream, found, classes, tolerance_ms)
-        out.append({"threshold": threshold} | {name: counted[name] for name in ROC_SCORES})
-    return out
-
-
-def score(
-    stream: Stream, detections: Sequence[Detection], classes: Sequence[str], tolerance_ms: float
-) -> dict[str, Any]:
-    """Percentages over the stream's words under both counting rules."""
-    seconds = len(stream.samples) / stream.rate
-    truth = [classes.index(word) for word in stream.words]
-    out: dict[str, Any] = {"num_words": len(truth), "seconds": seconds}
-    for rule, suffix in (("set", ""), ("list", "_list_rule")):
-        counted = score_stream(
-            detections, truth, stream.times_ms, tolerance_ms=tolerance_ms, rule=rule
-        )
-        for name in ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct"):
-            out[name + suffix] = getattr(counted, name)
-        if rule == "set":
-            out["false_alarms_per_hour"] = counted.false_alarms_per_hour(seconds)
-    return out
-
-
-def costs(
-    trace: Trace, edge_macs: dict[str, int], controller_macs: int, classes: Sequence[str]
-) -> dict[str, Any]:
-    """Cost and usage of the live edges, frame accuracy."""
-    macs = trace.live @ np.array(list(edge_macs.values()), np.float64)
-    present = [k for k in range(len(classes)) if np.any(trace.labels == k)]
-    names = {0: "silence", 1: "unknown"}
-    return {
-        "macs_per_frame": float(macs.mean()),
-        "macs_per_frame_with_controller": float(macs.mean()) + controller_macs,
-        "full_macs_per_frame": sum(edge_macs.values()),
-        "macs_per_frame_by_label": {
-            names.get(k, classes[k]): float(macs[trace.labels == k].mean()) for k in present
-        },
-        "frame_accuracy": float(np.mean(trace.posteriors.argmax(1) == trace.labels)),
-        "gate_usage": dict(zip(edge_macs, map(float, trace.live.mean(0)), strict=True)),
-    }
 
 
 def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) -> None:

@@ -9,9 +9,10 @@ import pytest
 import soundfile
 
 from data_prep.cli import run
-from experiments import evaluate, inference, launch, streams, sweep
+from experiments import evaluate, inference, launch, protocol, streams, sweep
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
+from sanas_jax.decoding import Detector
 from sanas_jax.features import Frontend, mfcc
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from tests.toy import CLASSES, mel_matrix, write_toy_cache
@@ -178,16 +179,22 @@ def test_one_pass_over_runs_and_streams_equals_each_alone(many, trained, tmp_pat
     assert curve[0]["streams"] == ["one", "two"]
 
 
-def test_roc_has_the_used_threshold(trained, tmp_path):
-    out = tmp_path / "out.json"
-    stream = write_stream(tmp_path)
-    assert run_evaluate("--workdir", trained, *stream, "--json", out, "--threshold=0.31") == 0
-    result = json.loads(out.read_text())
-    thresholds = [row["threshold"] for row in result["roc"]]
+def test_roc_finds_a_word_below_its_posterior_and_not_above():
+    """A `low` with posterior 0.62 for a second, in an otherwise silent stream."""
+    times = 200 * np.arange(40)
+    near = (times >= 3000) & (times <= 4000)
+    posteriors = np.zeros((40, len(CLASSES)), np.float32)
+    posteriors[:, 0] = 1
+    posteriors[near, 0], posteriors[near, 2] = 0.38, 0.62
+    trace = protocol.Trace(times, posteriors, np.ones((40, 1)), np.where(near, 2, 0))
+    stream = streams.Stream("s", np.zeros(16_000 * 9), 16_000, ["low"], [3400])
+    rows = protocol.roc(stream, trace, Detector(threshold=0.31), CLASSES, 750)
+    thresholds = [row["threshold"] for row in rows]
     assert thresholds == sorted(thresholds)
-    (used,) = [row for row in result["roc"] if row["threshold"] == 0.31]
-    assert used["match_pct"] == result["match_pct"]
-    assert result["roc"][-1]["match_pct"] == 0  # nothing is that sure after four steps
+    assert 0.31 in thresholds  # the one in use
+    found = {row["threshold"]: row["correct_pct"] for row in rows}
+    assert found[0.31] == found[0.6] == 100
+    assert found[0.65] == found[0.99] == 0
 
 
 def test_conditioned_network_is_run_at_its_prices_and_at_budgets(many, tmp_path, capsys):
