@@ -118,3 +118,12 @@ def random_like(tree, seed: int, scale: float = 0.7):
     return treedef.unflatten(
         [jnp.asarray(scale * rng.standard_normal(leaf.shape), leaf.dtype) for leaf in leaves]
     )
+
+
+def relative_error(got, expected):
+    """Largest error of a tree relative to its largest entry."""
+    error = max(
+        float(np.abs(a - b).max())
+        for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True)
+    )
+    return error / max(float(np.abs(b).max()) for b in jax.tree.leaves(expected))
