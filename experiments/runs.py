@@ -68,9 +68,10 @@ def begin(
       config_file: Python file that the configs come from, for its hooks.
     """
     _, hooks = config_lib.load_config(config_file)
+    known = {w: workdir_lib.read(w) for w in workdirs if workdir_lib.is_run(w)}
     for config, workdir in zip(configs, workdirs, strict=True):
-        if workdir_lib.is_run(workdir):
-            _check_same_config(workdir, workdir_lib.read(workdir).config, config)
+        if workdir in known:
+            _check_same_config(workdir, known[workdir].config, config)
     data = load(configs[0].data)
     # A budget that is asked for changes the program: all or none of the runs have one.
     built = build(configs[0], len(data.classes), hooks)
@@ -83,8 +84,8 @@ def begin(
     described: RunInfo | None = None
     runs = []
     for config, workdir, target, member in zip(configs, workdirs, targets, members, strict=True):
-        if workdir_lib.is_run(workdir):
-            info = workdir_lib.read(workdir)
+        if workdir in known:
+            info = known[workdir]
             _check_same_data(workdir, info, data)
         else:
             described = described or _describe(configs[0], hooks, data, built, source)
