@@ -14,7 +14,7 @@ budgets are its `vmap`; they share the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -134,14 +134,14 @@ def over_budgets(function: Callable[..., Any], shared: Sequence[int]) -> Callabl
     return spread
 
 
-def cheapest_path(net: Net, edge_costs: dict[str, int]) -> int:
+def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:
     """Least cost of a path from the input to the output: no budget below it can be of use.
 
     Args:
       net: static description.
       edge_costs: edge name → cost, as of `costs.edge_macs`.
     """
-    best = {net.input: 0}
+    best = {net.input: 0.0}
     for layer in net.layers[1:]:
         ways = [
             best[edge.source] + edge_costs[edge.name]

@@ -3,6 +3,10 @@
 `forward` is the algorithm as written, on whatever gates it is given. `trunk_edges` and `join` split
 it in two for live gates: everything upstream of the first join does not depend on the gates and is
 computed once for all steps of a stream; the rest is a gated sum and what follows it.
+
+Blocks with BatchNorm keep running statistics: an argument and a result, never hidden. In training
+a block normalises with the rows in which its edge is live, and only these enter its running
+statistics; an edge that is live in no row keeps those it had.
 """
 
 from __future__ import annotations
@@ -17,13 +21,18 @@ from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
 
 Params = dict[str, Any]
+Stats = dict[str, Any]
 
 
 class Output(NamedTuple):
-    """Values of the two read layers: logits [B, K], features [B, ...]."""
+    """Values of the two read layers: logits [B, K], features [B, ...].
+
+    `stats`: {edge: running statistics} after this pass; as given, unless in training.
+    """
 
     logits: jax.Array
     features: jax.Array
+    stats: Stats
 
 
 class Sampled(NamedTuple):
@@ -44,7 +53,25 @@ def init(net: Net, key: jax.Array) -> Params:
     return params
 
 
-def forward(net: Net, params: Params, gates: jax.Array, x: jax.Array) -> Output:
+def init_stats(net: Net) -> Stats:
+    """Fresh running statistics: {edge name: its block's batch_stats}, where a block keeps any."""
+    stats = {}
+    for edge in net.edges:
+        if edge.name in net.with_stats:
+            x = jnp.zeros((1, *net.shapes[edge.source]))
+            stats[edge.name] = edge.block.init(jax.random.key(0), x)["batch_stats"]
+    return stats
+
+
+def forward(
+    net: Net,
+    params: Params,
+    gates: jax.Array,
+    x: jax.Array,
+    *,
+    stats: Stats | None = None,
+    train: bool = False,
+) -> Output:
     """Run the architecture `gates` exactly as given (Algorithm 2); nothing is pruned.
 
     An edge that is on below a dead branch therefore sees zeros and may emit its bias; pass
@@ -55,6 +82,8 @@ def forward(net: Net, params: Params, gates: jax.Array, x: jax.Array) -> Output:
       params: {edge name: params}, from `init`.
       gates: [E] or [B, E] in {0, 1}.
       x: [B, *net.input_shape].
+      stats: running statistics, from `init_stats`, if any block keeps them.
+      train: normalise with the batch's live rows instead, and update `stats` by them.
     """
     _check_input(net, x)
     check_gates(net, gates)
@@ -62,27 +91,39 @@ def forward(net: Net, params: Params, gates: jax.Array, x: jax.Array) -> Output:
         raise ValueError(
             f"gates: expected shape [E] or [B, E] with B = {x.shape[0]}, got {gates.shape}"
         )
+    blocks = _Blocks(net, params, prune(net, gates), stats, train)
     gates = read_gates(net, gates)
     values = {net.input: x}
     for layer in net.layers[1:]:
         terms = [
-            _gate(gates[..., net.index[edge.name]], _run(edge, params, values[edge.source]))
+            _gate(gates[..., net.index[edge.name]], blocks.run(edge, values[edge.source]))
             for edge in net.incoming[layer.name]
         ]
         values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
-    return Output(values[net.output], values[net.features])
+    return Output(values[net.output], values[net.features], blocks.stats)
 
 
 def stochastic_forward(
-    net: Net, params: Params, gamma: Gamma | jax.Array, key: jax.Array, x: jax.Array
+    net: Net,
+    params: Params,
+    gamma: Gamma | jax.Array,
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    stats: Stats | None = None,
+    train: bool = False,
 ) -> tuple[Output, Sampled]:
-    """Draw an architecture per input from Γ ([E] or [B, E]) and run its live edges."""
+    """Draw an architecture per input from Γ ([E] or [B, E]) and run its live edges.
+
+    `stats`, `train`: as in `forward`.
+    """
     _check_input(net, x)
     gamma = check_gamma(net, gamma)
     gamma = Gamma(jnp.broadcast_to(gamma.logits, (x.shape[0], len(net.edges))))
     gates = sample(gamma, key)
     live = prune(net, gates)
-    return forward(net, params, live, x), Sampled(gates, live, log_prob(gates, gamma))
+    out = forward(net, params, live, x, stats=stats, train=train)
+    return out, Sampled(gates, live, log_prob(gates, gamma))
 
 
 def trunk_edges(
@@ -102,7 +143,7 @@ def trunk_edges(
 
     Returns:
       {edge: [T, B, ...]} ungated outputs of the edges that leave the trunk, and of those that end
-      in a read layer of the trunk.
+      in a read layer of the trunk; of an edge with batch statistics, its input instead.
     """
     batch = stream.shape[0]
     values: dict[str, _Rows | _Steps] = {net.input: _Rows(stream, 1)}
@@ -110,6 +151,11 @@ def trunk_edges(
     for layer in net.layers[1:]:
         for edge in net.incoming[layer.name]:
             if edge.source not in net.trunk:
+                continue
+            if edge.name in net.with_stats:
+                shape = net.shapes[edge.source]
+                steps = _to_steps(values[edge.source], shape, num_steps, hop)
+                out[edge.name] = jnp.moveaxis(steps.reshape(batch, num_steps, *shape), 1, 0)
                 continue
             value = _run_over_time(net, edge, params, values[edge.source], num_steps, hop)
             inside = layer.name in net.trunk
@@ -123,7 +169,15 @@ def trunk_edges(
     return out
 
 
-def join(net: Net, params: Params, live: jax.Array, trunk: dict[str, jax.Array]) -> Output:
+def join(
+    net: Net,
+    params: Params,
+    live: jax.Array,
+    trunk: dict[str, jax.Array],
+    *,
+    stats: Stats | None = None,
+    train: bool = False,
+) -> Output:
     """The rest of one step: gated sums of the trunk's edges and what follows them.
 
     Equal to `forward` on the same gates: an always-on edge below a dead layer still answers.
@@ -134,24 +188,36 @@ def join(net: Net, params: Params, live: jax.Array, trunk: dict[str, jax.Array])
       live: [B, E] gates, already pruned: live implies that the source is reached, so that the gate
         of the last trunk edge stands for all the gates before it.
       trunk: {edge: [B, ...]}, one step of `trunk_edges`.
+      stats, train: as in `forward`.
     """
+    blocks = _Blocks(net, params, live, stats, train)
     gates = read_gates(net, live)
     dead = _dead_values(net, params)
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
         terms = []
         for edge in net.incoming[layer.name]:
-            reached = live[..., net.index[edge.name]]
-            if edge.name in trunk:
+            gate, reached = gates[..., net.index[edge.name]], live[..., net.index[edge.name]]
+            answers = not edge.gated and edge.source in dead  # also where its source is dead
+            if edge.name in net.with_stats and edge.source in net.trunk:
+                x = trunk[edge.name]
+                if answers:
+                    x = _gate(reached, x) + _gate(1 - reached, dead[edge.source])
+                terms.append(_gate(gate, blocks.run(edge, x)))
+            elif edge.name in trunk:
                 terms.append(_gate(reached, trunk[edge.name]))
-                if not edge.gated and edge.source in dead:
+                if answers:
                     terms.append(_gate(1 - reached, _run(edge, params, dead[edge.source])))
             elif edge.source not in net.trunk:  # else inside the trunk, and nobody reads it
-                value = _run(edge, params, values[edge.source])
-                terms.append(_gate(gates[..., net.index[edge.name]], value))
+                terms.append(_gate(gate, blocks.run(edge, values[edge.source])))
         if terms:
             values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
-    return Output(values[net.output], values[net.features])
+    return Output(values[net.output], values[net.features], blocks.stats)
+
+
+def in_join(net: Net, edge: Edge) -> bool:
+    """Whether `join` runs the edge's block: it is not part of the trunk."""
+    return edge.source not in net.trunk or edge.name in net.with_stats
 
 
 def windows(stream: jax.Array, size: int, hop: int, num_steps: int) -> jax.Array:
@@ -219,6 +285,43 @@ def _dead_values(net: Net, params: Params) -> dict[str, jax.Array]:
             elif edge.source in values:
                 values[layer.name] = _activate(layer, _run(edge, params, values[edge.source]))
     return values
+
+
+class _Blocks:
+    """Runs the blocks of one pass, and collects the statistics that they update.
+
+    `live` [E] or [B, E] says from which rows.
+    """
+
+    def __init__(
+        self, net: Net, params: Params, live: jax.Array, stats: Stats | None, train: bool
+    ) -> None:
+        self._net, self._params, self._live, self._train = net, params, live, train
+        self.stats = dict(stats or {})
+        if set(self.stats) != net.with_stats:
+            raise ValueError(
+                f"stats: expected running statistics of {len(net.with_stats)} edges (init_stats), "
+                f"got {len(self.stats)}"
+            )
+
+    def run(self, edge: Edge, x: jax.Array) -> jax.Array:
+        """An edge's block on x [B, ...]."""
+        if edge.name not in self.stats:
+            return _run(edge, self._params, x)
+        old = self.stats[edge.name]
+        variables = {"params": self._params.get(edge.name, {}), "batch_stats": old}
+        if not self._train:
+            value = edge.block.apply(variables, x)
+            assert isinstance(value, jax.Array)  # nothing mutable, so no second result
+            return value
+        live = jnp.broadcast_to(self._live[..., self._net.index[edge.name]] > 0, x.shape[:1])
+        value, updated = edge.block.apply(
+            variables, x, train=True, live=live, mutable=["batch_stats"]
+        )
+        self.stats[edge.name] = jax.tree.map(
+            lambda new, old: jnp.where(live.any(), new, old), updated["batch_stats"], old
+        )
+        return value
 
 
 def _run(edge: Edge, params: Params, x: jax.Array) -> jax.Array:

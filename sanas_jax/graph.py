@@ -6,9 +6,11 @@ block, an ordinary flax module; a layer is the activation of the sum of its inco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -103,16 +105,26 @@ class Net:
         return _infer_shapes(self)
 
     @cached_property
+    def with_stats(self) -> frozenset[str]:
+        """Edges whose blocks keep batch statistics."""
+        return frozenset(
+            edge.name
+            for edge in self.edges
+            if _traced(edge.block, self.shapes[edge.source]).with_stats
+        )
+
+    @cached_property
     def trunk(self) -> frozenset[str]:
         """Layers upstream of the first join: a single in-edge each, from a trunk layer.
 
         With live gates the value of such a layer is `reach · v`, v its ungated value, so v can be
-        computed once for all architectures and all steps (DESIGN: the shared trunk).
+        computed once for all architectures and all steps (DESIGN: the shared trunk). Where there
+        are batch statistics it cannot: in training v depends on which rows are live.
         """
         trunk = {self.input}
         for layer in self.layers[1:]:
-            edges = self.incoming[layer.name]
-            if len(edges) == 1 and edges[0].source in trunk:
+            first, *others = self.incoming[layer.name]
+            if not others and first.source in trunk and first.name not in self.with_stats:
                 trunk.add(layer.name)
         return frozenset(trunk)
 
@@ -159,6 +171,39 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
         need[edge.source] = jnp.maximum(need[edge.source], needed)
         live[e] = needed * reach[edge.source]
     return jnp.stack(live, axis=-1)
+
+
+def subnet(net: Net, names: Collection[str]) -> Net:
+    """The network of the named edges alone, every one of them always on.
+
+    On the same weights it equals the masked super-network whose live edges these are.
+
+    Args:
+      net: super-network.
+      names: of its live edges (`prune`); edges without a gate come along where they are reached.
+
+    Raises ValueError for a name that is not an edge, or edges that do not lead to the output.
+    """
+    unknown = sorted(set(names) - set(net.index))
+    if unknown:
+        raise ValueError(f"edges: expected names of the network's edges, got {unknown}")
+    gates = jnp.array([not edge.gated or edge.name in names for edge in net.edges], jnp.float32)
+    live = prune(net, gates).tolist()
+    kept = [
+        dataclasses.replace(e, gated=False) for e, on in zip(net.edges, live, strict=True) if on
+    ]
+    reached = {net.input, *(edge.target for edge in kept)}
+    if net.output not in reached:
+        raise ValueError(f"edges: expected a path to {net.output!r}, got {sorted(names)}")
+    for edge in net.edges:
+        if not edge.gated and edge.source not in reached and edge.target in reached:
+            raise ValueError(
+                f"edge {edge.name!r} has no gate and answers although nothing reaches it: "
+                "no network without it gives the same outputs"
+            )
+    layers = tuple(layer for layer in net.layers if layer.name in reached)
+    features = net.features if net.features in reached else net.output
+    return Net(net.input_shape, layers, tuple(kept), net.output, features)
 
 
 def _check_names(net: Net) -> None:
@@ -235,26 +280,38 @@ def _infer_shapes(net: Net) -> dict[str, Shape]:
     return shapes
 
 
+class _Traced(NamedTuple):
+    """What a block makes of an input shape: output shape, and whether it keeps statistics."""
+
+    shape: Shape
+    with_stats: bool
+
+
+@lru_cache(maxsize=4096)
+def _traced(block: nn.Module, source_shape: Shape) -> _Traced:
+    """Abstract evaluation of a block, once for all edges that carry an equal one."""
+    x = jax.ShapeDtypeStruct((1, *source_shape), jnp.float32)
+    y, variables = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
+    extra = sorted(set(variables) - {"params", "batch_stats"})
+    if extra:
+        raise ValueError(
+            "expected a block with parameters and batch statistics only, got the variable "
+            f"collections {extra}"
+        )
+    if 0 in y.shape:
+        raise ValueError(
+            f"gives an empty value {tuple(y.shape[1:])}: is its kernel larger than its input?"
+        )
+    return _Traced(tuple(y.shape[1:]), "batch_stats" in variables)
+
+
 def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
     """Output shape of an edge's block, without the batch axis."""
-    x = jax.ShapeDtypeStruct((1, *source_shape), jnp.float32)
     try:
-        y, variables = jax.eval_shape(edge.block.init_with_output, jax.random.key(0), x)
+        return _traced(edge.block, source_shape).shape
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"edge {edge.name!r}: its block does not take layer {edge.source!r} of shape "
             f"{source_shape}: {reason}"
         ) from error
-    extra = sorted(set(variables) - {"params"})
-    if extra:
-        raise ValueError(
-            f"edge {edge.name!r}: expected a block with parameters only, got the variable "
-            f"collections {extra}"
-        )
-    if 0 in y.shape:
-        raise ValueError(
-            f"edge {edge.name!r}: its block gives an empty value {tuple(y.shape[1:])} for layer "
-            f"{edge.source!r} of shape {source_shape}: is its kernel larger than its input?"
-        )
-    return tuple(y.shape[1:])

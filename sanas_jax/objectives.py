@@ -31,6 +31,24 @@ def cross_entropy(
     return loss if class_weights is None else loss * jnp.asarray(class_weights)[safe]
 
 
+def step_loss(
+    logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None = None
+) -> jax.Array:
+    """Cross-entropy of each step, [T, B]: of its label, or the mean over its labelled positions.
+
+    Args:
+      logits: [T, B, ..., K]; further axes are positions (pixels of a segmentation).
+      labels: [T, B, ...]; positions below 0 are void.
+      class_weights: [K] or None for ones.
+    """
+    loss = cross_entropy(logits, labels, class_weights)
+    positions = tuple(range(2, loss.ndim))
+    if not positions:
+        return loss
+    valid = labels >= 0
+    return jnp.where(valid, loss, 0).sum(positions) / jnp.maximum(valid.sum(positions), 1)
+
+
 def max_penalty(cost: jax.Array, budget: jax.Array) -> jax.Array:
     """BSN's soft constraint: what exceeds the budget."""
     return jnp.maximum(cost - budget, 0)

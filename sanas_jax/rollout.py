@@ -22,7 +22,7 @@ from sanas_jax.controller import (
     init_controller,
     initial_state,
 )
-from sanas_jax.forward import Output, forward, init, join, trunk_edges
+from sanas_jax.forward import Output, forward, in_join, init, init_stats, join, trunk_edges
 from sanas_jax.gates import Gamma
 from sanas_jax.graph import Net, check_gates, prune
 
@@ -61,12 +61,13 @@ class Carry(NamedTuple):
     """What one step hands to the next.
 
     z [B, Z] the controller's state; t [] the step's number; condition [B, 1] log λ, None unless the
-    controller is conditioned.
+    controller is conditioned; stats: running statistics of the net's blocks, None without any.
     """
 
     z: jax.Array
     t: jax.Array
     condition: jax.Array | None = None
+    stats: dict[str, Any] | None = None
 
 
 class Step(NamedTuple):
@@ -86,21 +87,33 @@ class Step(NamedTuple):
 
 
 def init_model(model: Sanas, key: jax.Array) -> dict[str, Any]:
-    """{"net": weights of the super-network, "controller": weights of cell and gate head}."""
+    """Everything that a model computes with.
+
+    Returns:
+      {"net": weights of the super-network, "controller": weights of cell and gate head}, and
+      "stats", running statistics that are no weights, if the network's blocks keep any.
+    """
     net_key, controller_key = jax.random.split(key)
-    return {
+    params = {
         "net": init(model.net, net_key),
         "controller": init_controller(model.controller, model.net, controller_key),
     }
+    return params | ({"stats": init_stats(model.net)} if model.net.with_stats else {})
 
 
-def init_carry(model: Sanas, batch: int, cost_weight: jax.Array | float | None = None) -> Carry:
+def init_carry(
+    model: Sanas,
+    batch: int,
+    cost_weight: jax.Array | float | None = None,
+    stats: dict[str, Any] | None = None,
+) -> Carry:
     """Start of a stream.
 
     Args:
       model: static description.
       batch: B.
       cost_weight: λ > 0, [] or [B], which a conditioned controller is told; ignored by others.
+      stats: `params["stats"]` of `init_model`, if there are any.
     """
     condition = None
     if model.controller.conditioned:
@@ -111,7 +124,7 @@ def init_carry(model: Sanas, batch: int, cost_weight: jax.Array | float | None =
         weights = jnp.broadcast_to(jnp.asarray(cost_weight, jnp.float32), (batch,))
         condition = jnp.log(weights)[:, None]
     z = initial_state(model.controller, model.net, batch)
-    return Carry(z, jnp.zeros((), jnp.int32), condition)
+    return Carry(z, jnp.zeros((), jnp.int32), condition, stats)
 
 
 def step(
@@ -122,6 +135,7 @@ def step(
     key: jax.Array,
     *,
     policy: Policy = gates_lib.sample,
+    train: bool = False,
 ) -> tuple[Carry, Step]:
     """One SANAS step.
 
@@ -132,10 +146,12 @@ def step(
       x_t: window [B, *net.input_shape].
       key: the stream's key; step t draws from `fold_in(key, t)`, so that loop and scan agree.
       policy: `gates.sample`, `gates.mode`, `gates.all_on`, or any (Γ, key) → gates [B, E].
+      train: blocks normalise with the live rows of the batch and update `carry.stats`; on a CPU
+        `unroll` then writes its loop out.
     """
 
     def run(live: jax.Array) -> Output:
-        return forward(model.net, params["net"], live, x_t)
+        return forward(model.net, params["net"], live, x_t, stats=carry.stats, train=train)
 
     return _step(model, params, carry, run, key, policy)
 
@@ -149,6 +165,7 @@ def unroll(
     *,
     policy: Policy = gates_lib.sample,
     gates: jax.Array | None = None,
+    train: bool = False,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -158,7 +175,7 @@ def unroll(
       carry: from `init_carry`, or the carry of the stream so far.
       stream: [B, frames, *net.input_shape[1:]].
       key: the stream's key.
-      policy: as in `step`.
+      policy, train: as in `step`.
       gates: [T, B, E] forced architectures in place of the policy's.
 
     Returns:
@@ -182,11 +199,20 @@ def unroll(
         forced = None if gates_t is None else (lambda gamma, key: gates_t)
 
         def run(live: jax.Array) -> Output:
-            return join(model.net, params["net"], live, trunk_t)
+            return join(model.net, params["net"], live, trunk_t, stats=carry.stats, train=train)
 
         return _step(model, params, carry, run, key, forced or policy)
 
-    return jax.lax.scan(body, carry, (trunk, gates))
+    return jax.lax.scan(body, carry, (trunk, gates), unroll=train and _is_slow_in_a_loop(model.net))
+
+
+def _is_slow_in_a_loop(net: Net) -> bool:
+    """Whether training should write the scan out: where convolutions run in it, on a CPU.
+
+    Their gradient inside a loop is some 20 times slower there (jax issue 12868).
+    """
+    heavy = any(len(net.shapes[edge.source]) > 1 for edge in net.edges if in_join(net, edge))
+    return heavy and jax.default_backend() == "cpu"
 
 
 def _step(
@@ -203,10 +229,12 @@ def _step(
     # An architecture is a sample, not a function of the weights: its gradient is the score's.
     gates = jax.lax.stop_gradient(policy(gamma, jax.random.fold_in(key, carry.t)))
     live = prune(model.net, gates)
-    logits, features = run(live)
+    logits, features, stats = run(live)
     z = advance(model.controller, controller, carry.z, features, told)
     log_prob = gates_lib.log_prob(gates, gamma)
     out = Step(logits, features, gamma, gates, live, log_prob, carry.z)
+    if carry.stats is not None:
+        carry = carry._replace(stats=stats)
     return carry._replace(z=z, t=carry.t + 1), out
 
 

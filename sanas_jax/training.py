@@ -26,10 +26,10 @@ from sanas_jax.estimators import (
 from sanas_jax.metrics import confusion, frame_accuracy
 from sanas_jax.objectives import (
     Penalty,
-    cross_entropy,
     masked_mean,
     max_penalty,
     returns_to_go,
+    step_loss,
 )
 from sanas_jax.rollout import Carry, Policy, Sanas, Step, init_carry, init_model, unroll
 
@@ -37,7 +37,10 @@ Params = dict[str, Any]
 
 
 class Batch(NamedTuple):
-    """Streams of features [B, frames, ...] with labels and mask [T, B] (time-major)."""
+    """Streams of features [B, frames, ...] with labels and mask [T, B] (time-major).
+
+    An image is a stream of one step. Labels [T, B, H, W] are of pixels; those below 0 are void.
+    """
 
     features: jax.Array
     labels: jax.Array
@@ -55,7 +58,11 @@ class Budget(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes. Kill and restore it, and training goes on as before."""
+    """Everything that a step changes. Kill and restore it, and training goes on as before.
+
+    `params` are those of `rollout.init_model`; `opt_state` is of the trained ones: running
+    statistics (`params["stats"]`) are advanced by the forward pass.
+    """
 
     step: jax.Array
     params: Params
@@ -67,8 +74,14 @@ class TrainState(NamedTuple):
 class Objective:
     """Static part of what is minimised.
 
+    The score function credits a row's gates with that row's loss. Where blocks normalise with the
+    batch, rows also act on each other; that part is left out.
+
     Fields:
       cost: gates [..., E] → [...]; in units of the budget.
+      reported: further costs by name, measured beside it, never charged.
+      invalid: gates → 1 where nothing live reaches the output, and `invalid_penalty`, in nats, what
+        such an architecture pays (BSN's penalty for inconsistent architectures).
       static: train the plain super-network, all gates on, without controller or score function.
       discount: γ of the returns to go; 1 is the objective's own gradient.
       penalty: of cost against the budget's limit.
@@ -87,6 +100,9 @@ class Objective:
     estimator: Estimator = field(default_factory=batch_mean)
     entropy_weight: float = 0.0
     measure_mode: bool = False
+    reported: tuple[tuple[str, Cost], ...] = ()
+    invalid: Cost | None = None
+    invalid_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.estimator.paired and self.discount != 0:
@@ -147,9 +163,13 @@ def init_state(
 ) -> TrainState:
     """Fresh state; vmap over keys for several seeds."""
     params = init_model(model, key)
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, optimizer.init(params), objective.estimator.init()
-    )
+    opt_state = optimizer.init(trained(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, objective.estimator.init())
+
+
+def trained(params: Params) -> Params:
+    """The part of a model's parameters that gradients change."""
+    return {name: part for name, part in params.items() if name != "stats"}
 
 
 def make_update(
@@ -163,14 +183,19 @@ def make_update(
     def update(
         state: TrainState, batch: Batch, key: jax.Array, budget: Budget
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        def loss(params: Params) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        old = trained(state.params)
+
+        def loss(params: Params) -> tuple[jax.Array, _Aux]:
+            params = state.params | params
             return _loss(
                 model, objective, class_weights, params, state.estimator_state, batch, key, budget
             )
 
-        grads, (estimator_state, metrics) = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        grads, (estimator_state, stats, metrics) = jax.grad(loss, has_aux=True)(old)
+        updates, opt_state = optimizer.update(grads, state.opt_state, old)
+        params = dict(optax.apply_updates(old, updates))
+        if stats is not None:
+            params["stats"] = stats
         metrics["grad_norm"] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, opt_state, estimator_state), metrics
 
@@ -190,12 +215,20 @@ def make_evaluate(
     def evaluate(
         params: Params, batch: Batch, key: jax.Array, cost_weight: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        carry = init_carry(model, batch.features.shape[0], cost_weight)
+        carry = init_carry(model, batch.features.shape[0], cost_weight, params.get("stats"))
         _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
-        ce = cross_entropy(outs.logits, batch.labels, class_weights)
-        return _metrics(outs, ce, objective.cost(outs.gates), batch)
+        ce = step_loss(outs.logits, batch.labels, class_weights)
+        return _metrics(objective, outs, ce, batch)
 
     return evaluate
+
+
+class _Aux(NamedTuple):
+    """Side results of a step: states of estimator and network, metrics."""
+
+    estimator_state: Any
+    stats: Any
+    metrics: dict[str, jax.Array]
 
 
 def _loss(
@@ -207,24 +240,30 @@ def _loss(
     batch: Batch,
     key: jax.Array,
     budget: Budget,
-) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+) -> tuple[jax.Array, _Aux]:
     """A scalar whose gradient is the estimator's, and the metrics."""
     policy = gates_lib.all_on if objective.static else gates_lib.sample
     samples = 1 if objective.static else objective.samples
-    carry = init_carry(model, batch.features.shape[0], budget.cost_weight)
-    outs = _unroll_samples(model, params, carry, batch, key, policy, samples)
+    carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
+    outs, stats = _unroll_samples(model, params, carry, batch, key, policy, samples)
     mode_cost = _mode_cost(model, objective, params, carry, batch) if objective.measure_mode else {}
     batch = _repeat(batch, samples)
-    ce = cross_entropy(outs.logits, batch.labels, class_weights)
-    cost = objective.cost(outs.gates)
-    metrics = _metrics(outs, ce, cost, batch) | mode_cost
+    ce = step_loss(outs.logits, batch.labels, class_weights)
+    metrics = _metrics(objective, outs, ce, batch) | mode_cost
     if objective.static:
-        return masked_mean(ce, batch.mask), (estimator_state, metrics)
+        return masked_mean(ce, batch.mask), _Aux(estimator_state, stats, metrics)
 
     weight = budget.cost_weight
     if weight.ndim:  # one per stream
         weight = jnp.tile(weight, samples)
-    price = weight * objective.penalty(cost, budget.limit)
+
+    def price_of(gates: jax.Array) -> jax.Array:
+        price = weight * objective.penalty(objective.cost(gates), budget.limit)
+        if objective.invalid is None or not objective.invalid_penalty:
+            return price
+        return price + objective.invalid_penalty * objective.invalid(gates)
+
+    price = price_of(outs.gates)
 
     def returns_of(losses: jax.Array) -> jax.Array:
         return jax.lax.stop_gradient(returns_to_go(losses, batch.mask, objective.discount))
@@ -233,9 +272,8 @@ def _loss(
     if objective.estimator.paired:
         other = _partner_gates(outs, jax.random.fold_in(key, samples))
         theirs = _run_gates(model, params, carry, batch.features, other, samples)
-        their_ce = cross_entropy(theirs.logits, batch.labels, class_weights)
-        their_price = weight * objective.penalty(objective.cost(other), budget.limit)
-        partner = Partner(other, returns_of(their_ce + their_price))
+        their_ce = step_loss(theirs.logits, batch.labels, class_weights)
+        partner = Partner(other, returns_of(their_ce + price_of(other)))
         score = paired_surrogate(outs.gamma, outs.gates, partner, returns, batch.mask)
     else:
         # [T, M, B]: samples of a stream are each other's baseline.
@@ -254,7 +292,7 @@ def _loss(
         "gate_probability": masked_mean(outs.gamma.probs.mean(-1), batch.mask),
     }
     total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy
-    return total, (estimator_state, metrics)
+    return total, _Aux(estimator_state, stats, metrics)
 
 
 def _unroll_samples(
@@ -265,17 +303,21 @@ def _unroll_samples(
     key: jax.Array,
     policy: Policy,
     samples: int,
-) -> Step:
-    """M rollouts of each stream as one wide batch: fields [T, M·B, ...].
+) -> tuple[Step, Any]:
+    """M rollouts of each stream as one wide batch: fields [T, M·B, ...], and running statistics.
 
-    The trunk does not depend on the key, so vmap leaves it alone: it is computed once.
+    The trunk does not depend on the key, so vmap leaves it alone: it is computed once. Each rollout
+    is a batch of its own for BatchNorm; running statistics are the mean of theirs.
     """
 
-    def rollout(key: jax.Array) -> Step:
-        return unroll(model, params, carry, batch.features, key, policy=policy)[1]
+    def rollout(key: jax.Array) -> tuple[Step, Any]:
+        end, outs = unroll(model, params, carry, batch.features, key, policy=policy, train=True)
+        return outs, end.stats
 
-    outs = jax.vmap(rollout, out_axes=1)(jax.random.split(key, samples))
-    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+    keys = jax.random.split(key, samples)
+    outs, stats = jax.vmap(rollout, out_axes=(1, 0))(keys)
+    outs = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+    return outs, jax.tree.map(lambda x: jax.lax.stop_gradient(x.mean(0)), stats)
 
 
 def _partner_gates(outs: Step, key: jax.Array) -> jax.Array:
@@ -295,7 +337,7 @@ def _run_gates(
     by_sample = gates.reshape(gates.shape[0], samples, -1, gates.shape[-1])
 
     def rollout(gates: jax.Array) -> Step:
-        return unroll(model, fixed, carry, features, jax.random.key(0), gates=gates)[1]
+        return unroll(model, fixed, carry, features, jax.random.key(0), gates=gates, train=True)[1]
 
     outs = jax.vmap(rollout, in_axes=1, out_axes=1)(by_sample)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
@@ -312,22 +354,31 @@ def _mode_cost(
 
 def _repeat(batch: Batch, samples: int) -> Batch:
     """Labels and mask as wide as `_unroll_samples` makes the outputs."""
-    wide = (1, samples)
-    return batch._replace(labels=jnp.tile(batch.labels, wide), mask=jnp.tile(batch.mask, wide))
+    labels, mask = (jnp.concatenate([x] * samples, axis=1) for x in (batch.labels, batch.mask))
+    return batch._replace(labels=labels, mask=mask)
 
 
-def _metrics(outs: Step, ce: jax.Array, cost: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-    """Means over the valid steps, and counts of steps that add up over batches.
+def _metrics(objective: Objective, outs: Step, ce: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    """Means over the valid steps, and counts that add up over batches.
 
-    confusion: [K, K] label × prediction; live_by_label: [K, E] steps in which an edge was live.
+    confusion: [K, K] label × prediction, of steps or pixels; steps_by_label: [K]; live_by_label:
+    [K, E] steps in which an edge was live. A step with many labelled pixels counts in shares.
     """
     num_classes = outs.logits.shape[-1]
     predictions = outs.logits.argmax(-1)
-    of_label = jax.nn.one_hot(batch.labels, num_classes) * batch.mask[..., None]
-    return {
+    positions = tuple(range(2, batch.labels.ndim))
+    labelled = jnp.expand_dims(batch.mask, positions) & (batch.labels >= 0)
+    of_label = jax.nn.one_hot(batch.labels, num_classes) * labelled[..., None]
+    of_label = of_label.sum(positions) / jnp.maximum(labelled.sum(positions), 1)[..., None]
+    reported = {
+        f"cost_{name}": masked_mean(cost(outs.gates), batch.mask)
+        for name, cost in objective.reported
+    }
+    return reported | {
         "loss": masked_mean(ce, batch.mask),
-        "frame_accuracy": frame_accuracy(batch.labels, predictions, batch.mask),
-        "cost": masked_mean(cost, batch.mask),
+        "frame_accuracy": frame_accuracy(batch.labels, predictions, labelled),
+        "cost": masked_mean(objective.cost(outs.gates), batch.mask),
         "live_by_label": jnp.einsum("tbe,tbk->ke", outs.live, of_label),
-        "confusion": confusion(batch.labels, predictions, batch.mask, num_classes),
+        "steps_by_label": of_label.sum((0, 1)),
+        "confusion": confusion(batch.labels, predictions, labelled, num_classes),
     }

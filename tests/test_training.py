@@ -274,6 +274,7 @@ def test_metrics_against_a_second_rollout(update):
         "confusion": np.array(
             [[((labels == a) & (predictions == b))[mask].sum() for b in range(3)] for a in range(3)]
         ),
+        "steps_by_label": np.array([(mask & (labels == a)).sum() for a in range(3)]),
         "live_by_label": np.array(
             [np.asarray(outs.live)[mask & (labels == a)].sum(0) for a in range(3)]
         ),
