@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from sanas_jax.graph import Edge, Net, prune
+from sanas_jax.schedule import makespan
 
 Cost = Callable[[jax.Array], jax.Array]
 
@@ -41,26 +42,80 @@ def table(net: Net, costs: Mapping[str, float] | str) -> Cost:
     Raises:
       ValueError for an edge that is missing, unknown, or has a cost that is not a number ≥ 0.
     """
-    if isinstance(costs, str):
-        try:
-            costs = json.loads(costs)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"costs: expected a JSON object, got invalid JSON: {error}") from error
-    if not isinstance(costs, Mapping):
-        raise ValueError(f"costs: expected edge name → cost, got {type(costs).__name__}")
-    if set(costs) != set(net.index):
-        missing, unknown = sorted(set(net.index) - set(costs)), sorted(set(costs) - set(net.index))
-        raise ValueError(f"costs: expected one per edge; missing {missing}, unknown {unknown}")
-    for name, value in costs.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf:
-            raise ValueError(f"costs: edge {name!r}: expected a number ≥ 0, got {value!r}")
-    per_edge = np.array([costs[edge.name] for edge in net.edges], np.float32)
+    values = per_edge(net, costs)
+    # Accelerators would round the factors of a plain product: to 8 bits on a TPU.
+    return lambda gates: jnp.matmul(prune(net, gates), values, precision="highest")
+
+
+def parallel(net: Net, workers: int, durations: Mapping[str, float] | str | None = None) -> Cost:
+    """Time that the live edges take on identical workers (BSN: distributed computation cost).
+
+    Sums in layers are free. An edge may start when all live edges into its source layer have
+    ended; whenever a worker is free, the first one that may start does, in the order of source
+    layers, then of `net.edges` (`schedule.makespan`).
+
+    Args:
+      net: static description.
+      workers: how many edges may run at the same time.
+      durations: edge name → duration, or a JSON object; None: 1 each, and the cost is in steps.
+
+    Raises:
+      ValueError for fewer than one worker, or durations that `table` would refuse as costs.
+    """
+    if durations is None:
+        durations = dict.fromkeys(net.index, 1)
+    order = sorted(range(len(net.edges)), key=lambda e: net.order[net.edges[e].source])
+    edges = [net.edges[e] for e in order]
+    before = np.array([[other.target == edge.source for other in edges] for edge in edges])
+    time = makespan(before, per_edge(net, durations, "durations")[order], workers)
 
     def cost(gates: jax.Array) -> jax.Array:
-        return prune(net, gates) @ per_edge
+        on = prune(net, gates)[..., np.array(order)] > 0
+        return jnp.vectorize(time, signature="(e)->()")(on)
 
     return cost
+
+
+def memory(net: Net, bytes_per_value: float = 4) -> Cost:
+    """Peak size of the values held at once for one input, its live layers computed in order.
+
+    While a layer is computed, held are its own value; those of earlier layers from which a live
+    edge leads to it or to a later layer, the input among them; and of the read layers those
+    computed before. What a block or a sum holds meanwhile is not counted; no live edges, no memory.
+
+    Args:
+      net: static description.
+      bytes_per_value: size of a number; the cost is in bytes.
+
+    Raises:
+      ValueError for numbers without a size.
+    """
+    if not 0 < bytes_per_value < math.inf:
+        raise ValueError(f"bytes_per_value: expected a number > 0, got {bytes_per_value!r}")
+    num_layers = len(net.layers)
+    values = [math.prod(net.shapes[layer.name]) for layer in net.layers]
+    sizes = bytes_per_value * np.array(values, np.float32)[:, None]
+    # until[e, i]: the last layer at whose computation i is held because edge e is live.
+    until = np.zeros((len(net.edges), num_layers), np.int32)
+    for e, edge in enumerate(net.edges):
+        until[e, net.order[edge.source]] = net.order[edge.target]
+        if edge.target in net.read_layers:
+            until[e, net.order[edge.target]] = num_layers - 1
+    held, computed = np.arange(num_layers)[:, None], np.arange(1, num_layers)[None]
+
+    def peak(live: jax.Array) -> jax.Array:
+        last = jnp.where(live[:, None] > 0, until, 0).max(0)
+        # At a dead layer nothing is held that is not held at the next live one, or at the last.
+        holds = (held <= computed) & (computed <= last[:, None])
+        return jnp.where(holds, sizes, 0).sum(0).max()
+
+    return lambda gates: jnp.vectorize(peak, signature="(e)->()")(prune(net, gates))
+
+
+def inconsistent(net: Net) -> Cost:
+    """1 where no live path leads from the input to the output, else 0 (BSN)."""
+    into = np.array([net.index[edge.name] for edge in net.incoming[net.output]])
+    return lambda gates: 1 - prune(net, gates)[..., into].max(-1)
 
 
 def custom(net: Net, fn: Callable[[Any], Any], *, black_box: bool = False) -> Cost:
@@ -93,26 +148,48 @@ def relative(net: Net, cost: Cost) -> Cost:
     return lambda gates: cost(gates) / full
 
 
+def per_edge(net: Net, values: Mapping[str, float] | str, what: str = "costs") -> np.ndarray:
+    """Numbers ≥ 0 by edge name, or a JSON object that says the same, as float32 [E].
+
+    Raises ValueError as `table` does; `what` is their name in its message.
+    """
+    if isinstance(values, str):
+        try:
+            values = json.loads(values)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{what}: expected a JSON object, got invalid JSON: {error}"
+            ) from error
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what}: expected edge name → number, got {type(values).__name__}")
+    if set(values) != set(net.index):
+        missing = sorted(set(net.index) - set(values))
+        unknown = sorted(set(values) - set(net.index))
+        raise ValueError(f"{what}: expected one per edge; missing {missing}, unknown {unknown}")
+    for name, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise ValueError(f"{what}: edge {name!r}: expected a number ≥ 0, got {value!r}")
+    return np.array([values[edge.name] for edge in net.edges], np.float32)
+
+
 def edge_macs(net: Net) -> dict[str, int]:
     """Multiply-accumulates of each edge's block on one input."""
-    return {edge.name: count_macs(_apply(net, edge), *_abstract(net, edge)) for edge in net.edges}
+    return {edge.name: count_macs(edge.block.apply, *_abstract(net, edge)) for edge in net.edges}
 
 
 def edge_params(net: Net) -> dict[str, int]:
-    """Number of parameters of each edge's block."""
+    """Number of parameters of each edge's block; batch statistics are none."""
+    params = {edge.name: _abstract(net, edge)[0].get("params", {}) for edge in net.edges}
     return {
-        edge.name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_abstract(net, edge)[0]))
-        for edge in net.edges
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+        for name, tree in params.items()
     }
 
 
 def count_macs(fn: Callable[..., Any], *args: Any) -> int:
     """Multiply-accumulates of `fn(*args)`: its dot_general and conv_general_dilated operations."""
     return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
-
-
-def _apply(net: Net, edge: Edge) -> Callable[..., Any]:
-    return lambda variables, x: edge.block.apply(variables, x)
 
 
 def _abstract(net: Net, edge: Edge) -> tuple[Any, jax.ShapeDtypeStruct]:

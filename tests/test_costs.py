@@ -1,5 +1,6 @@
-"""Costs: counted operations against formulas, tables, black boxes, live edges only."""
+"""Costs: counted operations, tables, memory, consistency, black boxes; live edges only."""
 
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -146,13 +147,110 @@ def test_table_json_is_the_mapping():
         ({"i": 1, "o": "3"}, "edge 'o': expected a number ≥ 0, got '3'"),
         ({"i": True, "o": 1}, "edge 'i': expected a number ≥ 0, got True"),
         ("{'i': 1}", "expected a JSON object, got invalid JSON"),
-        ("[1, 2]", "expected edge name → cost, got list"),
-        ([1, 2], "expected edge name → cost, got list"),
+        ("[1, 2]", "expected edge name → number, got list"),
+        ([1, 2], "expected edge name → number, got list"),
     ],
 )
 def test_table_malformed_raises(table, message):
     with pytest.raises(ValueError, match="costs: .*" + message):
         costs.table(identity_net(), table)
+
+
+def branches(features: str) -> Net:
+    """x → a → b → f beside x → f, then an always-on classifier; 4, 3, 2, 5 and 2 values."""
+    layers = tuple(Layer(name) for name in ("x", "a", "b", "f", "y"))
+    edges = (
+        Edge("xa", "x", "a", Dense(3)),
+        Edge("ab", "a", "b", Dense(2)),
+        Edge("xf", "x", "f", Dense(5)),
+        Edge("bf", "b", "f", Dense(5)),
+        Edge("fy", "f", "y", Dense(2), gated=False),
+    )
+    return Net((4,), layers, edges, output="y", features=features)
+
+
+def test_memory_by_hand():
+    gates = jnp.array(
+        [[1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [0, 0, 1, 0, 1], [1, 1, 1, 0, 1], [1, 1, 0, 0, 1.0]]
+    )
+    # The classifier reads f, which is kept anyway.
+    # All on: x a = 7, x a b = 9 (x waits for f), x b f = 11, f y = 7.
+    # Without xf: x a = 7, a b = 5, b f = 7, f y = 7.
+    # xf alone, or beside a dead branch: x f = 9, f y = 7. Nothing reaches f: 0.
+    kept = [11, 7, 9, 9, 0]
+    np.testing.assert_array_equal(costs.memory(branches("f"), 1)(gates), kept)
+    np.testing.assert_array_equal(costs.memory(branches("f"))(gates), 4 * np.array(kept))
+    # a is held to the end once it is computed, for the controller.
+    # All on: x a b f = 14, a f y = 10. Without xf: x a = 7, a b = 5, a b f = 10, a f y = 10.
+    # xa, ab, xf: b is dead; x a f = 12, a f y = 10. xa and ab alone: x a = 7.
+    held = [14, 10, 9, 12, 7]
+    np.testing.assert_array_equal(costs.memory(branches("a"), 1)(gates), held)
+
+
+def memory_in_steps(net: Net, live: np.ndarray) -> int:
+    """Values held at the worst moment, every layer one after the other."""
+    edges = [edge for edge, on in zip(net.edges, live, strict=True) if on]
+    computed: list[str] = [net.input]
+    peak = 0
+    for i, layer in enumerate(net.layers):
+        if any(edge.target == layer.name for edge in edges):
+            read = {edge.source for edge in edges if net.order[edge.target] >= i}
+            held = [name for name in computed if name in read or name in net.read_layers]
+            sizes = [int(np.prod(net.shapes[name])) for name in [*held, layer.name]]
+            peak = max(peak, sum(sizes))
+            computed.append(layer.name)
+    return peak
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_memory_of_random_nets(seed):
+    net = random_dag(seed, max_edges=8)
+    widths = np.random.default_rng(seed).integers(1, 50, len(net.layers))
+    edges = tuple(
+        dataclasses.replace(edge, block=Dense(int(widths[net.order[edge.target]])))
+        for edge in net.edges
+    )
+    net = dataclasses.replace(net, edges=edges)
+    masks = jnp.asarray(all_gates(len(net.edges)))
+    cost = costs.memory(net, 1)
+    expected = [memory_in_steps(net, np.asarray(live)) for live in prune(net, masks)]
+    assert len(set(expected)) > 2
+    got = np.asarray(cost(masks))
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(cost))(masks), got)
+    np.testing.assert_array_equal(cost(masks.reshape(2, -1, len(net.edges))).ravel(), got)
+    assert cost(masks[-1]).shape == ()
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_memory_of_a_number_without_size_raises(value):
+    with pytest.raises(ValueError, match="bytes_per_value: expected a number > 0, got"):
+        costs.memory(stream_net(), value)
+
+
+def test_inconsistent_by_hand():
+    net = stream_net()
+    # The classifier is always on, but the third architecture gives it nothing to classify.
+    gates = jnp.array([[1, 1, 1, 1], [0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0], [1, 0, 1, 1.0]])
+    np.testing.assert_array_equal(costs.inconsistent(net)(gates), [0, 0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_inconsistent_is_unreachable(seed):
+    net = random_dag(seed)
+    masks = all_gates(len(net.edges))
+    expected = []
+    for mask in masks:
+        reached = {net.input}
+        for _ in net.layers:
+            for edge, on in zip(net.edges, mask, strict=True):
+                if (on or not edge.gated) and edge.source in reached:
+                    reached.add(edge.target)
+        expected.append(net.output not in reached)
+    assert 0 < sum(expected) < len(masks)
+    cost = costs.inconsistent(net)
+    np.testing.assert_array_equal(cost(masks), expected)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(cost))(masks), expected)
 
 
 def test_custom_jax_function_sees_live_gates():
@@ -200,3 +298,21 @@ def test_users_block_in_a_net():
     net = Net((4,), layers, edges, "y", "h")
     assert costs.edge_macs(net) == {"stack": 160, "o": 32}
     assert costs.edge_params(net) == {"stack": 16, "o": 34}
+
+
+class Normalised(nn.Module):
+    """Affine map and BatchNorm, whose running statistics are a collection beside `params`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, live=None) -> jax.Array:
+        return nn.BatchNorm(use_running_average=not train)(nn.Dense(self.features)(x))
+
+
+def test_batch_statistics_are_not_parameters():
+    layers = (Layer("x"), Layer("y"))
+    net = Net((4,), layers, (Edge("n", "x", "y", Normalised(3)),), "y", "y")
+    assert costs.edge_macs(net) == {"n": 12}
+    # Kernel 12, bias 3; scale 3 and shift 3. Running mean and variance are not learnt.
+    assert costs.edge_params(net) == {"n": 21}
