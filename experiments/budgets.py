@@ -19,6 +19,19 @@ def parse_macs(word: str) -> float:
     return amount
 
 
+def parse_budget(word: str) -> float:
+    """`800k`, `5M`, `1.2e6` → units of cost; `25%` → 0.25, a share of the whole network's cost."""
+    if not word.endswith("%"):
+        return parse_macs(word)
+    try:
+        share = float(word[:-1]) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError(f"--budgets: expected a share between 0% and 100%, got {word!r}")
+    return share
+
+
 def format_macs(macs: float) -> str:
     """The inverse of `parse_macs`, in the largest unit below the amount."""
     unit = max((u for u in _UNITS if _UNITS[u] <= max(macs, 1)), key=_UNITS.__getitem__)

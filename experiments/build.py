@@ -3,38 +3,61 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from experiments.config import Config, Hooks
-from sanas_jax import costs, estimators, objectives, spaces
+from experiments.config import Config, Hooks, choose
+from experiments.cost_choice import Charged, charged_of, named_cost
+from experiments.net_choice import library_net
+from experiments.workdir import RunInfo
+from sanas_jax import costs, estimators, objectives
 from sanas_jax.augment import MixSettings
-from sanas_jax.budgets import Target, cheapest_path
+from sanas_jax.augment_images import ImageSettings
+from sanas_jax.budgets import Target
 from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
-from sanas_jax.graph import Net
+from sanas_jax.graph import Net, subnet
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, make_optimizer
 
-T = TypeVar("T")
-
 
 class Built(NamedTuple):
-    """Everything static about a run."""
+    """Everything static about a run.
+
+    Fields:
+      model, objective, optimizer: of the library.
+      settings: how examples are mixed or varied.
+      charged: what the objective charges, in its own unit.
+    """
 
     model: Sanas
     objective: Objective
     optimizer: optax.GradientTransformation
-    mix: MixSettings
+    settings: MixSettings | ImageSettings
+    charged: Charged
 
 
-def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
-    """The library's objects for a config; ValueError names a field with an impossible value."""
+def rebuild(info: RunInfo) -> Built:
+    """The library's objects of a run."""
+    return build(info.config, len(info.classes), info.hooks, info.input_shape)
+
+
+def build(
+    config: Config, num_classes: int, hooks: Hooks, input_shape: tuple[int, ...] | None = None
+) -> Built:
+    """The library's objects for a config; ValueError names a field with an impossible value.
+
+    Args:
+      config: of the run.
+      num_classes: K.
+      hooks: of the config file.
+      input_shape: of an image; None for windows of speech.
+    """
     train = config.train
     check(config)
-    net = build_net(config, num_classes, hooks)
+    net = build_net(config, num_classes, hooks, input_shape)
     cells = {
         "gru": lambda: nn.GRUCell(config.model.state_size),
         "rnn": lambda: nn.SimpleCell(config.model.state_size),
@@ -42,9 +65,11 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
     }
     cell = choose("model.cell", config.model.cell, cells)()
     controller = Controller(cell, config.model.gate_bias, config.model.conditioned)
-    model = Sanas(net, controller, config.model.hop)
+    # An image is one window.
+    hop = config.model.hop if input_shape is None else net.input_shape[0]
+    model = Sanas(net, controller, hop)
     state_size = initial_state(controller, net, 1).shape[-1]
-    cost = hooks.build_cost(net) if hooks.build_cost else costs.relative(net, costs.macs(net))
+    charged = charged_of(config, net, hooks)
     penalties = {"max": objectives.max_penalty, "abs": objectives.abs_penalty}
     estimators_by_name = {
         "leave_one_out": estimators.leave_one_out,
@@ -54,8 +79,12 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         "disarm": estimators.disarm,
         "none": estimators.no_baseline,
     }
+    reported = [name for name in train.report_costs if name != train.cost]
     objective = Objective(
-        cost=cost,
+        cost=charged.objective,
+        reported=tuple((name, named_cost(name, net, train.workers).cost) for name in reported),
+        invalid=costs.inconsistent(net),
+        invalid_penalty=train.invalid_penalty,
         static=config.model.static,
         discount=train.discount,
         samples=train.samples,
@@ -77,66 +106,70 @@ def build(config: Config, num_classes: int, hooks: Hooks) -> Built:
         max_grad_norm=train.max_grad_norm,
         relative=train.relative,
     )
-    mix = MixSettings(
-        min_seconds=config.data.min_seconds,
-        max_seconds=config.data.max_seconds,
-        noise_probability=config.data.noise_probability,
-        max_noise_gain=config.data.max_noise_gain,
-        silence_fraction=config.data.silence_fraction,
-        unknown_fraction=config.data.unknown_fraction,
-        balance=config.data.balance,
+    return Built(model, objective, optimizer, _settings(config, model, input_shape), charged)
+
+
+def _settings(
+    config: Config, model: Sanas, input_shape: tuple[int, ...] | None
+) -> MixSettings | ImageSettings:
+    data = config.data
+    if input_shape is not None:
+        return ImageSettings(pad=data.pad, flip=data.flip)
+    return MixSettings(
+        min_seconds=data.min_seconds,
+        max_seconds=data.max_seconds,
+        noise_probability=data.noise_probability,
+        max_noise_gain=data.max_noise_gain,
+        silence_fraction=data.silence_fraction,
+        unknown_fraction=data.unknown_fraction,
+        balance=data.balance,
         window=model.window,
         hop_frames=config.model.hop,
     )
-    return Built(model, objective, optimizer, mix)
 
 
-def target_of(config: Config, built: Built, hooks: Hooks) -> Target:
-    """What a run asks of its cost, arrays []; ValueError for a budget that no network can keep.
-
-    MACs are charged as a share of the whole network's, so a budget in MACs becomes such a share. A
-    cost of the config file's own is asked for in its own unit.
-    """
-    train = config.train
+def target_of(config: Config, built: Built) -> Target:
+    """What a run asks of its cost, arrays []; ValueError for a budget that no network can keep."""
+    train, charged = config.train, built.charged
     budget = train.budget
-    if budget is not None and not hooks.build_cost:
-        edge_macs = costs.edge_macs(built.model.net)
-        floor, full = cheapest_path(built.model.net, edge_macs), sum(edge_macs.values())
-        if not floor <= budget < full:
+    if budget is not None:
+        budget = in_units(budget, charged)
+        if not charged.floor <= budget < charged.full:
             raise ValueError(
-                f"budget: expected from {floor:,} MACs per frame, the cheapest path, to less than "
-                f"{full:,}, the whole network; got {budget:,.0f}"
+                f"budget: expected from {charged.floor:,.6g} {charged.unit}, the cheapest path, "
+                f"to less than {charged.full:,.6g}, the whole network; got {budget:,.6g}"
             )
-        budget /= full
+        budget *= charged.scale
     rate = 0.0 if budget is None else train.budget_rate
     damping = 0.0 if budget is None else train.budget_damping
     values = (train.cost_weight, train.cost_limit, budget or 0.0, rate, damping)
     return Target(*(jnp.float32(value) for value in values))
 
 
-def build_net(config: Config, num_classes: int, hooks: Hooks) -> Net:
+def in_units(budget: float, charged: Charged) -> float:
+    """A budget in the cost's unit; below 1 it is a share of the whole network's."""
+    return budget * charged.full if budget < 1 else budget
+
+
+def build_net(
+    config: Config,
+    num_classes: int,
+    hooks: Hooks,
+    input_shape: tuple[int, ...] | None = None,
+) -> Net:
     """The super-network: the config file's own, or one of the library's."""
     if hooks.build_net:
-        return hooks.build_net(config.model, num_classes)
-    return spaces.kws_cnn(
-        config.model.family,
-        shortcuts=config.model.shortcuts,
-        num_classes=num_classes,
-        maps=config.model.maps,
-    )
+        net = hooks.build_net(config.model, num_classes)
+    else:
+        net = library_net(config.model, num_classes, input_shape)
+    return net if config.model.edges is None else subnet(net, config.model.edges)
 
 
 def macs_per_step(model: Sanas, static: bool) -> tuple[dict[str, int], int]:
-    """MACs of each edge per step, and of the controller (0 for a static network)."""
-    controller = 0 if static else controller_macs(model.controller, model.net)
+    """MACs of each edge per step, and of the controller: 0 where the architecture is constant."""
+    constant = static or isinstance(model.controller.cell, Constant)
+    controller = 0 if constant else controller_macs(model.controller, model.net)
     return costs.edge_macs(model.net), controller
-
-
-def choose(field: str, word: str, choices: dict[str, T]) -> T:
-    """The choice that a config's word names."""
-    if word not in choices:
-        raise ValueError(f"config field {field!r}: expected one of {sorted(choices)}, got {word!r}")
-    return choices[word]
 
 
 def check(config: Config) -> None:
@@ -205,7 +238,6 @@ def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
     return optax.join_schedules([optax.constant_schedule(0.0), rise, rest], [delay, delay + warmup])
 
 
-def cost_ramp(config: Config, step: jnp.ndarray) -> jnp.ndarray:
-    """Share of λ that applies at a step: 0 → 1 over `cost_ramp_steps`."""
-    ramp = config.train.cost_ramp_steps
-    return jnp.minimum(1.0, step / ramp) if ramp else jnp.ones(())
+def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
+    """0 → 1 over the first `steps` steps; 1 where there are none."""
+    return jnp.minimum(1.0, step / steps) if steps else jnp.ones(())

@@ -11,7 +11,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,14 @@ class ModelConfig:
     """The super-network and its controller.
 
     Fields:
-      family: a key of `spaces.kws.FAMILIES`.
+      family: a key of `spaces.kws.FAMILIES`, "dense-resnet", "fabric", "resnet" or
+        "resnet-fabric".
       shortcuts: SANAS's extra edges.
-      maps: channels per convolution, in place of the family's.
+      maps: channels per convolution, per group of a ResNet, or of a fabric, in place of the
+        family's.
+      depth: layers of a fabric, blocks per group of a ResNet, in place of the family's.
+      per_pixel: a fabric classifies every pixel, for a segmentation.
+      edges: the only edges of the family that there are: a network that `extract` found.
       static: no controller, all gates on: the baseline.
       cell: "gru", "rnn", or "constant": one Γ for all steps, as in BSN.
       state_size: Z, width of the controller's state.
@@ -34,6 +41,9 @@ class ModelConfig:
     family: str = "cnn-trad-fpool3"
     shortcuts: bool = True
     maps: tuple[int, ...] | None = None
+    depth: int | None = None
+    per_pixel: bool = False
+    edges: tuple[str, ...] | None = None
     static: bool = False
     cell: str = "gru"
     state_size: int = 100
@@ -44,16 +54,20 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the clips are and how streams are mixed from them (SANAS, section 4).
+    """Where the data are, and how streams are mixed from clips (SANAS, section 4) or images varied.
 
     Fields:
-      cache: folder written by `data_prep.prepare`.
+      cache: folder written by `data_prep.prepare` or `data_prep.prepare_images`; "digits" for the
+        images that come with scikit-learn.
+      pad, flip: of images, zeros around them before a random crop, and mirroring at random.
       padding: of the signal's ends in the features, "constant" or "reflect".
       normalize: standardise each coefficient with statistics of training batches.
-      The rest as in `augment.MixSettings`.
+      The rest, of streams, as in `augment.MixSettings`.
     """
 
     cache: str = "cache"
+    pad: int = 0
+    flip: bool = False
     padding: str = "constant"
     normalize: bool = True
     min_seconds: float = 1.0
@@ -81,13 +95,21 @@ class TrainConfig:
       weight_decay: L2 on the network's weights, not on the controller's.
       max_grad_norm: per group; None for no clipping.
       class_weighted: weigh classes by total / (count · K).
-      budget: MACs per frame to be reached by dual ascent on λ, from `cost_weight` on; None keeps λ.
-        If the config file has a cost of its own, in its unit.
+      cost: what is charged: "macs", "params", "memory" (peak bytes of activations), "time" (µs on
+        this device, measured per edge), "parallel" (steps on `workers` workers), or a JSON file,
+        edge → cost. A config file may bring one of its own instead.
+      workers: n of "parallel".
+      report_costs: others of these that are measured beside it.
+      budget: cost to be reached by dual ascent on λ, from `cost_weight` on, in the unit of `cost`;
+        below 1 a share of the whole network's. None keeps λ.
+      invalid_penalty: nats that an architecture pays in which nothing reaches the output.
       budget_rate: η, what a cost of twice the budget adds to λ at each step.
       budget_damping: κ, what it adds to λ as long as it lasts.
-      cost_weight: λ, price in nats of running the whole network for one step.
+      budget_ramp_steps: the budget is approached over these steps, geometrically from the whole
+        network's cost, so that λ need not shoot up while the gates still learn to answer to it.
+      cost_weight: λ, price in nats of running the whole network for one step (or on one image).
       cost_weight_range: lowest and highest λ that a conditioned controller learns.
-      cost_limit: share of the whole network's MACs that is free (BSN's budget); 0 charges all.
+      cost_limit: share of the whole network's cost that is free (BSN's budget); 0 charges all.
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
       discount: γ of the returns to go.
@@ -114,9 +136,14 @@ class TrainConfig:
     weight_decay: float = 1e-5
     max_grad_norm: float | None = 5.0
     class_weighted: bool = True
+    cost: str = "macs"
+    workers: int = 1
+    report_costs: tuple[str, ...] = ()
+    invalid_penalty: float = 0.0
     budget: float | None = None
     budget_rate: float = 0.02
     budget_damping: float = 1.0
+    budget_ramp_steps: int = 0
     cost_weight: float = 0.1
     cost_weight_range: tuple[float, ...] = (0.1, 5.0)
     cost_limit: float = 0.0
@@ -188,6 +215,13 @@ def to_json(config: Config) -> dict[str, Any]:
 def from_json(values: Mapping[str, Any]) -> Config:
     """The inverse of `to_json`; a field that does not exist or has another type raises."""
     return _from_json(Config, values, "")
+
+
+def choose(field: str, word: str, choices: Mapping[str, T]) -> T:
+    """The choice that a config's word names."""
+    if word not in choices:
+        raise ValueError(f"config field {field!r}: expected one of {sorted(choices)}, got {word!r}")
+    return choices[word]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""From a cache folder to arrays on the device: clips, features, class weights."""
+"""From a cache folder to arrays on the device, and to the batches that a network takes.
+
+A `Source` hides what kind of data a run has: clips of speech, mixed into streams on the device, or
+images, each a stream of one step.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,27 +25,94 @@ from sanas_jax.training import Batch
 STATISTICS_BATCHES, STATISTICS_SIZE = 8, 64
 
 
-class Data(NamedTuple):
-    """A prepared data set: its classes and fingerprint, clips of two splits on the device."""
+class Source(Protocol):
+    """A prepared data set.
+
+    Fields:
+      classes: their names.
+      sha256: fingerprint of the examples.
+      training: what training batches are drawn from, on the device.
+    """
 
     classes: tuple[str, ...]
     sha256: str
-    training: Clips
-    validation: Clips
-    cache: Cache
+    training: Any
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one image; None for audio, whose windows the network chooses."""
+        ...
+
+    def fit(self, settings: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        """What signals become features with, and class weights [K]."""
+        ...
+
+    @staticmethod
+    def draw(examples: Any, frontend: Any, settings: Any, key: jax.Array, size: int) -> Batch:
+        """A random batch; a pure function of arrays and static `settings`, `size`."""
+        ...
+
+    def validation(
+        self, frontend: Any, settings: Any, key: jax.Array, size: int, count: int
+    ) -> list[Batch]:
+        """The batches of every validation."""
+        ...
 
 
-def load(config: DataConfig) -> Data:
-    """Open `config.cache` and put its training and validation clips on the device."""
-    cache = open_cache(config.cache)
-    provenance = json.loads((Path(config.cache) / "provenance.json").read_text())
-    return Data(
-        tuple(cache.classes),
-        str(provenance["sha256"]),
-        split_clips(cache, "training"),
-        split_clips(cache, "validation"),
-        cache,
-    )
+class AudioSource:
+    """Clips of speech; their batches are streams (`Source`)."""
+
+    input_shape: tuple[int, ...] | None = None
+
+    def __init__(self, config: DataConfig) -> None:
+        """Open `config.cache` and put its training clips on the device."""
+        self._config = config
+        self.cache = open_cache(config.cache)
+        self.classes = tuple(self.cache.classes)
+        provenance = json.loads((Path(config.cache) / "provenance.json").read_text())
+        self.sha256 = str(provenance["sha256"])
+        self.training = split_clips(self.cache, "training")
+        self._validation = split_clips(self.cache, "validation")
+
+    @staticmethod
+    def draw(
+        examples: Clips, frontend: Frontend, settings: MixSettings, key: jax.Array, size: int
+    ) -> Batch:
+        """Streams mixed from random clips and noise."""
+        return features(frontend, draw_batch(examples, settings, key, size))
+
+    def validation(
+        self, frontend: Frontend, settings: MixSettings, key: jax.Array, size: int, count: int
+    ) -> list[Batch]:
+        """`count` batches of streams mixed from the validation clips."""
+        draw = jax.jit(lambda clips, own, k: self.draw(clips, own, settings, k, size))
+        return [draw(self._validation, frontend, k) for k in jax.random.split(key, count)]
+
+    def fit(self, settings: MixSettings, key: jax.Array) -> tuple[Frontend, jax.Array]:
+        """Frontend and class weights, from a few training batches drawn with a key of their own."""
+        spec = self.cache.frontend
+        plain = Frontend.create(
+            np.asarray(self.cache.mel),
+            n_fft=spec["n_fft"],
+            hop=spec["hop"],
+            sample_rate=spec["sample_rate"],
+            padding=self._config.padding,
+        )
+
+        @jax.jit
+        def draw(clips: Clips, key: jax.Array) -> Batch:
+            return self.draw(clips, plain, settings, key, STATISTICS_SIZE)
+
+        keys = jax.random.split(key, STATISTICS_BATCHES)
+        batches = [draw(self.training, k) for k in keys]
+        labels = jnp.concatenate([b.labels[b.mask] for b in batches])
+        counts = jnp.bincount(labels, length=len(self.classes))
+        if not self._config.normalize:
+            return plain, class_weights(counts)
+        values = jnp.concatenate([b.features[..., 0] for b in batches])
+        heard = jnp.concatenate([_frame_mask(b, settings) for b in batches])
+        mean, std = fit_normaliser(values, heard)
+        return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
 
 
 def split_clips(cache: Cache, split: str) -> Clips:
@@ -61,35 +132,6 @@ def split_clips(cache: Cache, split: str) -> Clips:
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:
     """A batch of signals as the network takes it: [B, frames, 40, 1]."""
     return Batch(mfcc(frontend, audio.signal)[..., None], audio.labels, audio.mask)
-
-
-def fit_frontend(
-    config: DataConfig, data: Data, mix: MixSettings, key: jax.Array
-) -> tuple[Frontend, jax.Array]:
-    """Frontend and class weights, from a few training batches drawn with a key of their own."""
-    spec = data.cache.frontend
-    plain = Frontend.create(
-        np.asarray(data.cache.mel),
-        n_fft=spec["n_fft"],
-        hop=spec["hop"],
-        sample_rate=spec["sample_rate"],
-        padding=config.padding,
-    )
-
-    @jax.jit
-    def draw(clips: Clips, key: jax.Array) -> Batch:
-        return features(plain, draw_batch(clips, mix, key, STATISTICS_SIZE))
-
-    keys = jax.random.split(key, STATISTICS_BATCHES)
-    batches = [draw(data.training, k) for k in keys]
-    labels = jnp.concatenate([b.labels[b.mask] for b in batches])
-    counts = jnp.bincount(labels, length=len(data.classes))
-    if not config.normalize:
-        return plain, class_weights(counts)
-    values = jnp.concatenate([b.features[..., 0] for b in batches])
-    heard = jnp.concatenate([_frame_mask(b, mix) for b in batches])
-    mean, std = fit_normaliser(values, heard)
-    return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
 
 
 def _frame_mask(batch: Batch, mix: MixSettings) -> jax.Array:

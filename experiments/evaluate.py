@@ -5,7 +5,8 @@ them (FACTS of the paper: TensorFlow's streaming accuracy test). Every step take
 architecture. Cost is counted in MACs of the live edges.
 
 `--workdir` and `--stream` may be given several times, and a workdir may be a sweep: all models run
-over all streams in one pass. A network conditioned on its price is run at several.
+over all streams in one pass. A network conditioned on its price is run at several. Runs on images
+need no stream: they are evaluated on the testing split of their data.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from absl import flags
 from data_prep.cli import run, word_list
 from experiments import workdir as workdir_lib
 from experiments.budgets import parse_macs
-from experiments.build import Built, build, macs_per_step
+from experiments.build import Built, macs_per_step, rebuild
 from experiments.curve import points, to_json
+from experiments.evaluate_images import describe as describe_images
+from experiments.evaluate_images import evaluate_images
 from experiments.inference import run_streams
 from experiments.loop import prices_of
 from experiments.protocol import Trace, judge
@@ -55,8 +58,14 @@ def define_flags(values: flags.FlagValues) -> None:
         required=True,
         flag_values=values,
     )
-    flags.DEFINE_multi_string(
-        "stream", None, "WAV of a stream; may be repeated.", required=True, flag_values=values
+    flags.DEFINE_multi_string("stream", [], "WAV of a stream; may be repeated.", flag_values=values)
+    flags.DEFINE_string("data", None, "Cache of images, if it has moved.", flag_values=values)
+    flags.DEFINE_enum(
+        "split",
+        "testing",
+        ["training", "validation", "testing"],
+        "Split of images.",
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "labels",
@@ -108,6 +117,11 @@ def main(values: flags.FlagValues) -> None:
     models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
     if budgets and not any(m.info.config.model.conditioned for m in models):
         raise ValueError("--budgets: expected a run with model.conditioned, got none")
+    if any(model.info.input_shape for model in models):
+        _main_images(values, models)
+        return
+    if not values.stream:
+        raise ValueError("--stream: expected the WAV of a stream, got none")
     streams = read_streams(values.stream, values.labels, models)
     detector = Detector(threshold=values.threshold)
     results = []
@@ -139,10 +153,30 @@ def main(values: flags.FlagValues) -> None:
         workdir_lib.write_atomic(curve, text + "\n")
 
 
+def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
+    """Evaluate runs on images; print the figures and write them."""
+    if values.stream or not all(model.info.input_shape for model in models):
+        raise ValueError("--workdir: expected runs on images without --stream, or runs on audio")
+    results = []
+    for model in models:
+        for result in evaluate_images(*model, values.split, values.data):
+            folder = model.workdir / "evaluations"
+            folder.mkdir(exist_ok=True)
+            told = result["cost_weight"]
+            name = values.split if told is None else f"{values.split}@{told:.4g}"
+            text = json.dumps(result, indent=1) + "\n"
+            workdir_lib.write_atomic(folder / f"{name}.json", text)
+            results.append(result)
+            print(describe_images(result))
+    if values.json:
+        found = results if len(results) > 1 else results[0]
+        workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+
+
 def read_model(workdir: Path, checkpoint: str, budgets: Sequence[float]) -> Model:
     """A run's parameters; a conditioned one's prices, looked up for budgets in MACs."""
     info = workdir_lib.read(workdir)
-    built = build(info.config, len(info.classes), info.hooks)
+    built = rebuild(info)
     step, params = restore_params(workdir, built, checkpoint)
     prices = prices_of(info.config)
     if budgets and info.config.model.conditioned:

@@ -109,8 +109,9 @@ def _make_chunk(model: Sanas, static: bool) -> Any:
         frames = mfcc(frontend, samples)[:, _MARGIN:-_MARGIN, :, None]
 
         def at_price(carry: Carry) -> Any:
+            carry = carry._replace(stats=params.get("stats"))
             carry, outs = unroll(model, params, carry, frames, jax.random.key(0), policy=policy)
-            return carry, (jax.nn.softmax(outs.logits), outs.live)
+            return carry._replace(stats=None), (jax.nn.softmax(outs.logits), outs.live)
 
         return jax.vmap(at_price)(carry)
 

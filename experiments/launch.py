@@ -27,12 +27,14 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "Folder of the run; resumed if it has one.",
-        required=True,
+        "Folder of the run; resumed if it has one. runs/<name of the config> if not given.",
         flag_values=values,
     )
     flags.DEFINE_string(
-        "data", None, "Cache folder from data_prep.prepare (data.cache).", flag_values=values
+        "data",
+        None,
+        "Cache folder from data_prep.prepare or data_prep.prepare_images (data.cache).",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "init_from",
@@ -47,8 +49,13 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Train, or go on training."""
-    built, data, runs = begin([read_config(values)], [Path(values.workdir)], values.config)
+    built, data, runs = begin([read_config(values)], [workdir_of(values)], values.config)
     run_loop(built, data, runs)
+
+
+def workdir_of(values: flags.FlagValues) -> Path:
+    """Where the run or sweep is kept."""
+    return Path(values.workdir or f"runs/{Path(values.config).stem}")
 
 
 def read_config(values: flags.FlagValues) -> Config:

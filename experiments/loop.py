@@ -16,26 +16,29 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.build import Built, cost_ramp, macs_per_step
+from experiments.build import Built, macs_per_step, ramp
 from experiments.config import Config
-from experiments.data import Data, features
+from experiments.data import Source
 from experiments.runs import Run, budgets_at_once
 from experiments.track import Group, Metrics, Track
-from sanas_jax.augment import Clips, draw_batch
 from sanas_jax.budgets import Member, Target, make_member_update, over_budgets
-from sanas_jax.features import Frontend
 from sanas_jax.training import Batch, make_evaluate, make_update
 
 CALIBRATION_POINTS = 9
 
 
-def make_draw(config: Config, built: Built) -> Callable[..., Batch]:
-    """`(clips, frontend, key, step) -> Batch`: what every run of a step sees."""
+def make_draw(
+    config: Config, built: Built, draw_batch: Callable[..., Batch]
+) -> Callable[..., Batch]:
+    """`(examples, frontend, key, step) -> Batch`: what every run of a step sees.
+
+    `draw_batch` is a `Source`'s.
+    """
 
     @jax.jit
-    def draw(clips: Clips, frontend: Frontend, key: jax.Array, step: jax.Array) -> Batch:
+    def draw(examples: Any, frontend: Any, key: jax.Array, step: jax.Array) -> Batch:
         key, _ = jax.random.split(jax.random.fold_in(key, step))
-        return features(frontend, draw_batch(clips, built.mix, key, config.train.batch_size))
+        return draw_batch(examples, frontend, built.settings, key, config.train.batch_size)
 
     return draw
 
@@ -43,6 +46,7 @@ def make_draw(config: Config, built: Built) -> Callable[..., Batch]:
 def make_train_step(config: Config, built: Built, class_weights: jax.Array | None) -> Callable:
     """`(members, batch, keys, targets, step) -> (members, metrics)`, fields [G, ...]."""
     train = config.train
+    full = built.charged.full * built.charged.scale
     member_update = make_member_update(
         make_update(built.model, built.optimizer, built.objective, class_weights)
     )
@@ -51,12 +55,16 @@ def make_train_step(config: Config, built: Built, class_weights: jax.Array | Non
         member: Member, batch: Batch, key: jax.Array, target: Target, step: jax.Array
     ) -> tuple[Member, Metrics]:
         _, key = jax.random.split(jax.random.fold_in(key, step))
+        tightened = ramp(step, train.budget_ramp_steps)
         if config.model.conditioned:
             key, price_key = jax.random.split(key)
             low, high = map(math.log, train.cost_weight_range)
             prices = jax.random.uniform(price_key, (train.batch_size,), minval=low, maxval=high)
             target = target._replace(cost_weight=jnp.exp(prices))
-        target = target._replace(cost_weight=target.cost_weight * cost_ramp(config, step))
+        target = target._replace(
+            cost_weight=target.cost_weight * ramp(step, train.cost_ramp_steps),
+            cost=full ** (1 - tightened) * target.cost**tightened,
+        )
         return member_update(member, batch, key, target)
 
     return jax.jit(over_budgets(one, shared=(1, 4)), donate_argnums=0)
@@ -84,32 +92,25 @@ def prices_of(config: Config) -> list[float]:
     return [config.train.cost_weight]
 
 
-def draw_validation(
-    config: Config, built: Built, clips: Clips, frontend: Frontend, key: jax.Array
-) -> list[Batch]:
-    """The batches of every validation: the same at each, whatever the training seed's step."""
-
-    @jax.jit
-    def draw(key: jax.Array) -> Batch:
-        return features(frontend, draw_batch(clips, built.mix, key, config.train.batch_size))
-
-    return [draw(k) for k in jax.random.split(key, config.train.eval_batches)]
-
-
 def summarize(
     collected: Sequence[Metrics],
     classes: Sequence[str],
     edge_macs: dict[str, int],
     controller_macs: int,
+    unit: float = 1.0,
 ) -> dict[str, Any]:
-    """Metrics of several batches as one JSON object: means, MACs per frame, gate usage."""
+    """Metrics of several batches as one JSON object: means, MACs per frame, gate usage.
+
+    `unit` turns the objective's cost into `charged`, in the unit that a budget is asked in.
+    """
     out: dict[str, Any] = {
         name: float(np.mean([m[name] for m in collected]))
         for name in collected[0]
         if np.ndim(collected[0][name]) == 0
     }
+    out["charged"] = out["cost"] * unit
     live = np.sum([m["live_by_label"] for m in collected], axis=0, dtype=np.float64)
-    frames = np.sum([m["confusion"] for m in collected], axis=0, dtype=np.float64).sum(1)
+    frames = np.array([m["steps_by_label"] for m in collected], np.float64).sum(0)
     per_edge = np.array(list(edge_macs.values()), np.float64)
     by_label = live @ per_edge / np.maximum(frames, 1)
     out["macs_per_frame"] = float(live.sum(0) @ per_edge / frames.sum())
@@ -125,13 +126,13 @@ def summarize(
 
 
 def run_loop(
-    built: Built, data: Data, runs: Sequence[Run], budgets_per_step: int | None = None
+    built: Built, data: Source, runs: Sequence[Run], budgets_per_step: int | None = None
 ) -> list[Run]:
     """Train runs from where they stand to the last step; returns them as they end.
 
     Args:
       built: static part that all runs share.
-      data: clips.
+      data: examples.
       runs: of `runs.begin`, at a common step.
       budgets_per_step: runs per program, see `runs.budgets_at_once`.
 
@@ -144,12 +145,20 @@ def run_loop(
     groups = [Group(runs[i : i + size]) for i in range(0, len(runs), size)]
 
     weights = info.class_weights if train.class_weighted else None
-    draw = make_draw(config, built)
+    draw = make_draw(config, built, data.draw)
     train_step = make_train_step(config, built, weights)
     validate = make_validation(config, built, weights)
-    batches = draw_validation(config, built, data.validation, info.frontend, first.keys.validate)
+    batches = data.validation(
+        info.frontend, built.settings, first.keys.validate, train.batch_size, train.eval_batches
+    )
     macs, controller = macs_per_step(built.model, config.model.static)
-    summary = partial(summarize, classes=info.classes, edge_macs=macs, controller_macs=controller)
+    summary = partial(
+        summarize,
+        classes=info.classes,
+        edge_macs=macs,
+        controller_macs=controller,
+        unit=1 / built.charged.scale,
+    )
     tracks = [Track(run, groups[i // size], i % size, summary) for i, run in enumerate(runs)]
     if first.step:
         tqdm.write(f"resuming at step {first.step} of {train.steps}")

@@ -19,7 +19,7 @@ from sanas_jax.graph import Edge, Net
 Place = tuple[float, float]
 
 _LANE = 1.0  # between layers of the same depth
-_LEVEL = {WIDE: 0.62, NARROW: 0.9}  # between arcs, with room for a label of one line or two
+LEVEL = {WIDE: 0.62, NARROW: 0.9}  # between arcs, with room for a label of one line or two
 _HIGHEST = 4.5  # of all arcs together; beyond, they move closer
 _INCH = 0.52  # of height per unit
 _MOST_LABELS = 16
@@ -76,6 +76,17 @@ def edge_routes(net: Net, gap: float) -> dict[str, Route]:
     return routes
 
 
+def route_path(route: Route) -> Path:
+    """The line or curve of a route."""
+    (x0, y0), (x1, y1) = route.source, route.target
+    if not route.level:
+        return Path([(x0, y0), (x1, y1)])
+    # The middle of a cubic curve is an eighth of its ends and three eighths of its handles.
+    handle = (route.peak - (y0 + y1) / 8) / 0.75
+    curve = [(x0, y0), (x0 - route.bulge, handle), (x1 + route.bulge, handle), (x1, y1)]
+    return Path(curve, [Path.MOVETO, *[Path.CURVE4] * 3])
+
+
 @styled
 def network_figure(
     net: Net,
@@ -91,7 +102,7 @@ def network_figure(
       panels: title → usage [E], shares of the frames in 0..1.
       width: in inches.
     """
-    routes = edge_routes(net, _LEVEL[width])
+    routes = edge_routes(net, LEVEL[width])
     low, high = _extent(routes.values())
     figure = Figure(figsize=(width, len(panels) * (_INCH * (high - low) + 0.4)))
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
@@ -147,15 +158,8 @@ def _look(used: float, gated: bool) -> dict[str, Any]:
 
 
 def _draw_edge(axes: Axes, edge: Edge, route: Route, used: float) -> None:
-    (x0, y0), (x1, y1) = route.source, route.target
-    # The middle of a cubic curve is an eighth of its ends and three eighths of its handles.
-    handle = (route.peak - (y0 + y1) / 8) / 0.75
-    path = Path([(x0, y0), (x1, y1)])
-    if route.level:
-        curve = [(x0, y0), (x0 - route.bulge, handle), (x1 + route.bulge, handle), (x1, y1)]
-        path = Path(curve, [Path.MOVETO, *[Path.CURVE4] * 3])
-    patch = PathPatch(path, fill=False, capstyle="butt", gid=edge.name, **_look(used, edge.gated))
-    axes.add_patch(patch)
+    look = _look(used, edge.gated)
+    axes.add_patch(PathPatch(route_path(route), fill=False, capstyle="butt", gid=edge.name, **look))
 
 
 def _write_edge(axes: Axes, edge: Edge, route: Route, used: float, macs: int, width: float) -> None:

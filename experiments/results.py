@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import workdir as workdir_lib
-from experiments.build import build, macs_per_step
+from experiments.build import macs_per_step, rebuild
 from experiments.drawing import short
 from experiments.figures import plain
 from experiments.stream_figure import Detected, StreamView
@@ -129,7 +129,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(path: Path, name: str) -> Run:
     """A run and the streams it was evaluated on; ValueError for what is not one."""
     info = workdir_lib.read(path)
-    model = build(info.config, len(info.classes), info.hooks).model
+    model = rebuild(info).model
     edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
     window_s = model.window * info.frontend.hop / info.frontend.sample_rate
     evaluations = {

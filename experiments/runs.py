@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from data_prep.image_cache import is_image_cache
 from experiments import config as config_lib
 from experiments import workdir as workdir_lib
-from experiments.build import Built, build, target_of
+from experiments.build import Built, build, rebuild, target_of
 from experiments.checkpoints import Checkpoints
-from experiments.config import Config
-from experiments.data import Data, fit_frontend, load
+from experiments.config import Config, DataConfig
+from experiments.data import AudioSource, Source
+from experiments.image_source import DIGITS, ImageSource
 from experiments.workdir import RunInfo
 from sanas_jax.budgets import Member, Target, init_member
 from sanas_jax.training import init_state
@@ -55,9 +57,16 @@ def budgets_at_once(runs: int, asked: int | None = None) -> int:
     return min(asked or default, runs)
 
 
+def open_source(config: DataConfig) -> Source:
+    """The data set that a config names: of images or of audio."""
+    if config.cache == DIGITS or is_image_cache(config.cache):
+        return ImageSource(config)
+    return AudioSource(config)
+
+
 def begin(
     configs: Sequence[Config], workdirs: Sequence[Path], config_file: str
-) -> tuple[Built, Data, list[Run]]:
+) -> tuple[Built, Source, list[Run]]:
     """Create the folders of new runs, read those of old ones; nothing is written on bad input.
 
     Runs that stand at different steps (a kill between two saves) go back to the last common one.
@@ -72,10 +81,11 @@ def begin(
     for config, workdir in zip(configs, workdirs, strict=True):
         if workdir in known:
             _check_same_config(workdir, known[workdir].config, config)
-    data = load(configs[0].data)
+    data = open_source(configs[0].data)
     # A budget that is asked for changes the program: all or none of the runs have one.
-    built = build(configs[0], len(data.classes), hooks)
-    targets = [target_of(config, built, hooks) for config in configs]
+    built = build(configs[0], len(data.classes), hooks, data.input_shape)
+    _check_labels(data, built)
+    targets = [target_of(config, built) for config in configs]
     members = [_fresh(built, run_keys(config.train.seed).init) for config in configs]
     source = None
     init_from = configs[0].train.init_from
@@ -153,15 +163,27 @@ def _has_checkpoint(workdir: Path) -> bool:
 
 
 def _describe(
-    config: Config, hooks: config_lib.Hooks, data: Data, built: Built, source: _Source | None
+    config: Config, hooks: config_lib.Hooks, data: Source, built: Built, source: _Source | None
 ) -> RunInfo:
     """Features fitted to the data; a network that another run began goes on with that run's."""
     if source:
         frontend, weights = source.info.frontend, source.info.class_weights
     else:
         key = run_keys(config.train.seed).statistics
-        frontend, weights = fit_frontend(config.data, data, built.mix, key)
-    return RunInfo(config, hooks, data.classes, data.sha256, frontend, weights)
+        frontend, weights = data.fit(built.settings, key)
+    return RunInfo(config, hooks, data.classes, data.sha256, frontend, weights, data.input_shape)
+
+
+def _check_labels(data: Source, built: Built) -> None:
+    """A network that classifies images cannot learn from labels of pixels, nor the reverse."""
+    net = built.model.net
+    shape = net.shapes[net.output][:-1]
+    labels = data.training.labels.shape[1:] if data.input_shape else ()
+    if shape != labels:
+        raise ValueError(
+            f"config field 'model.per_pixel': expected labels {list(shape)} for each example as "
+            f"the network gives them, got a data set with {list(labels)}"
+        )
 
 
 def _check_same_config(workdir: Path, old: Config, new: Config) -> None:
@@ -173,7 +195,7 @@ def _check_same_config(workdir: Path, old: Config, new: Config) -> None:
         )
 
 
-def _check_same_data(workdir: Path, info: RunInfo, data: Data) -> None:
+def _check_same_data(workdir: Path, info: RunInfo, data: Source) -> None:
     if info.data_sha256 != data.sha256:
         raise ValueError(
             f"--data: expected the clips that the run in {workdir} started with "
@@ -188,7 +210,7 @@ class _Source(NamedTuple):
     params: Any
 
 
-def _read_source(workdir: Path, data: Data, like: Member) -> _Source:
+def _read_source(workdir: Path, data: Source, like: Member) -> _Source:
     """Another run of the same network; ValueError if it is not."""
     info = workdir_lib.read(workdir)
     if info.classes != data.classes:
@@ -196,11 +218,12 @@ def _read_source(workdir: Path, data: Data, like: Member) -> _Source:
             f"train.init_from: expected a run with classes {list(data.classes)}, "
             f"got {list(info.classes)}"
         )
-    _, params = restore_params(workdir, build(info.config, len(info.classes), info.hooks))
+    _, params = restore_params(workdir, rebuild(info))
     # The controller of a static run never learnt, and may have another form or bias.
     parts = ["net"] if info.config.model.static else ["net", "controller"]
+    parts += ["stats"] if "stats" in params else []
     for part in parts:
-        ours, theirs = (jax.tree.map(jnp.shape, p[part]) for p in (like.train.params, params))
+        ours, theirs = (jax.tree.map(jnp.shape, p.get(part)) for p in (like.train.params, params))
         if ours != theirs:
             raise ValueError(
                 f"train.init_from: expected the same network and controller, got {workdir} with "

@@ -19,7 +19,8 @@ from data_prep.cli import run, word_list
 from experiments import config as config_lib
 from experiments import launch
 from experiments import workdir as workdir_lib
-from experiments.budgets import format_macs, parse_macs, verdict
+from experiments.budgets import format_macs, parse_budget, verdict
+from experiments.build import Built, in_units
 from experiments.config import Config
 from experiments.loop import run_loop
 from experiments.runs import begin
@@ -31,7 +32,11 @@ def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
     launch.define_flags(values)
     flags.DEFINE_list(
-        "budgets", [], "MACs per frame to be reached, e.g. 800k,5M.", flag_values=values
+        "budgets",
+        [],
+        "MACs per frame to be reached, or units of train.cost, e.g. 800k,5M; or shares of "
+        "the whole network's cost, e.g. 25%,50%.",
+        flag_values=values,
     )
     flags.DEFINE_list("cost_weights", [], "Prices λ, in place of budgets.", flag_values=values)
     flags.DEFINE_list(
@@ -53,17 +58,17 @@ def main(values: flags.FlagValues) -> None:
     """Train all, or go on training; print what was asked and what was reached."""
     members = expand(
         launch.read_config(values),
-        [parse_macs(word) for word in word_list(values.budgets)],
+        [parse_budget(word) for word in word_list(values.budgets)],
         [_number(float, "--cost_weights", word) for word in word_list(values.cost_weights)],
         [_number(int, "--seeds", word) for word in word_list(values.seeds)],
     )
-    workdir = Path(values.workdir)
+    workdir = launch.workdir_of(values)
     _check_same_members(workdir, list(members))
     folders = [workdir / name for name in members]
     built, data, runs = begin(list(members.values()), folders, values.config)
     workdir_lib.write_sweep(workdir, list(members))
     run_loop(built, data, runs, values.budgets_per_step)
-    print(reached_table(folders))
+    print(reached_table(folders, built))
 
 
 def expand(
@@ -87,25 +92,26 @@ def expand(
     return out
 
 
-def reached_table(folders: Sequence[Path]) -> str:
-    """A line per run: what was asked, λ, and the last validation."""
-    rows = [("run", "asked", "reached", "", "λ", "frame accuracy")]
+def reached_table(folders: Sequence[Path], built: Built) -> str:
+    """A line per run: what was asked, λ, and the last validation, in the cost's unit."""
+    rows = [("run", "asked", f"reached ({built.charged.unit})", "", "λ", "frame accuracy")]
     for folder in folders:
         lines = list(workdir_lib.read_metrics(folder))
         budget = workdir_lib.read(folder).config.train.budget
+        budget = budget and in_units(budget, built.charged)
         asked = format_macs(budget) if budget else "–"
         if lines and lines[-1]["split"] == "diverged":
             rows.append((folder.name, asked, "diverged", lines[-1]["reason"], "", ""))
             continue
         validation = [line for line in lines if line["split"] == "validation"][-1]
         training = [line for line in lines if line["split"] == "training"][-1]
-        macs = validation["macs_per_frame"]
+        reached = validation["charged"]
         rows.append(
             (
                 folder.name,
                 asked,
-                f"{macs / 1e6:.3f}M",
-                verdict(macs, budget) if budget else "",
+                format_macs(float(f"{reached:.4g}")),
+                verdict(reached, budget) if budget else "",
                 f"{training['cost_weight']:.3g}",
                 f"{validation['frame_accuracy']:.1%}",
             )

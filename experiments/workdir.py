@@ -2,7 +2,7 @@
 
 config.json       the config, the classes, the fingerprint of the data, the features' rates
 config.py         the config file as it was, for its hooks
-frontend.npz      mel matrix and normalisation of the features, class weights
+frontend.npz      mel matrix and normalisation of the features or pixels, class weights
 checkpoints/      latest training states
 front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation
@@ -26,7 +26,10 @@ import numpy as np
 
 from experiments import config as config_lib
 from experiments.config import Config, Hooks
+from experiments.image_source import Pixels
 from sanas_jax.features import Frontend
+
+RATES = ("sample_rate", "n_fft", "hop")
 
 
 class RunInfo(NamedTuple):
@@ -37,16 +40,18 @@ class RunInfo(NamedTuple):
       hooks: of the config file.
       classes: names, `_silence_` and `_unknown_` first.
       data_sha256: fingerprint of the clips trained on.
-      frontend: features of a signal.
+      frontend: features of a signal, or normalisation of pixels.
       class_weights: [K].
+      input_shape: of an image; None for audio.
     """
 
     config: Config
     hooks: Hooks
     classes: tuple[str, ...]
     data_sha256: str
-    frontend: Frontend
+    frontend: Any
     class_weights: jnp.ndarray
+    input_shape: tuple[int, ...] | None = None
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -71,22 +76,17 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(config_file, workdir / "config.py")
     with open(workdir / "frontend.npz.tmp", "wb") as file:
-        np.savez(
-            file,
-            mel=info.frontend.mel,
-            mean=info.frontend.mean,
-            std=info.frontend.std,
-            class_weights=info.class_weights,
-        )
+        np.savez(file, **_arrays(info.frontend), class_weights=info.class_weights)
     os.replace(workdir / "frontend.npz.tmp", workdir / "frontend.npz")
-    description = {
+    description: dict[str, Any] = {
         "config": config_lib.to_json(info.config),
         "classes": list(info.classes),
         "data_sha256": info.data_sha256,
-        "sample_rate": info.frontend.sample_rate,
-        "n_fft": info.frontend.n_fft,
-        "hop": info.frontend.hop,
     }
+    if info.input_shape is None:
+        description |= {name: getattr(info.frontend, name) for name in RATES}
+    else:
+        description["input_shape"] = list(info.input_shape)
     write_atomic(workdir / "config.json", json.dumps(description, indent=1) + "\n")
 
 
@@ -123,23 +123,29 @@ def read(workdir: Path) -> RunInfo:
         description = json.loads((workdir / "config.json").read_text())
         config = config_lib.from_json(description["config"])
         _, hooks = config_lib.load_config(str(workdir / "config.py"))
-        with np.load(workdir / "frontend.npz") as arrays:
-            frontend = Frontend.create(
-                arrays["mel"],
-                mean=arrays["mean"],
-                std=arrays["std"],
-                sample_rate=description["sample_rate"],
-                n_fft=description["n_fft"],
-                hop=description["hop"],
-                padding=config.data.padding,
-            )
-            weights = jnp.asarray(arrays["class_weights"])
+        with np.load(workdir / "frontend.npz") as file:
+            arrays = dict(file)
+        weights = jnp.asarray(arrays.pop("class_weights"))
+        shape = description.get("input_shape")
+        frontend: Any
+        if shape is None:
+            rates = {name: description[name] for name in RATES}
+            frontend = Frontend.create(**arrays, **rates, padding=config.data.padding)
+        else:
+            frontend = Pixels(**{name: jnp.asarray(array) for name, array in arrays.items()})
     except (KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{workdir}: expected a complete run, got a damaged one: {error}"
         ) from error
     classes = tuple(description["classes"])
-    return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights)
+    shape = None if shape is None else tuple(shape)
+    return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights, shape)
+
+
+def _arrays(frontend: Any) -> dict[str, Any]:
+    """The arrays of a frontend by name."""
+    names = ("mel", "mean", "std") if isinstance(frontend, Frontend) else ("mean", "std")
+    return {name: getattr(frontend, name) for name in names}
 
 
 def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,12 @@
-"""Blocks put on edges. Any flax module works; these are the ones that the KWS networks need.
+"""Blocks put on edges. Any flax module works; these are the ones that the spaces need.
 
 A block maps [B, ...] to [B, ...]. One whose first non-batch axis is time may declare
 `time_stride`: it then commutes with shifts in time (shifting its input by `time_stride` rows shifts
 its output by one row, as a valid convolution does), and the shared trunk runs it once over a whole
 stream. A block without the attribute is run window by window.
+
+A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
+to take statistics from (None: all); `forward` passes both and keeps the running statistics.
 """
 
 from __future__ import annotations
@@ -68,6 +71,118 @@ class Dense(nn.Module):
         """[B, ...] → [B, features]."""
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
         return nn.Dense(self.features, kernel_init=init)(x.reshape(x.shape[0], -1))
+
+
+class ConvBn(nn.Module):
+    """Convolution that keeps the size (or its ceiling, strided), then BatchNorm.
+
+    Fields:
+      maps: output channels.
+      kernel: side of the square kernel.
+      stride: of both axes.
+      upsample: (height, width) to which the input is enlarged first, by its nearest values.
+      crop: drop an odd last row and column first, so that a stride of 2 rounds down.
+    """
+
+    maps: int
+    kernel: int = 3
+    stride: int = 1
+    upsample: tuple[int, int] | None = None
+    crop: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, H, W, C] → [B, H', W', maps]."""
+        if self.upsample:
+            x = enlarge(x, self.upsample)
+        if self.crop:
+            x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+        return _conv_bn(self.maps, self.kernel, self.stride, x, train, live)
+
+
+class Residual(nn.Module):
+    """The learnt part of a residual block: two 3×3 convolutions, or a bottleneck 1×1, 3×3, 1×1.
+
+    He et al. 2016, with BatchNorm after each convolution and ReLU between them; the sum with the
+    way around, and the ReLU after it, belong to the layer. A bottleneck has `maps` inside and four
+    times as many at its end.
+    """
+
+    maps: int
+    stride: int = 1
+    bottleneck: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, H, W, C] → [B, H', W', maps or 4·maps]."""
+        convs = [(self.maps, 3, self.stride), (self.maps, 3, 1)]
+        if self.bottleneck:
+            convs = [(self.maps, 1, self.stride), (self.maps, 3, 1), (4 * self.maps, 1, 1)]
+        for i, (maps, kernel, stride) in enumerate(convs):
+            x = _conv_bn(maps, kernel, stride, nn.relu(x) if i else x, train, live)
+        return x
+
+
+class PooledConv(nn.Module):
+    """3×3 convolution without bias that keeps the size, ReLU, then the mean over `pool` windows."""
+
+    maps: int
+    pool: tuple[int, int] = (1, 1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] → [B, H // pool[0], W // pool[1], maps]."""
+        init = nn.initializers.he_normal()
+        y = nn.relu(nn.Conv(self.maps, (3, 3), use_bias=False, kernel_init=init)(x))
+        return y if self.pool == (1, 1) else nn.avg_pool(y, self.pool, self.pool)
+
+
+class GlobalMean(nn.Module):
+    """Mean over height and width."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] → [B, C]."""
+        return x.mean((1, 2))
+
+
+class PixelDense(nn.Module):
+    """The same affine map at every position: the classifier of a segmentation."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] → [B, H, W, features]."""
+        init = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        return nn.Dense(self.features, kernel_init=init)(x)
+
+
+def enlarge(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """[B, h, w, C] → [B, *size, C]: position i takes the value at ⌊i · h / H⌋."""
+    for axis, length in enumerate(size, start=1):
+        x = jnp.take(x, jnp.arange(length) * x.shape[axis] // length, axis)
+    return x
+
+
+def _conv_bn(
+    maps: int, kernel: int, stride: int, x: jax.Array, train: bool, live: jax.Array | None
+) -> jax.Array:
+    """Convolution and BatchNorm, as submodules of the module that calls."""
+    around = (kernel // 2, kernel // 2)
+    init = nn.initializers.he_normal()
+    y = nn.Conv(maps, (kernel, kernel), stride, padding=(around, around), kernel_init=init)(x)
+    mask = None
+    if train and live is not None:
+        # Without a live row the statistics are not used, but must not be nan.
+        mask = jnp.where(live.any(), live, True)[:, None, None, None]
+    # The fast variance loses digits where the mean is large.
+    norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+    return norm(y, mask=mask)
 
 
 def max_pool(x: jax.Array, pool: tuple[int, int]) -> jax.Array:

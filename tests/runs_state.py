@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from experiments import workdir
-from experiments.build import build
+from experiments.build import rebuild
 from experiments.checkpoints import Checkpoints
 from sanas_jax.budgets import init_member
 from sanas_jax.training import init_state
@@ -13,7 +13,7 @@ from sanas_jax.training import init_state
 def final_state(folder):
     """Everything a run leaves that must not depend on interruptions."""
     info = workdir.read(folder)
-    built = build(info.config, len(info.classes), info.hooks)
+    built = rebuild(info)
     like = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
     latest = Checkpoints(folder / "checkpoints")
     state = latest.restore(latest.steps()[-1], init_member(like))

@@ -30,7 +30,7 @@ def test_summarize_weighs_frames_not_batches():
         return {
             "loss": np.float32(loss),
             "live_by_label": np.array([[silent, 0], [spoken, spoken]], np.float32),
-            "confusion": np.array([[silent, 0], [0, spoken]], np.float32),
+            "steps_by_label": np.array([silent, spoken], np.float32),
         }
 
     out = summarize([batch(1, 3, 1), batch(2, 0, 4)], ("hush", "word"), {"a": 10, "b": 5}, 7)

@@ -39,11 +39,11 @@ from tqdm import tqdm
 from data_prep import cli as command
 from experiments import config as config_lib
 from experiments import workdir as workdir_lib
-from experiments.build import Built, build
-from experiments.data import features, fit_frontend, load
+from experiments.build import Built, build, rebuild
+from experiments.data import AudioSource
 from experiments.runs import restore_params
 from sanas_jax import estimators
-from sanas_jax.augment import draw_batch
+from sanas_jax.augment import MixSettings
 from sanas_jax.controller import gamma_of, initial_state
 from sanas_jax.forward import join, trunk_edges
 from sanas_jax.gates import log_prob
@@ -138,20 +138,22 @@ def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -
             f"--workdir: expected a run with one price, got a conditioned one: {workdir}"
         )
     config = config_lib.override(config, [f"data.cache={cache}", "model.static=false"])
-    data = load(config.data)
+    data = AudioSource(config.data)
     built = build(config, len(data.classes), hooks)
+    settings = built.settings
+    assert isinstance(settings, MixSettings)  # a source of audio
     if workdir:
-        own = build(info.config, len(info.classes), hooks)
+        own = rebuild(info)
         _, params = restore_params(Path(workdir), own, checkpoint)
         frontend, weights = info.frontend, info.class_weights
     else:
         state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
         params = state.params
-        frontend, weights = fit_frontend(config.data, data, built.mix, jax.random.key(0))
+        frontend, weights = data.fit(settings, jax.random.key(0))
 
     @jax.jit
     def draw(key: jax.Array) -> Batch:
-        return features(frontend, draw_batch(data.training, built.mix, key, batch))
+        return data.draw(data.training, frontend, settings, key, batch)
 
     first, *others = (draw(key) for key in jax.random.split(jax.random.key(1), 1 + WARM_UP))
     return Problem(

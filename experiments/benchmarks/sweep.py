@@ -28,6 +28,7 @@ from data_prep import cli as command
 from experiments import config as config_lib
 from experiments.build import Built, build, target_of
 from experiments.config import Config
+from experiments.data import AudioSource
 from experiments.loop import make_draw, make_train_step
 from experiments.runs import run_keys
 from sanas_jax.augment import Clips
@@ -65,7 +66,7 @@ def benchmark(budgets: int, batch: int, repeats: int, maps: int) -> dict[str, An
     settings = [f"train.batch_size={batch}", f"model.maps={maps},{maps}"]
     config = config_lib.override(config, settings)
     built = build(config, NUM_CLASSES, hooks)
-    target = target_of(config, built, hooks)
+    target = target_of(config, built)
     prices = jnp.linspace(0.5, 2, budgets)
     targets = jax.tree.map(lambda leaf: jnp.full((budgets,), leaf), target)
     targets = targets._replace(cost_weight=prices)
@@ -132,7 +133,8 @@ def _ways(
         np.arange(NUM_CLIPS) % (NUM_CLASSES - 1) + 1,
     )
     frontend = Frontend.create(rng.random((40, 241), np.float32), sample_rate=RATE)
-    draw, train_step = make_draw(config, built), make_train_step(config, built, None)
+    draw = make_draw(config, built, AudioSource.draw)
+    train_step = make_train_step(config, built, None)
     key = run_keys(0).train
 
     def part(tree: Any, start: int, size: int) -> Any:

@@ -1,0 +1,90 @@
+"""What a run charges: a config's word, to a cost with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from experiments.config import Config, Hooks
+from experiments.timing import edge_times
+from sanas_jax import costs
+from sanas_jax.budgets import cheapest_path
+from sanas_jax.costs import Cost
+from sanas_jax.forward import init
+from sanas_jax.graph import Net
+
+COSTS = ("macs", "params", "memory", "time", "parallel")
+
+
+class NamedCost(NamedTuple):
+    """A cost in its unit, and the least that a path from input to output can cost (0: unknown)."""
+
+    cost: Cost
+    unit: str
+    floor: float
+
+
+class Charged(NamedTuple):
+    """What the objective charges.
+
+    Fields:
+      objective: as a share of the whole network's; of a config file's own cost, as it is.
+      unit: word for it.
+      full: cost of the whole network, in its unit.
+      floor: least cost of a path from input to output, in its unit.
+      scale: what one unit is for the objective.
+    """
+
+    objective: Cost
+    unit: str
+    full: float
+    floor: float
+    scale: float
+
+
+def charged_of(config: Config, net: Net, hooks: Hooks) -> Charged:
+    """What a config charges."""
+    if hooks.build_cost:
+        cost = hooks.build_cost(net)
+        return Charged(cost, "units of cost", _full(net, cost), 0.0, 1.0)
+    cost, unit, floor = named_cost(config.train.cost, net, config.train.workers)
+    full = _full(net, cost)
+    if not full > 0:
+        raise ValueError(f"config field 'train.cost': the whole network costs {full} {unit}")
+    return Charged(costs.relative(net, cost), unit, full, floor, 1 / full)
+
+
+def named_cost(name: str, net: Net, workers: int) -> NamedCost:
+    """The cost that a word or a JSON file names; ValueError for any other."""
+    if name == "macs":
+        return _per_edge(net, costs.edge_macs(net), "MACs")
+    if name == "params":
+        return _per_edge(net, costs.edge_params(net), "parameters")
+    if name == "time":
+        times = edge_times(net, init(net, jax.random.key(0)))
+        return _per_edge(net, {edge: 1e6 * seconds for edge, seconds in times.items()}, "µs")
+    if name == "memory":
+        return NamedCost(costs.memory(net), "bytes", 0.0)
+    if name == "parallel":
+        steps = cheapest_path(net, dict.fromkeys(net.index, 1))
+        return NamedCost(costs.parallel(net, workers), f"steps on {workers} workers", steps)
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise ValueError(f"config field 'train.cost': expected a JSON file, got {name}")
+        return NamedCost(costs.table(net, Path(name).read_text()), "units of cost", 0.0)
+    raise ValueError(
+        f"config field 'train.cost': expected one of {COSTS} or a JSON file, got {name!r}"
+    )
+
+
+def _per_edge(net: Net, table: Mapping[str, float], unit: str) -> NamedCost:
+    return NamedCost(costs.table(net, table), unit, cheapest_path(net, table))
+
+
+def _full(net: Net, cost: Cost) -> float:
+    """Cost of the whole network."""
+    return float(cost(jnp.ones(len(net.edges))))

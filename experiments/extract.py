@@ -1,0 +1,118 @@
+"""The network that was found, alone: `python -m experiments.extract --workdir W --out W2`.
+
+Takes the live edges of a trained Γ, its most probable architecture or one drawn from it, with their
+weights and running statistics, into a run of their own: a static network that computes what the
+masked super-network computed, with the parameters and MACs of the live edges only. `--steps` trains
+it on; it is evaluated, reported and started from like any other run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from data_prep.cli import run
+from experiments import workdir as workdir_lib
+from experiments.build import build, rebuild
+from experiments.checkpoints import Checkpoints
+from experiments.config import Config
+from experiments.evaluate_images import found_architecture
+from experiments.loop import run_loop
+from experiments.runs import begin, restore_params, run_keys
+from sanas_jax.budgets import init_member
+from sanas_jax.costs import edge_macs, edge_params
+from sanas_jax.graph import Net
+from sanas_jax.training import init_state
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The command's flags."""
+    flags.DEFINE_string(
+        "workdir", None, "Run whose Γ is constant.", required=True, flag_values=values
+    )
+    flags.DEFINE_string(
+        "out", None, "New folder of the small network's run.", required=True, flag_values=values
+    )
+    flags.DEFINE_string(
+        "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "sample",
+        None,
+        "Seed: draw the architecture from Γ instead of taking the most probable.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("steps", 0, "Steps of training on.", lower_bound=0, flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Extract; train on if asked to; print what is left."""
+    source, out = Path(values.workdir), Path(values.out)
+    info = workdir_lib.read(source)
+    model = info.config.model
+    if model.static or model.cell != "constant" or model.conditioned:
+        raise ValueError(
+            "--workdir: expected a run with one architecture for all inputs (model.cell=constant, "
+            f"not static, not conditioned), got {source}"
+        )
+    built = rebuild(info)
+    step, params = restore_params(source, built, values.checkpoint)
+    key = None if values.sample is None else jax.random.key(values.sample)
+    _, live = found_architecture(built, params, static=False, key=key)
+    net = built.model.net
+    names = [name for name, on in zip(net.index, live, strict=True) if on]
+    config = extracted_config(info.config, names, values.steps)
+    small = build(config, len(info.classes), info.hooks, info.input_shape).model.net
+    if not workdir_lib.is_run(out):
+        write_run(out, source, info._replace(config=config), params)
+    print(_compare(net, small, step))
+    if values.steps:
+        run_loop(*begin([config], [out], str(source / "config.py")))
+
+
+def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
+    """The config of the small network: static, of these edges alone."""
+    model = dataclasses.replace(config.model, static=True, edges=tuple(edges))
+    train = dataclasses.replace(
+        config.train, steps=max(steps, 1), budget=None, init_from=None, cost_weight=0.0
+    )
+    return dataclasses.replace(config, model=model, train=train)
+
+
+def write_run(out: Path, source: Path, info: workdir_lib.RunInfo, params: dict[str, Any]) -> None:
+    """A run at step 0, with the weights of the edges that are left."""
+    built = rebuild(info)
+    state = init_state(
+        built.model, built.optimizer, built.objective, run_keys(info.config.train.seed).init
+    )
+    kept = dict(state.params)
+    for part in ("net", "stats"):
+        if part in kept:
+            kept[part] = {name: params[part][name] for name in kept[part]}
+    workdir_lib.create(out, info, str(source / "config.py"))
+    checkpoints = Checkpoints(out / "checkpoints", keep=2)
+    checkpoints.save(0, init_member(state._replace(params=kept)))
+    checkpoints.close()
+
+
+def _compare(net: Net, small: Net, step: int) -> str:
+    rows = []
+    for name, table in (("MACs", edge_macs), ("parameters", edge_params)):
+        before, after = (sum(table(n).values()) for n in (net, small))
+        rows.append(f"  {name}: {after:,} of {before:,} ({after / before:.1%})")
+    edges = f"step {step}: {len(small.edges)} of {len(net.edges)} edges"
+    return "\n".join([edges, *rows])
+
+
+def cli() -> None:
+    """Console entry point."""
+    sys.exit(run(define_flags, main, __doc__, sys.argv))
+
+
+if __name__ == "__main__":
+    cli()

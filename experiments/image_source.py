@@ -1,0 +1,88 @@
+"""Images in the train loop: each is a stream of one step, so that Γ is a parameter (BSN)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from data_prep.image_cache import digits_cache, open_image_cache
+from sanas_jax.augment_images import Images, ImageSettings, draw_images, take_images
+
+from experiments.config import DataConfig
+from sanas_jax.objectives import class_weights
+from sanas_jax.training import Batch
+
+DIGITS = "digits"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pixels:
+    """What pixels are normalised with, per channel: in [0, 1] units, [C]."""
+
+    mean: jax.Array
+    std: jax.Array
+
+
+class ImageSource:
+    """Images with their labels, or with labels of their pixels (`data.Source`)."""
+
+    input_shape: tuple[int, ...] | None
+
+    def __init__(self, config: DataConfig) -> None:
+        """Open `config.cache` and put its training images on the device."""
+        cache = digits_cache() if config.cache == DIGITS else open_image_cache(config.cache)
+        self.cache = cache
+        self.classes = tuple(cache.classes)
+        self.sha256 = cache.sha256
+        self.input_shape = tuple(cache.images.shape[1:])
+        self.training = self.split("training")
+
+    def split(self, name: str) -> Images:
+        """The images of "training", "validation" or "testing"."""
+        chosen = self.cache.indices(name)
+        if not len(chosen):
+            raise ValueError(f"expected {name} images in the cache {self.cache.path}, got none")
+        return Images(
+            jnp.asarray(np.asarray(self.cache.images[chosen])),
+            jnp.asarray(np.asarray(self.cache.labels[chosen])),
+            jnp.asarray(self.cache.mean),
+            jnp.asarray(self.cache.std),
+        )
+
+    def fit(self, settings: ImageSettings, key: jax.Array) -> tuple[Pixels, jax.Array]:
+        """Normalisation and class weights of the training images."""
+        del settings, key
+        labels = self.training.labels.reshape(-1)
+        counts = jnp.bincount(labels[labels >= 0], length=len(self.classes))
+        return Pixels(self.training.mean, self.training.std), class_weights(counts)
+
+    @staticmethod
+    def draw(
+        examples: Images, frontend: Pixels, settings: ImageSettings, key: jax.Array, size: int
+    ) -> Batch:
+        """Random images, cropped and flipped."""
+        images = dataclasses.replace(examples, mean=frontend.mean, std=frontend.std)
+        drawn = draw_images(images, settings, key, size)
+        return Batch(drawn.images, drawn.labels[None], jnp.ones((1, size), bool))
+
+    def validation(
+        self, frontend: Pixels, settings: ImageSettings, key: jax.Array, size: int, count: int
+    ) -> list[Batch]:
+        """All validation images, whatever `count`."""
+        del settings, key, count
+        return self.batches("validation", frontend, size)
+
+    def batches(self, split: str, frontend: Pixels, size: int) -> list[Batch]:
+        """A whole split in order, unvaried; the last batch is filled up with masked images."""
+        images = dataclasses.replace(self.split(split), mean=frontend.mean, std=frontend.std)
+        number = len(images.labels)
+        out = []
+        for start in range(0, number, size):
+            index = jnp.arange(start, start + size)
+            taken = take_images(images, jnp.minimum(index, number - 1))
+            out.append(Batch(taken.images, taken.labels[None], (index < number)[None]))
+        return out

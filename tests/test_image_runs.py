@@ -1,0 +1,122 @@
+"""BSN as a user meets it: launch, resume, sweep, evaluate and extract on images."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.cli import run
+from experiments import evaluate, extract, launch, sweep, workdir
+from tests.runs_state import final_state
+
+CONFIG = str(Path(launch.__file__).parent / "configs" / "bsn_digits.py")
+SETTINGS = [
+    "model.depth=2",
+    "model.maps=4",
+    "train.steps=4",
+    "train.batch_size=16",
+    "train.log_every=2",
+    "train.eval_every=2",
+    "train.controller_delay_steps=0",
+    "train.report_costs=params,parallel,memory",
+    "train.workers=2",
+]
+
+
+def command(module, *arguments):
+    return run(module.define_flags, module.main, "", [module.__name__, *map(str, arguments)])
+
+
+def launched(folder, *settings, module=launch, extra=()):
+    chosen = [f"--set={setting}" for setting in (*SETTINGS, *settings)]
+    return command(module, f"--config={CONFIG}", f"--workdir={folder}", *chosen, *extra)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images") / "bsn"
+    assert launched(folder) == 0
+    return folder
+
+
+def tested(folder):
+    assert command(evaluate, f"--workdir={folder}") == 0
+    return json.loads((folder / "evaluations" / "testing.json").read_text())
+
+
+def test_a_run_leaves_what_runs_leave(trained):
+    lines = list(workdir.read_metrics(trained))
+    assert [(line["step"], line["split"]) for line in lines][-1] == (4, "validation")
+    assert set(lines[0]["gate_usage"]) == set(tested(trained)["probability"])
+    assert {"cost_params", "cost_parallel", "cost_memory", "charged"} <= set(lines[0])
+    info = workdir.read(trained)
+    assert info.input_shape == (8, 8, 1)
+    assert len(info.classes) == 10
+
+
+def test_resumed_equals_uninterrupted(trained, tmp_path):
+    folder = tmp_path / "run"
+    assert launched(folder, "train.steps=4") == 0
+    for step in (folder / "checkpoints").iterdir():
+        if step.name == "4":
+            for path in sorted(step.rglob("*"), reverse=True):
+                path.unlink() if path.is_file() else path.rmdir()
+            step.rmdir()
+    assert launched(folder) == 0
+    one, other = final_state(trained), final_state(folder)
+    assert one[1] == other[1]
+    for a, b in zip(one[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_extracted_network_computes_the_same_for_less(trained, tmp_path):
+    masked = tested(trained)
+    small = tmp_path / "small"
+    assert command(extract, f"--workdir={trained}", f"--out={small}", "--sample=3") == 0
+    assert workdir.read(small).config.model.static
+    drawn = tested(small)
+    assert drawn["costs"]["params"] <= masked["full_costs"]["params"]
+    mode = tmp_path / "mode"
+    assert command(extract, f"--workdir={trained}", f"--out={mode}", "--steps=2") == 0
+    assert [line["step"] for line in workdir.read_metrics(mode)][-1] == 2
+    untouched = tmp_path / "untouched"
+    assert command(extract, f"--workdir={trained}", f"--out={untouched}") == 0
+    result = tested(untouched)
+    assert result["accuracy_pct"] == masked["accuracy_pct"]
+    assert result["costs"] == result["full_costs"]
+    for name in ("macs", "params", "memory"):
+        assert result["costs"][name] == masked["costs"][name]
+    assert sorted(result["live"]) == sorted(masked["live"])
+
+
+def test_sweep_of_another_cost(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    budgets = ["--budgets=50%,9"]
+    assert launched(folder, "train.cost=parallel", module=sweep, extra=budgets) == 0
+    out = capsys.readouterr().out
+    assert "reached (steps on 2 workers)" in out
+    assert workdir.read_sweep(folder) == ["budget_0.5", "budget_9"]
+    assert command(evaluate, f"--workdir={folder}") == 0
+    result = json.loads((folder / "budget_9" / "evaluations" / "testing.json").read_text())
+    assert result["budget"] == 9
+    assert result["unit"] == "steps on 2 workers"
+    half = json.loads((folder / "budget_0.5" / "evaluations" / "testing.json").read_text())
+    assert half["budget"] == half["full_charged"] / 2
+
+
+def test_bad_input_is_one_line(trained, tmp_path, capsys):
+    cases = [
+        (lambda: launched(tmp_path / "a", "train.budget=2"), "budget: expected from"),
+        (lambda: launched(tmp_path / "b", "train.cost=joules"), "train.cost.*expected one of"),
+        (lambda: launched(tmp_path / "c", "model.maps=4,5"), "model.maps.*one number"),
+        (lambda: launched(tmp_path / "d", "model.family=fabrics"), "model.family"),
+        (lambda: command(evaluate, f"--workdir={trained}", "--stream=s.wav"), "--workdir"),
+        (lambda: command(extract, f"--workdir={tmp_path}", "--out=x"), "--workdir"),
+    ]
+    for case, message in cases:
+        assert case() == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(message, error), error
+    assert not any(tmp_path.iterdir())
