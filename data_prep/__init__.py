@@ -1,5 +1,5 @@
-"""Audio data on disk: find, split, decode and cache clips; make corpora and streams.
+"""Data on disk: find, split, decode and cache clips or images; make corpora and streams.
 
-Nothing here imports jax or `sanas_jax`. `data_prep.cache` needs NumPy alone, so that training and
-evaluation read a cache on machines where neither librosa nor soundfile is installed.
+Nothing here imports jax or `sanas_jax`. The caches need NumPy alone, so that training and
+evaluation read them on machines where neither librosa nor soundfile is installed.
 """

@@ -66,6 +66,11 @@ def main(values: flags.FlagValues) -> None:
     _, live = found_architecture(built, params, static=False, key=key)
     net = built.model.net
     names = [name for name, on in zip(net.index, live, strict=True) if on]
+    if not names:
+        raise ValueError(
+            "expected an architecture that reaches the output, got one in which nothing does; "
+            "--sample with another seed draws another"
+        )
     config = extracted_config(info.config, names, values.steps)
     small = build(config, len(info.classes), info.hooks, info.input_shape).model.net
     if not workdir_lib.is_run(out):

@@ -80,7 +80,8 @@ class ConvBn(nn.Module):
       maps: output channels.
       kernel: side of the square kernel.
       stride: of both axes.
-      upsample: (height, width) to which the input is enlarged first, by its nearest values.
+      upsample: (height, width) to which the input is enlarged first.
+      method: of enlarging, "nearest" or "bilinear".
       crop: drop an odd last row and column first, so that a stride of 2 rounds down.
     """
 
@@ -88,6 +89,7 @@ class ConvBn(nn.Module):
     kernel: int = 3
     stride: int = 1
     upsample: tuple[int, int] | None = None
+    method: str = "nearest"
     crop: bool = False
 
     @nn.compact
@@ -96,7 +98,7 @@ class ConvBn(nn.Module):
     ) -> jax.Array:
         """[B, H, W, C] → [B, H', W', maps]."""
         if self.upsample:
-            x = enlarge(x, self.upsample)
+            x = enlarge(x, self.upsample, self.method)
         if self.crop:
             x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
         return _conv_bn(self.maps, self.kernel, self.stride, x, train, live)
@@ -162,10 +164,22 @@ class PixelDense(nn.Module):
         return nn.Dense(self.features, kernel_init=init)(x)
 
 
-def enlarge(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """[B, h, w, C] → [B, *size, C]: position i takes the value at ⌊i · h / H⌋."""
+def enlarge(x: jax.Array, size: tuple[int, int], method: str = "nearest") -> jax.Array:
+    """[B, h, w, C] → [B, *size, C], with positions of pixels taken as their middles.
+
+    Gathers, whose interpolation counts no MACs, as is usual; `jax.image.resize` multiplies by
+    matrices.
+    """
     for axis, length in enumerate(size, start=1):
-        x = jnp.take(x, jnp.arange(length) * x.shape[axis] // length, axis)
+        old = x.shape[axis]
+        if method == "nearest":
+            x = jnp.take(x, jnp.arange(length) * old // length, axis)
+            continue
+        place = jnp.clip((jnp.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
+        before = jnp.floor(place).astype(int)
+        after = jnp.minimum(before + 1, old - 1)
+        share = (place - before).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+        x = jnp.take(x, before, axis) * (1 - share) + jnp.take(x, after, axis) * share
     return x
 
 

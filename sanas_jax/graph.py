@@ -6,7 +6,6 @@ block, an ordinary flax module; a layer is the activation of the sum of its inco
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -174,9 +173,9 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
 
 
 def subnet(net: Net, names: Collection[str]) -> Net:
-    """The network of the named edges alone, every one of them always on.
+    """The network of the named edges alone.
 
-    On the same weights it equals the masked super-network whose live edges these are.
+    All on and on the same weights, it equals the masked super-network whose live edges these are.
 
     Args:
       net: super-network.
@@ -189,9 +188,7 @@ def subnet(net: Net, names: Collection[str]) -> Net:
         raise ValueError(f"edges: expected names of the network's edges, got {unknown}")
     gates = jnp.array([not edge.gated or edge.name in names for edge in net.edges], jnp.float32)
     live = prune(net, gates).tolist()
-    kept = [
-        dataclasses.replace(e, gated=False) for e, on in zip(net.edges, live, strict=True) if on
-    ]
+    kept = [edge for edge, on in zip(net.edges, live, strict=True) if on]
     reached = {net.input, *(edge.target for edge in kept)}
     if net.output not in reached:
         raise ValueError(f"edges: expected a path to {net.output!r}, got {sorted(names)}")

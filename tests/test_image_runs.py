@@ -4,11 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from data_prep.cli import run
 from experiments import evaluate, extract, launch, sweep, workdir
+from experiments.build import rebuild
+from experiments.evaluate_images import found_architecture
+from experiments.runs import restore_params
+from sanas_jax import costs
+from sanas_jax.forward import forward
 from tests.runs_state import final_state
 
 CONFIG = str(Path(launch.__file__).parent / "configs" / "bsn_digits.py")
@@ -41,7 +48,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-def tested(folder):
+def result_of(folder):
     assert command(evaluate, f"--workdir={folder}") == 0
     return json.loads((folder / "evaluations" / "testing.json").read_text())
 
@@ -49,7 +56,7 @@ def tested(folder):
 def test_a_run_leaves_what_runs_leave(trained):
     lines = list(workdir.read_metrics(trained))
     assert [(line["step"], line["split"]) for line in lines][-1] == (4, "validation")
-    assert set(lines[0]["gate_usage"]) == set(tested(trained)["probability"])
+    assert set(lines[0]["gate_usage"]) == set(result_of(trained)["probability"])
     assert {"cost_params", "cost_parallel", "cost_memory", "charged"} <= set(lines[0])
     info = workdir.read(trained)
     assert info.input_shape == (8, 8, 1)
@@ -72,23 +79,32 @@ def test_resumed_equals_uninterrupted(trained, tmp_path):
 
 
 def test_extracted_network_computes_the_same_for_less(trained, tmp_path):
-    masked = tested(trained)
-    small = tmp_path / "small"
-    assert command(extract, f"--workdir={trained}", f"--out={small}", "--sample=3") == 0
-    assert workdir.read(small).config.model.static
-    drawn = tested(small)
-    assert drawn["costs"]["params"] <= masked["full_costs"]["params"]
-    mode = tmp_path / "mode"
-    assert command(extract, f"--workdir={trained}", f"--out={mode}", "--steps=2") == 0
-    assert [line["step"] for line in workdir.read_metrics(mode)][-1] == 2
-    untouched = tmp_path / "untouched"
-    assert command(extract, f"--workdir={trained}", f"--out={untouched}") == 0
-    result = tested(untouched)
-    assert result["accuracy_pct"] == masked["accuracy_pct"]
+    out = tmp_path / "small"
+    assert command(extract, f"--workdir={trained}", f"--out={out}", "--sample=1") == 0
+    info, small = workdir.read(trained), workdir.read(out)
+    built, own = rebuild(info), rebuild(small)
+    _, params = restore_params(trained, built)
+    _, kept = restore_params(out, own)
+    _, live = found_architecture(built, params, static=False, key=jax.random.key(1))
+    assert 0 < live.sum() < len(live)
+    x = jax.random.normal(jax.random.key(0), (5, 8, 8, 1))
+    masked = forward(built.model.net, params["net"], live, x, stats=params["stats"])
+    alone = forward(own.model.net, kept["net"], jnp.ones(int(live.sum())), x, stats=kept["stats"])
+    np.testing.assert_allclose(alone.logits, masked.logits, rtol=1e-5, atol=1e-6)
+    result = result_of(out)
     assert result["costs"] == result["full_costs"]
-    for name in ("macs", "params", "memory"):
-        assert result["costs"][name] == masked["costs"][name]
-    assert sorted(result["live"]) == sorted(masked["live"])
+    for name, cost in (("macs", costs.macs), ("params", costs.params), ("memory", costs.memory)):
+        assert result["costs"][name] == float(cost(built.model.net)(live))
+    assert result["costs"]["params"] == sum(p.size for p in jax.tree.leaves(kept["net"]))
+
+
+def test_extracted_network_trains_on(trained, tmp_path):
+    masked, out = result_of(trained), tmp_path / "mode"
+    assert command(extract, f"--workdir={trained}", f"--out={out}") == 0
+    assert result_of(out)["accuracy_pct"] == masked["accuracy_pct"]
+    more = tmp_path / "more"
+    assert command(extract, f"--workdir={trained}", f"--out={more}", "--steps=2") == 0
+    assert [line["step"] for line in workdir.read_metrics(more)][-1] == 2
 
 
 def test_sweep_of_another_cost(tmp_path, capsys):

@@ -93,13 +93,19 @@ def to_ours(net: Net, torch: Golden) -> dict[str, Any]:
         else:
             inner = {}
         weights["net"][edge.name] = inner
+    weights["controller"] = controller_to_ours(torch)
+    return weights
+
+
+def controller_to_ours(torch: Golden) -> dict[str, Any]:
+    """Their GRU and gate head in our layout."""
     (wir, wiz, win), (whr, whz, whn) = (
         np.split(torch[f"rnn/weight_{side}"], 3) for side in ("ih", "hh")
     )
     (bir, biz, bin_), (bhr, bhz, bhn) = (
         np.split(torch[f"rnn/bias_{side}"], 3) for side in ("ih", "hh")
     )
-    weights["controller"] = {
+    return {
         "cell": {
             "ir": {"kernel": wir.T, "bias": bir + bhr},
             "iz": {"kernel": wiz.T, "bias": biz + bhz},
@@ -110,7 +116,6 @@ def to_ours(net: Net, torch: Golden) -> dict[str, Any]:
         },
         "head": {"kernel": torch["probas_gen/lin.weight"].T, "bias": torch["probas_gen/lin.bias"]},
     }
-    return weights
 
 
 def to_theirs(net: Net, ours: dict[str, Any]) -> Golden:
@@ -129,7 +134,13 @@ def to_theirs(net: Net, ours: dict[str, Any]) -> Golden:
                 kernel = kernel.reshape(-1, *shape).transpose(0, 3, 1, 2)
             out[f"{edge.name}/fc.weight"] = kernel.reshape(kernel.shape[0], -1)
             out[f"{edge.name}/fc.bias"] = inner["Dense_0"]["bias"]
-    cell, head = ours["controller"]["cell"], ours["controller"]["head"]
+    return out | controller_to_theirs(ours["controller"])
+
+
+def controller_to_theirs(controller: dict[str, Any]) -> Golden:
+    """Gradients of GRU and gate head in their layout."""
+    out: Golden = {}
+    cell, head = controller["cell"], controller["head"]
     for side, rows in (("ih", ("ir", "iz", "in")), ("hh", ("hr", "hz", "hn"))):
         out[f"rnn/weight_{side}"] = np.concatenate([cell[row]["kernel"].T for row in rows])
     first = [cell["ir"]["bias"], cell["iz"]["bias"]]
@@ -146,25 +157,32 @@ def clipped_log_prob(masks: jax.Array, logits: jax.Array, epsilon: jax.Array) ->
 
 
 @functools.cache
-def iteration(net: Net, costs_of_nodes: tuple[tuple[str, float], ...]):
-    """One of their training iterations as a jitted function of everything else."""
+def iteration(net: Net, costs_of_nodes: tuple[tuple[str, float], ...], *, train: bool = False):
+    """One of their training iterations as a jitted function of everything else.
+
+    `train`: blocks take statistics from the batch, and their running ones are carried along.
+    """
     node_costs = dict(costs_of_nodes)
+    nodes = [edge.name for edge in net.edges if edge.gated]
     controller = Controller(nn.GRUCell(7))
-    cost = costs.table(net, node_costs)
-    per_node = np.array([node_costs[edge.name] for edge in net.edges], np.float32)
+    cost = costs.table(net, {edge.name: node_costs.get(edge.name, 0) for edge in net.edges})
+    per_node = np.array([node_costs.get(edge.name, 0) for edge in net.edges], np.float32)
 
     def loss(weights, x, y, masks, s):
-        def step(z, now):
+        def step(carry, now):
+            z, stats = carry
             x_t, gates = now
             gamma = gamma_of(controller, net, weights["controller"], z)
             gates = jnp.where(s["deterministic"], mode(gamma), gates)
             # Unpruned: a branch whose inputs are all off still adds its bias.
-            out = forward(net, weights["net"], gates, x_t)
+            out = forward(net, weights["net"], gates, x_t, stats=stats, train=train)
             new_z = advance(controller, weights["controller"], z, out.features)
-            return new_z, (z, gamma.logits, gates, out.logits, out.features)
+            return (new_z, out.stats), (z, gamma.logits, gates, out.logits, out.features)
 
-        start = jnp.broadcast_to(weights["init_state"], (x.shape[1], 7))
-        _, (states, logits, gates, outputs, features) = jax.lax.scan(step, start, (x, masks))
+        start = jnp.broadcast_to(weights["init_state"], (x.shape[1], 7)), s.get("stats", {})
+        (_, stats), (states, logits, gates, outputs, features) = jax.lax.scan(
+            step, start, (x, masks)
+        )
         logits = jnp.where(s["static"], jnp.inf, logits)
         valid = y >= 0
         ce = jnp.where(valid, cross_entropy(outputs, y, s["class_w"]), 0)
@@ -180,9 +198,10 @@ def iteration(net: Net, costs_of_nodes: tuple[tuple[str, float], ...]):
         advantage = returns_to_go(reward - ema, jnp.ones_like(valid), s["gamma"])
         classif = masked_mean(ce, valid)
         score = surrogate(edge_log_probs.sum(-1), -advantage, jnp.zeros_like(advantage), valid)
-        arch = score / (valid.sum() * len(net.edges))
+        arch = score / (valid.sum() * len(nodes))
         predictions = outputs.argmax(-1)
         aux = {
+            "stats": stats,
             "states": states,
             "probas": jax.nn.sigmoid(logits),
             "logits": outputs,

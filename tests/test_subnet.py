@@ -37,7 +37,6 @@ def test_equal_outputs_on_random_graphs(seed):
         got = forward(small, own, jnp.ones(len(small.edges)), x)
         np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-6)
         assert sum(edge_macs(small).values()) == int(macs(net)(jnp.asarray(live)))
-        assert not any(edge.gated for edge in small.edges)
         assert small.index.keys() >= set(names)
     assert compared or seed not in (0, 1, 2)
 

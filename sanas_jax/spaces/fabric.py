@@ -31,6 +31,7 @@ def fabric(
     num_classes: int = 10,
     adapt_first: bool = True,
     rounding: str = "ceil",
+    upsampling: str = "nearest",
     per_pixel: bool = False,
 ) -> Net:
     """A fabric; the defaults are BSN's B-CNF on CIFAR-10.
@@ -44,6 +45,7 @@ def fabric(
       num_classes: K.
       adapt_first: a convolution brings the input to `channels` first; else the first edges do.
       rounding: of an odd size at the next scale, "ceil" or "floor".
+      upsampling: "nearest", as in BSN's code, or "bilinear", as in that of SANAS.
       per_pixel: classify every pixel, from the finest scale (BSN's segmentation); the last column
         then runs up the scales.
 
@@ -54,6 +56,8 @@ def fabric(
             raise ValueError(f"{name}: expected at least 1, got {value}")
     if rounding not in ("ceil", "floor"):
         raise ValueError(f"rounding: expected 'ceil' or 'floor', got {rounding!r}")
+    if upsampling not in ("nearest", "bilinear"):
+        raise ValueError(f"upsampling: expected 'nearest' or 'bilinear', got {upsampling!r}")
     sizes = _sizes(input_shape[:2], scales, rounding == "floor")
     if per_pixel and layers < 2:
         raise ValueError(f"layers: expected at least 2 to classify pixels, got {layers}")
@@ -62,7 +66,9 @@ def fabric(
         """The convolution from one scale to another."""
         if target > source:
             return ConvBn(channels, stride=2, crop=rounding == "floor")
-        return ConvBn(channels, upsample=sizes[target] if target < source else None)
+        if target < source:
+            return ConvBn(channels, upsample=sizes[target], method=upsampling)
+        return ConvBn(channels)
 
     def node(layer: int, scale: int, number: int) -> str:
         return f"{layer}_{scale}" + (f"_{number}" if blocks > 1 else "")
