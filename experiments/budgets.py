@@ -38,9 +38,15 @@ def format_macs(macs: float) -> str:
     return f"{macs / _UNITS[unit]:.6g}{unit}"
 
 
-def verdict(reached: float, asked: float) -> str:
-    """Whether a budget was reached, within 10 %."""
+def verdict(reached: float, asked: float, price: float | None = None) -> str:
+    """Whether a budget was reached, within 10 %.
+
+    At a price λ of 0 a cost below the budget is no miss: more of it was of no use.
+    """
     error = reached / asked - 1
     if abs(error) <= 0.1:
         return "reached"
-    return f"missed by {abs(error):.0%}, ".replace("%", " %") + ("above" if error > 0 else "below")
+    share = f"{abs(error):.0%}".replace("%", " %")
+    if error < 0 and price == 0:
+        return f"kept, {share} of it unused"
+    return f"missed by {share}, " + ("above" if error > 0 else "below")

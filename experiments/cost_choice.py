@@ -71,7 +71,7 @@ def named_cost(name: str, net: Net, workers: int) -> NamedCost:
         return NamedCost(costs.memory(net), "bytes", 0.0)
     if name == "parallel":
         steps = cheapest_path(net, dict.fromkeys(net.index, 1))
-        return NamedCost(costs.parallel(net, workers), f"steps on {workers} workers", steps)
+        return NamedCost(costs.parallel(net, workers), f"steps on {workers} worker{'s' * (workers > 1)}", steps)
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ValueError(f"config field 'train.cost': expected a JSON file, got {name}")

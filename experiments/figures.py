@@ -27,12 +27,18 @@ from experiments.drawing import (
 )
 
 Lines = Sequence[Mapping[str, Any]]  # of metrics.jsonl
+Panel = tuple[str, float, str, str]  # of a line: key, scale, title, unit
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 
 PANELS = (
     ("loss", 1.0, "Loss of the classifier", "nats per frame"),
     ("frame_accuracy", 100.0, "Frame accuracy", "% of the frames"),
     ("macs_per_frame", 1 / MILLION, "Cost of the network", "M MACs/frame"),
+)
+IMAGE_PANELS = (
+    ("loss", 1.0, "Loss of the classifier", "nats"),
+    ("frame_accuracy", 100.0, "Accuracy", "%"),
+    ("macs_per_frame", 1 / MILLION, "Cost of the network", "M MACs/image"),
 )
 # Thick lines of `cost_per_word` → colours; the words are thin.
 THICK = {
@@ -46,12 +52,20 @@ _VALIDATION: dict[str, Any] = {"lw": 1.8, "marker": "o", "ms": 3.2}
 
 
 @styled
-def training_curves(metrics: Mapping[str, Lines], width: float = WIDE) -> Figure:
-    """Loss, frame accuracy and cost against the step: run name → lines of its metrics."""
+def training_curves(
+    metrics: Mapping[str, Lines], width: float = WIDE, panels: Sequence[Panel] = PANELS
+) -> Figure:
+    """Loss, accuracy and cost against the step.
+
+    Args:
+      metrics: run name → lines of its metrics.
+      width: in inches.
+      panels: three.
+    """
     columns = 3 if width == WIDE else 1
     figure = Figure(figsize=(width, 3.0 if columns == 3 else 6.4))
     grid = figure.subplots(3 // columns, columns, sharex=True, squeeze=False)
-    for axes, (key, scale, title, unit) in zip(grid.flat, PANELS, strict=True):
+    for axes, (key, scale, title, unit) in zip(grid.flat, panels, strict=True):
         for number, lines in enumerate(metrics.values()):
             look = run_look(number)
             axes.plot(*thin(*_series(lines, "training", key, scale)), **_TRAINING, **look)

@@ -1,9 +1,9 @@
-"""The page of the report: its sections in order, HTML and CSS."""
+"""The page of a report of streams: its sections in order; and what all reports are set in."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments import sections
 from experiments.curve import points
@@ -33,6 +33,17 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
         "What runs when": sections.usage(runs, pngs),
         "How it was made": sections.made(runs),
     }
+    return document("Keyword spotting under a budget", runs, contents), pngs
+
+
+def document(heading: str, runs: Sequence[Run], contents: Mapping[str, str]) -> str:
+    """HTML that needs no other file.
+
+    Args:
+      heading: of the page.
+      runs: at least one.
+      contents: title of a section → its HTML.
+    """
     body = "\n".join(
         f"<section><h2>{title}</h2>\n{content}\n</section>" for title, content in contents.items()
     )
@@ -41,7 +52,7 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
     if len(names) >= sections.MANY:
         title = f"{len(names)} runs: {names[0]}, …, {names[-1]}"
     title = html.escape(title)
-    text = f"""<!DOCTYPE html>
+    return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Report: {title}</title>
@@ -49,12 +60,11 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
 :root {{ {css_colors(0)} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {css_colors(1)} }} }}
 {_CSS}</style></head>
-<body><main><h1>Keyword spotting under a budget</h1>
+<body><main><h1>{html.escape(heading)}</h1>
 <p class="lead">{title}</p>
 {body}
 </main></body></html>
 """
-    return text, pngs
 
 
 _CSS = """\

@@ -2,8 +2,8 @@
 
 Writes `report.html`, which needs no other file and no network, its figures as PNGs, and
 `curve.json`, cost and accuracy of each run. Prints the table of scores. A sweep's folder stands for
-its members. Runs that still train, that diverged, or that no stream was run through, are shown as
-far as they are.
+its members. Runs that still train, that diverged, or that were not evaluated, are shown as far as
+they are. Runs of streams and of images have pages of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from absl import flags
 
 from data_prep.atomic import new_files
 from data_prep.cli import run
+from experiments import image_curve, image_page
 from experiments.curve import points, to_json
+from experiments.image_scores import format_table, score_table
 from experiments.page import make_page
 from experiments.results import read_runs
 from experiments.scores import format_rows, run_rows
@@ -52,16 +54,30 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError(f"--excerpt_seconds: expected more than 0, got {values.excerpt_seconds}")
     workdirs = list(map(Path, values.workdir))
     runs = read_runs(workdirs)
-    page, pngs = make_page(runs, values.excerpt_start_s, values.excerpt_seconds)
+    of_images = [run_.name for run_ in runs if run_.of_images]
+    if of_images and len(of_images) < len(runs):
+        audio = [run_.name for run_ in runs if not run_.of_images]
+        raise ValueError(
+            "--workdir: expected runs of images or of audio, got both: "
+            f"{', '.join(of_images)}; {', '.join(audio)}"
+        )
+    if of_images:
+        page, pngs = image_page.make_page(runs)
+        rows = image_curve.to_json(image_curve.points(runs))
+        table = format_table(score_table(runs))
+    else:
+        page, pngs = make_page(runs, values.excerpt_start_s, values.excerpt_seconds)
+        rows = to_json(points(runs))
+        table = format_rows(row for run_ in runs for row in run_rows(run_))
     out = Path(values.out) if values.out else workdirs[0]
-    curve = json.dumps(to_json(points(runs)), indent=1) + "\n"
+    curve = json.dumps(rows, indent=1) + "\n"
     names = [out / "figures" / f"{quote(name, safe='')}.png" for name in pngs]
     texts = {out / "curve.json": curve, out / "report.html": page}
     contents = [*pngs.values(), *(text.encode() for text in texts.values())]
     with new_files(*names, *texts) as new:
         for path, data in zip(new, contents, strict=True):
             path.write_bytes(data)
-    print(format_rows(row for run_ in runs for row in run_rows(run_)))
+    print(table)
     print(f"\n{out / 'report.html'}")
 
 

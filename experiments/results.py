@@ -1,22 +1,31 @@
-"""What runs left in their folders, and the streams they were evaluated on, as data to show."""
+"""What runs left in their folders, and what they were evaluated on, as data to show."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from experiments import workdir as workdir_lib
-from experiments.build import macs_per_step, rebuild
+from experiments.build import in_units, macs_per_step, rebuild
+from experiments.cost_choice import Charged
 from experiments.drawing import short
 from experiments.figures import plain
 from experiments.stream_figure import Detected, StreamView
 from sanas_jax.graph import Net
 
+T = TypeVar("T")
+
+# Splits of images, the most telling first, and what a result on one must have.
+SPLITS = ("testing", "validation", "training")
+IMAGE_RESULT = (
+    *("step", "split", "accuracy_pct", "charged", "full_charged", "unit", "costs", "full_costs"),
+    *("budget", "cost_weight", "probability", "live"),
+)
 KINDS = ("static", "adaptive", "constant", "conditioned")
 
 
@@ -39,8 +48,11 @@ class Run(NamedTuple):
       net: the super-network.
       edge_macs: edge → MACs per frame.
       controller_macs: per frame, 0 for a static network.
+      charged: what was charged, and its unit.
       lines: of metrics.jsonl.
       evaluations: by name of the file: the stream, and the price where one was told.
+      tested: what `evaluate` found on splits of images, "testing" first, by rising price; of such
+        a run, which has no streams.
     """
 
     name: str
@@ -49,8 +61,15 @@ class Run(NamedTuple):
     net: Net
     edge_macs: dict[str, int]
     controller_macs: int
+    charged: Charged
     lines: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
+    tested: list[dict[str, Any]]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it is of images, each a stream of one step."""
+        return self.info.input_shape is not None
 
     @property
     def kind(self) -> str:
@@ -69,8 +88,9 @@ class Run(NamedTuple):
 
     @property
     def budget(self) -> float | None:
-        """MACs per frame that were asked for."""
-        return self.info.config.train.budget
+        """MACs per frame that were asked for, or units of what was charged."""
+        budget = self.info.config.train.budget
+        return None if budget is None else in_units(budget, self.charged)
 
     @property
     def label(self) -> str:
@@ -78,12 +98,15 @@ class Run(NamedTuple):
         if self.static:
             return "static"
         name = "constant Γ" if self.kind == "constant" else "SANAS"
+        if self.of_images:
+            name = "BSN"
         if self.kind == "conditioned":
             return f"{name} any λ"
         train = self.info.config.train
         limit = f", {train.cost_limit:.0%} free" if train.cost_limit else ""
         asked = short(self.budget) if self.budget else f"λ={train.cost_weight:g}{limit}"
-        return f"{name} {asked}"
+        unit = f" {self.charged.unit}" if self.budget and self.charged.unit != "MACs" else ""
+        return f"{name} {asked}{unit}"
 
     @property
     def full_macs(self) -> int:
@@ -127,17 +150,36 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def read_run(path: Path, name: str) -> Run:
-    """A run and the streams it was evaluated on; ValueError for what is not one."""
+    """A run and what it was evaluated on; ValueError for what is not one."""
     info = workdir_lib.read(path)
-    model = rebuild(info).model
+    built = rebuild(info)
+    model = built.model
     edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
-    window_s = model.window * info.frontend.hop / info.frontend.sample_rate
-    evaluations = {
-        file.stem: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
-        for file in sorted((path / "evaluations").glob("*.json"))
-    }
-    lines = list(workdir_lib.read_metrics(path))
-    return Run(name, path, info, model.net, edge_macs, controller_macs, lines, evaluations)
+    files = sorted((path / "evaluations").glob("*.json"))
+    evaluations, tested = {}, []
+    if info.input_shape is not None:
+        tested = sorted(
+            (_parsed(file, _image_result) for file in files),
+            key=lambda result: (SPLITS.index(result["split"]), result["cost_weight"] or 0.0),
+        )
+    else:
+        window_s = model.window * info.frontend.hop / info.frontend.sample_rate
+        evaluations = {
+            file.stem: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
+            for file in files
+        }
+    return Run(
+        name,
+        path,
+        info,
+        model.net,
+        edge_macs,
+        controller_macs,
+        built.charged,
+        list(workdir_lib.read_metrics(path)),
+        evaluations,
+        tested,
+    )
 
 
 def verdicts(
@@ -189,23 +231,39 @@ def shown_as(evaluation: Evaluation) -> str:
     return evaluation.result["stream"] + ("" if price is None else f" at λ={price:.3g}")
 
 
+def _parsed(file: Path, read: Callable[[Any], T]) -> T:
+    """What `read` makes of the JSON that `evaluate` wrote."""
+    try:
+        return read(json.loads(file.read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: expected a result of evaluate, got {error!r}; run it again"
+        ) from error
+
+
+def _image_result(result: Any) -> dict[str, Any]:
+    """The result, if it has all that is shown of it."""
+    if result["split"] not in SPLITS:
+        raise ValueError(f"unknown split {result['split']!r}")
+    return result | {name: result[name] for name in IMAGE_RESULT}
+
+
+def _stream_result(result: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The result, and its detections with their words as shown."""
+    found = [{**d, "word": plain(d["word"])} for d in result["detections"]]
+    return result | {"tolerance_ms": result["tolerance_ms"]}, found
+
+
 def _read_evaluation(
     file: Path, classes: Sequence[str], edge_macs: Sequence[int], window_s: float
 ) -> Evaluation:
     """What `evaluate` wrote; its times are of windows' starts, shown are their middles."""
-    try:
-        result = json.loads(file.read_text())
-        tolerance_ms = result["tolerance_ms"]
-        found = [{**d, "word": plain(d["word"])} for d in result["detections"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: expected a result of evaluate, got {error!r}; run it again"
-        ) from error
+    result, found = _parsed(file, _stream_result)
     with np.load(file.with_suffix(".npz")) as arrays:
         data = dict(arrays)
     words = [plain(str(word)) for word in data["truth_words"]]
     truth = sorted(zip(words, data["truth_ms"].tolist(), strict=True), key=lambda pair: pair[1])
-    outcomes = verdicts(found, truth, tolerance_ms)
+    outcomes = verdicts(found, truth, result["tolerance_ms"])
     view = StreamView(
         classes=[plain(name) for name in classes],
         times_s=data["times_ms"] / 1000 + window_s / 2,

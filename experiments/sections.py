@@ -88,7 +88,9 @@ def roc(runs: Sequence[Run], pngs: Pngs) -> str:
     return markup.figure(pngs, "roc", partial(roc_figure, rocs), caption)
 
 
-def training(runs: Sequence[Run], pngs: Pngs) -> str:
+def training(
+    runs: Sequence[Run], pngs: Pngs, panels: Sequence[figures.Panel] = figures.PANELS
+) -> str:
     """How far each run is, and its curves."""
     names: dict[str, list[str]] = {}
     for run in runs:
@@ -98,12 +100,11 @@ def training(runs: Sequence[Run], pngs: Pngs) -> str:
     if not any(metrics.values()):
         return state
     caption = (
-        "Loss, frame accuracy and cost during training. Training batches: architectures are drawn "
-        "from the controller's probabilities; validation: the most probable one, fixed batches."
+        "Loss, accuracy and cost during training. Training batches: architectures are drawn from "
+        "their probabilities; validation: the most probable one, fixed batches."
     )
-    return state + markup.figure(
-        pngs, "training", partial(figures.training_curves, metrics), caption
-    )
+    draw = partial(figures.training_curves, metrics, panels=panels)
+    return state + markup.figure(pngs, "training", draw, caption)
 
 
 def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
@@ -115,7 +116,7 @@ def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
         "What a frame costs, by the word in it, during training (figure 6 of the SANAS paper). "
         "Thin lines are the words; the cheapest and the dearest at the end are named."
     )
-    shown = _in_sight(runs)
+    shown = in_sight(runs)
     out = ""
     for name, fold in (("cost_per_word", False), ("cost_per_word_others", True)):
         part = [run for run in kept if (run.name not in shown) == fold]
@@ -130,7 +131,7 @@ def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
 
 def streams(runs: Sequence[Run], pngs: Pngs, start_s: float | None, seconds: float) -> str:
     """One excerpt per run, of the stream that most runs share, at the same place."""
-    shown = _in_sight(runs)
+    shown = in_sight(runs)
     shared = Counter(e.result["stream"] for run in runs for e in run.typical)
     out = ""
     for run in runs:
@@ -162,7 +163,7 @@ def streams(runs: Sequence[Run], pngs: Pngs, start_s: float | None, seconds: flo
 
 def usage(runs: Sequence[Run], pngs: Pngs) -> str:
     """Which edges run for which word, as a heat map and on the network itself."""
-    shown = _in_sight(runs)
+    shown = in_sight(runs)
     out = ""
     for run in runs:
         if run.static:
@@ -177,12 +178,13 @@ def usage(runs: Sequence[Run], pngs: Pngs) -> str:
 
 def made(runs: Sequence[Run]) -> str:
     """Data, commands and config of each run."""
-    shown = _in_sight(runs)
+    shown = in_sight(runs)
     out = ""
     for run in runs:
+        macs = f"network {run.full_macs:,}, controller {run.controller_macs:,}"
         facts = {
             "about": run.info.config.description,
-            "MACs per frame": f"network {run.full_macs:,}, controller {run.controller_macs:,}",
+            "MACs per image" if run.of_images else "MACs per frame": macs,
             "classes": ", ".join(map(plain, run.info.classes)),
             "data (SHA-256)": run.info.data_sha256,
         }
@@ -194,7 +196,7 @@ def made(runs: Sequence[Run]) -> str:
     return out
 
 
-def _in_sight(runs: Sequence[Run]) -> Collection[str]:
+def in_sight(runs: Sequence[Run]) -> Collection[str]:
     """Runs not folded away: all of a few; of many, the static ones and the first that is not."""
     if len(runs) < MANY:
         return {run.name for run in runs}
@@ -321,12 +323,13 @@ def _launch(run: Run) -> list[str]:
     words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
     for key, value in config_lib.flatten(dataclasses.asdict(run.info.config)).items():
         if value != before[key] and key != "data.cache":
-            words += ["--set", f"{key}={value}"]
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            words += ["--set", f"{key}={text}"]
     return words
 
 
 def _evaluations(run: Run) -> list[list[str]]:
-    """The commands that evaluate the run again, one per stream."""
+    """The commands that evaluate the run again, one per stream or split."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result, *_ in run.evaluations.values():
         groups.setdefault(result["stream"], []).append(result)
@@ -341,6 +344,9 @@ def _evaluations(run: Run) -> list[list[str]]:
         if budgets:
             settings += ["--budgets", ",".join(budgets)]
         out.append([*_evaluate(run, stream), *map(str, settings)])
+    splits = {result["split"]: result["step"] for result in run.tested}
+    for split, step in splits.items():
+        out.append([*evaluate_images(run, split), "--checkpoint", str(step)])
     return out
 
 
@@ -348,3 +354,9 @@ def _evaluate(run: Run, stream: str) -> list[str]:
     """The command that runs a stream through the run."""
     words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
     return [*words, "--stream", f"{stream}.wav", "--labels", f"{stream}_labels.txt"]
+
+
+def evaluate_images(run: Run, split: str) -> list[str]:
+    """The command that evaluates the run on a split of its images."""
+    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
+    return [*words, "--split", split]

@@ -111,7 +111,7 @@ def reached_table(folders: Sequence[Path], built: Built) -> str:
                 folder.name,
                 asked,
                 format_macs(float(f"{reached:.4g}")),
-                verdict(reached, budget) if budget else "",
+                verdict(reached, budget, training["cost_weight"]) if budget else "",
                 f"{training['cost_weight']:.3g}",
                 f"{validation['frame_accuracy']:.1%}",
             )

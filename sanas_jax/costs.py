@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
-from sanas_jax.graph import Edge, Net, prune
+from sanas_jax.graph import Net, Shape, prune
 from sanas_jax.schedule import makespan
 
 Cost = Callable[[jax.Array], jax.Array]
@@ -175,16 +177,12 @@ def per_edge(net: Net, values: Mapping[str, float] | str, what: str = "costs") -
 
 def edge_macs(net: Net) -> dict[str, int]:
     """Multiply-accumulates of each edge's block on one input."""
-    return {edge.name: count_macs(edge.block.apply, *_abstract(net, edge)) for edge in net.edges}
+    return {edge.name: _block_macs(edge.block, net.shapes[edge.source]) for edge in net.edges}
 
 
 def edge_params(net: Net) -> dict[str, int]:
     """Number of parameters of each edge's block; batch statistics are none."""
-    params = {edge.name: _abstract(net, edge)[0].get("params", {}) for edge in net.edges}
-    return {
-        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-        for name, tree in params.items()
-    }
+    return {edge.name: _block_params(edge.block, net.shapes[edge.source]) for edge in net.edges}
 
 
 def count_macs(fn: Callable[..., Any], *args: Any) -> int:
@@ -192,10 +190,22 @@ def count_macs(fn: Callable[..., Any], *args: Any) -> int:
     return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
-def _abstract(net: Net, edge: Edge) -> tuple[Any, jax.ShapeDtypeStruct]:
-    """Variables and one input of an edge's block, as shapes."""
-    x = jax.ShapeDtypeStruct((1, *net.shapes[edge.source]), jnp.float32)
-    return jax.eval_shape(edge.block.init, jax.random.key(0), x), x
+# Equal blocks on equal shapes are traced once: a large fabric has hundreds.
+@lru_cache(maxsize=4096)
+def _block_macs(block: nn.Module, shape: Shape) -> int:
+    return count_macs(block.apply, *_abstract(block, shape))
+
+
+@lru_cache(maxsize=4096)
+def _block_params(block: nn.Module, shape: Shape) -> int:
+    variables, _ = _abstract(block, shape)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables.get("params", {})))
+
+
+def _abstract(block: nn.Module, shape: Shape) -> tuple[Any, jax.ShapeDtypeStruct]:
+    """Variables and one input of a block, as shapes."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(block.init, jax.random.key(0), x), x
 
 
 def _jaxpr_macs(jaxpr: jex.Jaxpr) -> int:

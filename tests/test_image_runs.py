@@ -2,13 +2,16 @@
 
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from data_prep import prepare_images
 from data_prep.cli import run
 from experiments import evaluate, extract, launch, sweep, workdir
 from experiments.build import rebuild
@@ -136,3 +139,66 @@ def test_bad_input_is_one_line(trained, tmp_path, capsys):
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert re.search(message, error), error
     assert not any(tmp_path.iterdir())
+
+
+def write_shapes(folder, count, size=8):
+    """Pictures of a bright square (class 1) or cross (2) on dark noise (0), with their masks."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(count):
+        mask = np.zeros((size, size), np.uint8)
+        row, column = rng.integers(1, size - 4, 2)
+        if number % 2:
+            mask[row : row + 3, column : column + 3] = 1
+        else:
+            mask[row + 1, column : column + 3] = 2
+            mask[row : row + 3, column + 1] = 2
+        picture = rng.integers(0, 60, (size, size, 3)).astype(np.uint8)
+        picture[mask > 0] += 150
+        mask[0, 0] = 255  # belongs to nobody
+        Image.fromarray(picture).save(folder / "images" / f"{number:03d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number:03d}.png")
+
+
+def test_segmentation(tmp_path):
+    write_shapes(tmp_path / "shapes", 60)
+    cache, folder = tmp_path / "cache", tmp_path / "run"
+    arguments = [f"--data={tmp_path / 'shapes'}", f"--out={cache}", "--format=segmentation"]
+    assert prepare_images.main(["", *arguments, "--size=8"]) == 0
+    settings = ["model.per_pixel=true", "train.steps=80", "train.eval_every=80", "data.flip=true"]
+    settings += ["train.log_every=10", "train.budget=none", "model.maps=6"]
+    assert launched(folder, *settings, extra=[f"--data={cache}"]) == 0
+    result = result_of(folder)
+    # All background would have an IoU of 88 % for one class and 0 for two: 29 %.
+    assert result["mean_iou_pct"] > 33
+    wrong = [f"--data={cache}", "--set=model.per_pixel=false"]
+    assert launched(tmp_path / "other", *settings, extra=wrong) == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_cifar_archive(tmp_path):
+    """The commands on a small archive in CIFAR-10's binary form."""
+    rng = np.random.default_rng(0)
+    batches = tmp_path / "cifar-10-batches-bin"
+    batches.mkdir()
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+    for name in names:
+        rows = [bytes([i % 10]) + rng.bytes(3072) for i in range(20)]
+        (batches / name).write_bytes(b"".join(rows))
+    (batches / "batches.meta.txt").write_text("\n".join(f"class_{i}" for i in range(10)) + "\n")
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(batches, batches.name)
+    cache = tmp_path / "cache"
+    assert prepare_images.main(["", f"--data={archive}", f"--out={cache}"]) == 0
+    config = CONFIG.replace("bsn_digits", "bsn_cifar")
+    settings = ["model.depth=2", "model.maps=2", "train.steps=2", "train.batch_size=4"]
+    settings += ["train.log_every=1", "train.eval_every=2", "train.budget=0.5"]
+    chosen = [f"--set={setting}" for setting in settings]
+    folder = tmp_path / "run"
+    paths = [f"--config={config}", f"--data={cache}", f"--workdir={folder}"]
+    assert command(launch, *paths, *chosen) == 0
+    result = result_of(folder)
+    assert set(result["costs"]) == {"macs", "params"}
+    assert workdir.read(folder).input_shape == (32, 32, 3)

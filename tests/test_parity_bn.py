@@ -204,7 +204,7 @@ def test_steps(golden, train, x64):
             bad += running_statistics(name, net, stats, aux["stats"], case, len(golden["x"]))
             checked += 1
     assert checked == 2 * train
-    assert compared > 100 or not train
+    assert compared > 80 or not train
     assert not bad, "\n".join(bad)
 
 
