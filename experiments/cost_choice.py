@@ -71,7 +71,7 @@ def named_cost(name: str, net: Net, workers: int) -> NamedCost:
         return NamedCost(costs.memory(net), "bytes", 0.0)
     if name == "parallel":
         steps = cheapest_path(net, dict.fromkeys(net.index, 1))
-        return NamedCost(costs.parallel(net, workers), f"steps on {workers} worker{'s' * (workers > 1)}", steps)
+        return NamedCost(costs.parallel(net, workers), steps_on(workers), steps)
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ValueError(f"config field 'train.cost': expected a JSON file, got {name}")
@@ -79,6 +79,11 @@ def named_cost(name: str, net: Net, workers: int) -> NamedCost:
     raise ValueError(
         f"config field 'train.cost': expected one of {COSTS} or a JSON file, got {name!r}"
     )
+
+
+def steps_on(workers: int) -> str:
+    """The unit of the parallel cost."""
+    return "steps on 1 worker" if workers == 1 else f"steps on {workers} workers"
 
 
 def _per_edge(net: Net, table: Mapping[str, float], unit: str) -> NamedCost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments.cost_choice import steps_on
 from experiments.results import SPLITS, Run
 
 UNITS = {
@@ -86,8 +87,9 @@ def unit_of(name: str, run: Run) -> str:
     """Unit of a cost by its name."""
     if name == charged_name(run):
         return run.charged.unit
-    unit = UNITS.get(name, "units of cost")
-    return f"{unit} on {run.info.config.train.workers} workers" if name == "parallel" else unit
+    if name == "parallel":
+        return steps_on(run.info.config.train.workers)
+    return UNITS.get(name, "units of cost")
 
 
 def charged_name(run: Run) -> str:

@@ -114,8 +114,8 @@ def _asked_row(run: Run, point: Point | None) -> str:
     assert run.budget is not None, "the caller asks only where there is one"
     validated = (run.last("validation") or {}).get("charged")
     reached = validated if point is None else point.charged
-    word = "not validated yet" if reached is None else verdict(reached, run.budget)
     price = final_price(run)
+    word = "not validated yet" if reached is None else verdict(reached, run.budget, price)
     cells = [
         html.escape(run.diverged or word),
         f"{short(run.budget)} {html.escape(run.charged.unit)}",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.budgets import verdict
+from experiments.curve import final_price
 from experiments.drawing import short
 from experiments.image_curve import Point, charged_name, label_of, run_points, unit_of
 from experiments.results import Run
@@ -53,7 +54,7 @@ def outcome(run: Run, point: Point) -> str:
     """Whether the budget was reached."""
     if run.diverged or not point.budget:
         return run.diverged or "–"
-    return verdict(point.charged, point.budget)
+    return verdict(point.charged, point.budget, final_price(run))
 
 
 def format_table(table: Table) -> str:

@@ -246,7 +246,8 @@ that run, per frame: a step of the network. ± is the standard deviation over st
 
 def _asked_rows(run: Run, points: Sequence[Point]) -> str:
     """A row for what training was asked for, or for each budget asked of a conditioned run."""
-    validated = (run.last("validation") or {}).get("macs_per_frame")
+    line = run.last("validation") or {}
+    validated = line.get("charged", line.get("macs_per_frame"))
     out = ""
     if run.kind == "conditioned":
         for point in points:
@@ -254,7 +255,9 @@ def _asked_rows(run: Run, points: Sequence[Point]) -> str:
                 measured = point.values["macs_per_frame"].mean
                 out += _asked_row(run, point.budget, None, measured, point.cost_weight)
     elif run.budget:
-        on_streams = points[0].values["macs_per_frame"].mean if points else None
+        # Streams are charged in MACs, whatever training was asked for.
+        in_macs = run.info.config.train.cost == "macs"
+        on_streams = points[0].values["macs_per_frame"].mean if points and in_macs else None
         out = _asked_row(run, run.budget, validated, on_streams, final_price(run))
     if run.diverged and not out:
         out = _asked_row(run, None, validated, None, final_price(run))
@@ -273,7 +276,7 @@ def _asked_row(
     ratio, word = "–", run.diverged or "not validated yet"
     if budget is not None and reached is not None:
         ratio = f"{reached / budget:.2f}"
-        word = run.diverged or verdict(reached, budget)
+        word = run.diverged or verdict(reached, budget, price)
     cells = [
         html.escape(word),
         *("–" if macs is None else short(macs) for macs in (budget, validated, measured)),

@@ -82,6 +82,12 @@ def test_verdict_allows_a_tenth(reached: float, word: str) -> None:
     assert verdict(reached, 5.0) == word
 
 
+def test_a_budget_that_nothing_asks_for_is_kept() -> None:
+    assert verdict(2.5, 5.0, price=0.0) == "kept, 50 % of it unused"
+    assert verdict(2.5, 5.0, price=0.1) == "missed by 50 %, below"
+    assert verdict(6.0, 5.0, price=0.0) == "missed by 20 %, above"
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_cost_curve_draws_points_bars_and_the_paper(tmp_path: Path, width: float) -> None:
     names = write_sweep(tmp_path / "S")

@@ -1,6 +1,12 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import config as config_lib
+from experiments import loop
+from experiments.build import build, target_of
+from experiments.config import Config, Hooks
 from experiments.journal import thin_front
 from experiments.loop import summarize
 
@@ -30,6 +36,7 @@ def test_summarize_weighs_frames_not_batches():
         return {
             "loss": np.float32(loss),
             "live_by_label": np.array([[silent, 0], [spoken, spoken]], np.float32),
+            "cost": np.float32(0.5),
             "steps_by_label": np.array([silent, spoken], np.float32),
         }
 
@@ -39,3 +46,24 @@ def test_summarize_weighs_frames_not_batches():
     assert out["macs_per_frame_with_controller"] == pytest.approx((3 * 10 + 5 * 15) / 8 + 7)
     assert out["macs_per_frame_by_label"] == {"hush": 10, "word": 15}
     assert out["gate_usage"] == {"a": 1, "b": pytest.approx(5 / 8)}
+
+
+def test_ramp_approaches_a_budget_geometrically(monkeypatch):
+    """The cost asked for goes from the whole network's to the budget; λ sees it at every step."""
+    asked = []
+
+    def member_update(member, batch, key, target):
+        return member, {"cost": target.cost, "cost_weight": target.cost_weight}
+
+    monkeypatch.setattr(loop, "make_member_update", lambda update: member_update)
+    config = config_lib.override(
+        Config(), ["train.budget=0.64", "train.budget_ramp_steps=4", "model.maps=2,2"]
+    )
+    built = build(config, 4, Hooks())
+    targets = jax.tree.map(lambda leaf: leaf[None], target_of(config, built))
+    step = loop.make_train_step(config, built, None)
+    for number in (0, 2, 4, 9):
+        keys = jax.random.split(jax.random.key(0), 1)
+        _, metrics = step(jnp.zeros(1), jnp.zeros(1), keys, targets, jnp.int32(number))
+        asked.append(float(metrics["cost"][0]))
+    np.testing.assert_allclose(asked, [1.0, 0.8, 0.64, 0.64], rtol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 
 from data_prep.cli import run
 from experiments import launch, sweep, workdir
-from experiments.budgets import format_macs, parse_macs
+from experiments.budgets import format_macs, parse_budget, parse_macs
 from experiments.sweep import reached_table
 from tests.runs_state import final_state
 from tests.test_launch import arguments, run_launch
@@ -187,3 +187,10 @@ def test_macs_are_read_and_written_in_units_people_use():
         "2.5G",
         "12",
     ]
+
+
+def test_shares_of_the_whole_network():
+    assert [parse_budget(word) for word in ("25%", "0.5%", "3M")] == [0.25, 0.005, 3e6]
+    for word in ("0%", "100%", "x%", "-5%"):
+        with pytest.raises(ValueError, match="--budgets: expected a share"):
+            parse_budget(word)

@@ -1,5 +1,6 @@
 """One optimiser step: compiled once, vmapped over budgets, masked, donated, reproducible."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -282,6 +283,26 @@ def test_metrics_against_a_second_rollout(update):
     assert set(metrics) == set(expected) | {"grad_norm"}
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_architectures_that_reach_nothing_pay_a_penalty():
+    batch = single_batch()
+    invalid = costs.inconsistent(NET)
+    objectives = [
+        dataclasses.replace(OBJECTIVE, invalid=invalid, invalid_penalty=p) for p in (0.0, 2.0)
+    ]
+
+    def objective(objective, bias):
+        state = fresh_state(objective=objective)
+        head = state.params["controller"]["head"]
+        head["bias"] = jnp.full_like(head["bias"], bias)
+        update = make_update(MODEL, OPTIMIZER, objective)
+        return float(update(state, batch, jax.random.key(0), budget(0.5))[1]["objective"])
+
+    dead = [objective(o, -60.0) for o in objectives]
+    assert dead[1] - dead[0] == pytest.approx(2.0, rel=1e-5)
+    alive = [objective(o, 60.0) for o in objectives]
+    assert alive[1] == pytest.approx(alive[0])
 
 
 def test_evaluate_runs_the_most_probable_architecture():
