@@ -190,3 +190,15 @@ def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):
 def test_train_without_noise_tracks_works(tmp_path):
     cache = write_toy_cache(tmp_path / "quiet", noise=False)
     assert run_launch(cache, tmp_path / "run", "--set=train.steps=2") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [("model.family=dense-resnet", "model.maps=3"), ("model.family=fabric", "model.maps=2")],
+)
+def test_networks_with_batch_statistics_train_on_streams(cache, tmp_path, settings):
+    own = [f"--set={s}" for s in (*settings, "model.depth=1", "train.steps=4")]
+    assert run_launch(cache, tmp_path / "run", *own) == 0
+    lines = [x for x in workdir.read_metrics(tmp_path / "run") if x["split"] == "validation"]
+    assert np.isfinite(lines[-1]["loss"])
