@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from data_prep.image_cache import digits_cache, open_image_cache
-from sanas_jax.augment_images import Images, ImageSettings, draw_images, take_images
 
+from data_prep.image_cache import digits_cache, open_image_cache
 from experiments.config import DataConfig
+from sanas_jax.augment_images import Images, ImageSettings, draw_images, take_images
 from sanas_jax.objectives import class_weights
 from sanas_jax.training import Batch
 
