@@ -136,14 +136,19 @@ def target_of(config: Config, built: Built) -> Target:
         budget = in_units(budget, charged)
         if not charged.floor <= budget < charged.full:
             raise ValueError(
-                f"budget: expected from {charged.floor:,.6g} {charged.unit}, the cheapest path, "
-                f"to less than {charged.full:,.6g}, the whole network; got {budget:,.6g}"
+                f"budget: expected from {_amount(charged.floor)} {charged.unit}, the cheapest "
+                f"path, to less than {_amount(charged.full)}, the whole network; "
+                f"got {_amount(budget)}"
             )
         budget *= charged.scale
     rate = 0.0 if budget is None else train.budget_rate
     damping = 0.0 if budget is None else train.budget_damping
     values = (train.cost_weight, train.cost_limit, budget or 0.0, rate, damping)
     return Target(*(jnp.float32(value) for value in values))
+
+
+def _amount(cost: float) -> str:
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
 
 
 def in_units(budget: float, charged: Charged) -> float:

@@ -13,7 +13,6 @@ UNITS = {
     "params": "parameters",
     "memory": "bytes",
     "time": "µs",
-    "parallel": "steps",
 }
 
 
@@ -87,14 +86,19 @@ def unit_of(name: str, run: Run) -> str:
     """Unit of a cost by its name."""
     if name == charged_name(run):
         return run.charged.unit
-    if name == "parallel":
-        return steps_on(run.info.config.train.workers)
+    if name.startswith("parallel_"):
+        return steps_on(int(name.removeprefix("parallel_")))
     return UNITS.get(name, "units of cost")
 
 
 def charged_name(run: Run) -> str:
     """Name of the cost that was charged; a config file's own has none."""
-    return "charged" if run.info.hooks.build_cost else run.info.config.train.cost
+    return "charged" if run.info.hooks.build_cost else full_name(run.info.config.train.cost, run)
+
+
+def full_name(name: str, run: Run) -> str:
+    """A cost's name with the number of workers: steps on other numbers do not compare."""
+    return f"parallel_{run.info.config.train.workers}" if name == "parallel" else name
 
 
 def _point(run: Run, result: dict[str, Any]) -> Point:
@@ -112,6 +116,10 @@ def _point(run: Run, result: dict[str, Any]) -> Point:
         seed=config.train.seed,
         accuracy_pct=result["accuracy_pct"],
         mean_iou_pct=result.get("mean_iou_pct"),
-        costs={name: result["charged"]} | result["costs"],
-        full_costs={name: result["full_charged"]} | result["full_costs"],
+        costs={name: result["charged"], **_named(result["costs"], run)},
+        full_costs={name: result["full_charged"], **_named(result["full_costs"], run)},
     )
+
+
+def _named(costs: dict[str, float], run: Run) -> dict[str, float]:
+    return {full_name(name, run): cost for name, cost in costs.items()}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from experiments.budgets import verdict
 from experiments.curve import final_price
 from experiments.drawing import short
-from experiments.image_curve import Point, charged_name, label_of, run_points, unit_of
+from experiments.image_curve import Point, charged_name, full_name, label_of, run_points, unit_of
 from experiments.results import Run
 
 Row = list[str]  # run, label, images, then a text per column
@@ -74,7 +74,7 @@ def _validated(run: Run) -> list[Point]:
     config = run.info.config
     names = [name for name in config.train.report_costs if name != config.train.cost]
     costs = {charged_name(run): line["charged"], "macs": line["macs_per_frame"]}
-    costs |= {name: line[f"cost_{name}"] for name in names}
+    costs |= {full_name(name, run): line[f"cost_{name}"] for name in names}
     return [
         Point(
             run=run.name,

@@ -278,10 +278,15 @@ def _infer_shapes(net: Net) -> dict[str, Shape]:
 
 
 class _Traced(NamedTuple):
-    """What a block makes of an input shape: output shape, and whether it keeps statistics."""
+    """What a block makes of an input shape: output shape, and the variable collections it has."""
 
     shape: Shape
-    with_stats: bool
+    collections: frozenset[str]
+
+    @property
+    def with_stats(self) -> bool:
+        """Whether it keeps batch statistics."""
+        return "batch_stats" in self.collections
 
 
 @lru_cache(maxsize=4096)
@@ -289,26 +294,28 @@ def _traced(block: nn.Module, source_shape: Shape) -> _Traced:
     """Abstract evaluation of a block, once for all edges that carry an equal one."""
     x = jax.ShapeDtypeStruct((1, *source_shape), jnp.float32)
     y, variables = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
-    extra = sorted(set(variables) - {"params", "batch_stats"})
-    if extra:
-        raise ValueError(
-            "expected a block with parameters and batch statistics only, got the variable "
-            f"collections {extra}"
-        )
-    if 0 in y.shape:
-        raise ValueError(
-            f"gives an empty value {tuple(y.shape[1:])}: is its kernel larger than its input?"
-        )
-    return _Traced(tuple(y.shape[1:]), "batch_stats" in variables)
+    return _Traced(tuple(y.shape[1:]), frozenset(variables))
 
 
 def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
     """Output shape of an edge's block, without the batch axis."""
     try:
-        return _traced(edge.block, source_shape).shape
+        traced = _traced(edge.block, source_shape)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"edge {edge.name!r}: its block does not take layer {edge.source!r} of shape "
             f"{source_shape}: {reason}"
         ) from error
+    extra = sorted(traced.collections - {"params", "batch_stats"})
+    if extra:
+        raise ValueError(
+            f"edge {edge.name!r}: expected a block with parameters and batch statistics only, got "
+            f"the variable collections {extra}"
+        )
+    if 0 in traced.shape:
+        raise ValueError(
+            f"edge {edge.name!r}: its block gives an empty value {traced.shape} for layer "
+            f"{edge.source!r} of shape {source_shape}: is its kernel larger than its input?"
+        )
+    return traced.shape

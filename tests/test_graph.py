@@ -13,6 +13,15 @@ from tests.nets import all_gates, dag, early_join_net, random_dag, stream_net
 pytestmark = pytest.mark.usefixtures("strict")
 
 
+class Remembers(nn.Module):
+    """A block with a variable that is neither a parameter nor a batch statistic."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.variable("memory", "last", jnp.zeros, x.shape)
+        return x
+
+
 def chain(**changes) -> Net:
     """x → h → y with one thing changed."""
     fields = {
@@ -96,8 +105,8 @@ A, B = chain().edges
             r"edge 'a': its block gives an empty value \(0, 3, 2\) for layer 'x' of shape \(3, 3",
         ),
         (
-            {"edges": (Edge("a", "x", "h", nn.BatchNorm(use_running_average=True)), B)},
-            r"edge 'a': expected a block with parameters only.*\['batch_stats'\]",
+            {"edges": (Edge("a", "x", "h", Remembers()), B)},
+            r"edge 'a': expected a block with parameters and batch.* only.*\['memory'\]",
         ),
         (
             {"layers": (Layer("x"), Layer("h", nn.sigmoid), Layer("y"))},

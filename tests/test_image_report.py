@@ -105,7 +105,7 @@ def test_points_have_what_was_charged_among_their_costs(tmp_path: Path) -> None:
     write_image_run(tmp_path / "run", cost="memory", budget=0.5)
     write_tested(tmp_path / "run", charged=96.0, unit="bytes", full_charged=200.0)
     (point,) = points([read_run(tmp_path / "run", "run")])
-    assert list(point.costs) == list(point.full_costs) == ["memory", "macs", "params", "parallel"]
+    assert list(point.costs) == list(point.full_costs) == ["memory", "macs", "params", "parallel_1"]
     assert (point.costs["memory"], point.full_costs["memory"]) == (96, 200)
 
 
@@ -135,7 +135,7 @@ def test_score_table_has_every_cost_and_what_was_asked(workdirs: list[Path]) -> 
     table = score_table(read_runs(workdirs))
     names = [name for name, _ in table.head]
     assert names == [
-        *("run", "kind", "images", "accuracy", "mean IoU", "macs", "params", "parallel"),
+        *("run", "kind", "images", "accuracy", "mean IoU", "macs", "params", "parallel_1"),
         *("asked", "outcome"),
     ]
     rows = {row[0]: dict(zip(names, row, strict=True)) for row in table.rows}

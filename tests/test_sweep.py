@@ -13,6 +13,7 @@ import pytest
 from data_prep.cli import run
 from experiments import launch, sweep, workdir
 from experiments.budgets import format_macs, parse_budget, parse_macs
+from experiments.build import rebuild
 from experiments.sweep import reached_table
 from tests.runs_state import final_state
 from tests.test_launch import arguments, run_launch
@@ -38,6 +39,10 @@ def swept(cache, tmp_path_factory):
     return folder
 
 
+def built_of(folder):
+    return rebuild(workdir.read(folder / workdir.read_sweep(folder)[0]))
+
+
 def assert_equal_runs(one, other, rtol=0.0):
     for a, b in zip(final_state(one)[0], final_state(other)[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
@@ -51,7 +56,7 @@ def test_sweep_leaves_a_run_for_each_budget(swept, capsys):
         lines = list(workdir.read_metrics(swept / name))
         assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
         assert (swept / name / "front.json").is_file()
-    table = reached_table([swept / name for name in NAMES])
+    table = reached_table([swept / name for name in NAMES], built_of(swept))
     assert table.splitlines()[1].split()[:2] == ["budget_600k", "600k"]
 
 
@@ -115,7 +120,7 @@ def test_diverged_budget_is_reported_and_the_other_goes_on(cache, tmp_path, caps
     assert "lambda_1e+38: diverged by step 2" in printed.out + printed.err
     lines = list(workdir.read_metrics(folder / "lambda_1e+38"))
     assert [line["split"] for line in lines] == ["diverged"]
-    assert "diverged" in reached_table([folder / "lambda_1e+38"])
+    assert "diverged" in reached_table([folder / "lambda_1e+38"], built_of(folder))
     sound = list(workdir.read_metrics(folder / "lambda_0.5"))
     assert sound[-1]["step"] == 12
     # Taken up again, it stays frozen and says so no second time.
@@ -147,7 +152,7 @@ def test_devices_share_the_budgets(cache, swept, tmp_path):
         ([BUDGETS, "--cost_weights=1"], "expected either --budgets or --cost_weights, got both"),
         (["--budgets=5X"], "expected MACs above 0 such as 800k or 5M, got '5X'"),
         (["--budgets=1..5M"], "expected MACs above 0"),
-        (["--budgets=100"], "MACs per frame, the cheapest path, to less than"),
+        (["--budgets=100"], "MACs, the cheapest path, to less than"),
         (["--budgets=1G"], "the whole network; got 1,000,000,000"),
         (["--seeds=a"], "--seeds: expected numbers, got 'a'"),
         (["--cost_weights=-1"], "expected train.cost_weight ≥ 0"),
