@@ -55,7 +55,11 @@ def evaluate_images(
         )
     batches = source.batches(split, info.frontend, BATCH)
     evaluate = jax.jit(make_evaluate(built.model, built.objective))
+    net, workers = built.model.net, config.train.workers
     names = dict.fromkeys(["macs", "params", *config.train.report_costs])
+    costs = {name: named_cost(name, net, workers).cost for name in names}
+    everything = jnp.ones(len(net.edges))
+    full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
     results = []
     for price in prices:
         told = price if config.model.conditioned else None
@@ -76,11 +80,8 @@ def evaluate_images(
             "charged": cost,
             "full_charged": built.charged.full,
             "unit": built.charged.unit,
-            "costs": {name: _cost_of(name, built, config.train.workers, live) for name in names},
-            "full_costs": {
-                name: _cost_of(name, built, config.train.workers, np.ones_like(live))
-                for name in names
-            },
+            "costs": {name: float(cost(jnp.asarray(live))) for name, cost in costs.items()},
+            "full_costs": full_costs,
             "probability": dict(zip(built.model.net.index, probability.tolist(), strict=True)),
             "live": [n for n, on in zip(built.model.net.index, live, strict=True) if on],
         }
@@ -136,7 +137,3 @@ def describe(result: dict[str, Any]) -> str:
         f"accuracy {result['accuracy_pct']:.2f} %{iou}\n"
         f"  {result['costs']['macs']:,.0f} MACs ({share:.1%} of the full network), {others}"
     )
-
-
-def _cost_of(name: str, built: Built, workers: int, live: np.ndarray) -> float:
-    return float(named_cost(name, built.model.net, workers).cost(jnp.asarray(live, jnp.float32)))
