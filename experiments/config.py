@@ -60,6 +60,7 @@ class DataConfig:
       cache: folder written by `data_prep.prepare` or `data_prep.prepare_images`; "digits" for the
         images that come with scikit-learn.
       pad, flip: of images, zeros around them before a random crop, and mirroring at random.
+      features: "mfcc" or "log-mel".
       padding: of the signal's ends in the features, "constant" or "reflect".
       normalize: standardise each coefficient with statistics of training batches.
       The rest, of streams, as in `augment.MixSettings`.
@@ -68,6 +69,7 @@ class DataConfig:
     cache: str = "cache"
     pad: int = 0
     flip: bool = False
+    features: str = "mfcc"
     padding: str = "constant"
     normalize: bool = True
     min_seconds: float = 1.0

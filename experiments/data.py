@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_prep.cache import Cache, open_cache
-from experiments.config import DataConfig
+from experiments.config import DataConfig, choose
 from sanas_jax.augment import AudioBatch, Clips, MixSettings, draw_batch
-from sanas_jax.features import Frontend, fit_normaliser, mfcc
+from sanas_jax.features import Frontend, extract, fit_normaliser
 from sanas_jax.objectives import class_weights
 from sanas_jax.training import Batch
 
@@ -97,6 +97,7 @@ class AudioSource:
             hop=spec["hop"],
             sample_rate=spec["sample_rate"],
             padding=self._config.padding,
+            cepstral=is_cepstral(self._config),
         )
 
         @jax.jit
@@ -115,6 +116,11 @@ class AudioSource:
         return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
 
 
+def is_cepstral(config: DataConfig) -> bool:
+    """Whether the features that a config names are MFCC."""
+    return choose("data.features", config.features, {"mfcc": True, "log-mel": False})
+
+
 def split_clips(cache: Cache, split: str) -> Clips:
     """The clips of one split, with the noise tracks."""
     chosen = cache.indices(split)
@@ -131,7 +137,7 @@ def split_clips(cache: Cache, split: str) -> Clips:
 
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:
     """A batch of signals as the network takes it: [B, frames, 40, 1]."""
-    return Batch(mfcc(frontend, audio.signal)[..., None], audio.labels, audio.mask)
+    return Batch(extract(frontend, audio.signal)[..., None], audio.labels, audio.mask)
 
 
 def _frame_mask(batch: Batch, mix: MixSettings) -> jax.Array:

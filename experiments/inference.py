@@ -14,7 +14,7 @@ from tqdm import tqdm
 from experiments.runs import budgets_at_once
 from sanas_jax import gates as gates_lib
 from sanas_jax.budgets import over_budgets
-from sanas_jax.features import Frontend, mfcc, num_frames
+from sanas_jax.features import Frontend, extract, num_frames
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
 
 CHUNK_STEPS = 128
@@ -106,7 +106,7 @@ def _make_chunk(model: Sanas, static: bool) -> Any:
     def chunk(own: Own, carry: Carry, samples: jax.Array) -> Any:
         params, frontend = own
         # The first and last frames of a chunk see its ends instead of the audio around it.
-        frames = mfcc(frontend, samples)[:, _MARGIN:-_MARGIN, :, None]
+        frames = extract(frontend, samples)[:, _MARGIN:-_MARGIN, :, None]
 
         def at_price(carry: Carry) -> Any:
             carry = carry._replace(stats=params.get("stats"))

@@ -26,6 +26,7 @@ import numpy as np
 
 from experiments import config as config_lib
 from experiments.config import Config, Hooks
+from experiments.data import is_cepstral
 from experiments.image_source import Pixels
 from sanas_jax.features import Frontend
 
@@ -130,7 +131,12 @@ def read(workdir: Path) -> RunInfo:
         frontend: Any
         if shape is None:
             rates = {name: description[name] for name in RATES}
-            frontend = Frontend.create(**arrays, **rates, padding=config.data.padding)
+            frontend = Frontend.create(
+                **arrays,
+                **rates,
+                padding=config.data.padding,
+                cepstral=is_cepstral(config.data),
+            )
         else:
             frontend = Pixels(**{name: jnp.asarray(array) for name, array in arrays.items()})
     except (KeyError, OSError, json.JSONDecodeError) as error:

@@ -1,8 +1,9 @@
-"""MFCC features of audio, as librosa computes them with centred frames, in jnp.
+"""Features of audio, as librosa computes them with centred frames, in jnp.
 
 The mel matrix is an argument (it is made once, when the data is prepared), so nothing here needs an
-audio library. The features are those of the SANAS code: power spectrum of Hann-windowed frames, mel
-bands, natural log where the power is positive, orthonormal DCT-II over the bands.
+audio library. MFCC are those of the SANAS code: power spectrum of Hann-windowed frames, mel bands,
+natural log where the power is positive, orthonormal DCT-II over the bands. Log-mel bands, which the
+networks of today take, leave the DCT out and add a floor to the power.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 PADDINGS = ("constant", "reflect")
+# Power of a band below which log-mel features are flat: about that of 16-bit rounding.
+POWER_FLOOR = 1e-6
 Count = TypeVar("Count", int, jax.Array)
 
 
@@ -32,6 +35,7 @@ class Frontend:
     padding: what stands before the first and after the last sample, "constant" (zeros, librosa
         from 0.10) or "reflect" (librosa before 0.10)
     num_bins: bins of the spectrum that `mel` uses; the ones above are not computed
+    cepstral: MFCC; otherwise the log-mel bands themselves
     """
 
     mel: jax.Array
@@ -42,6 +46,7 @@ class Frontend:
     sample_rate: int = field(default=16000, metadata={"static": True})
     padding: str = field(default="constant", metadata={"static": True})
     num_bins: int = field(default=241, metadata={"static": True})
+    cepstral: bool = field(default=True, metadata={"static": True})
 
     @classmethod
     def create(
@@ -55,6 +60,7 @@ class Frontend:
         hop: int = 160,
         sample_rate: int = 16000,
         padding: str = "constant",
+        cepstral: bool = True,
     ) -> Frontend:
         """Check the settings and fill in the rest: as many coefficients as bands, mean 0, std 1."""
         weights = np.asarray(mel, np.float32)
@@ -77,6 +83,11 @@ class Frontend:
                 f"num_coefficients: expected 1 to {weights.shape[0]} (one per band at most), "
                 f"got {num_coefficients}"
             )
+        if not cepstral and num_coefficients != weights.shape[0]:
+            raise ValueError(
+                f"num_coefficients: expected all {weights.shape[0]} bands of log-mel features, "
+                f"got {num_coefficients}"
+            )
         centre = np.zeros(num_coefficients) if mean is None else np.asarray(mean)
         spread = np.ones(num_coefficients) if std is None else np.asarray(std)
         for name, value in (("mean", centre), ("std", spread)):
@@ -93,6 +104,7 @@ class Frontend:
             sample_rate=sample_rate,
             padding=padding,
             num_bins=int(np.flatnonzero(weights.any(0))[-1]) + 1,
+            cepstral=cepstral,
         )
 
 
@@ -127,17 +139,19 @@ def mel_power(frontend: Frontend, signal: jax.Array) -> jax.Array:
     return bands.reshape(*signal.shape[:-1], frames, -1)
 
 
-def mfcc(frontend: Frontend, signal: jax.Array) -> jax.Array:
-    """Normalised MFCC: signal [..., samples] float32 to [..., frames, num_coefficients].
+def extract(frontend: Frontend, signal: jax.Array) -> jax.Array:
+    """Normalised features: signal [..., samples] float32 to [..., frames, num_coefficients].
 
-    Where the power of a band is 0 its log is taken as 0 (as in the SANAS code), so that digital
-    silence has all-zero coefficients before normalisation.
+    MFCC: where the power of a band is 0 its log is taken as 0 (as in the SANAS code), so that
+    digital silence has all-zero coefficients before normalisation. Log-mel: `POWER_FLOOR` is added.
 
     Accuracy. float32 carries the amplitude of a bin to about 1e-7 of the amplitude of the whole
     frame, so a band that holds less than 1e-10 of the frame's power has a log made of rounding
     errors: it happens in synthetic tones, and not in speech or noise.
     """
     power = mel_power(frontend, signal)
+    if not frontend.cepstral:
+        return (jnp.log(power + POWER_FLOOR) - frontend.mean) / frontend.std
     positive = power > 0
     # The inner `where` keeps the gradient finite where the power is 0.
     log_power = jnp.where(positive, jnp.log(jnp.where(positive, power, 1.0)), 0.0)

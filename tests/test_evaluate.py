@@ -13,7 +13,7 @@ from experiments import evaluate, inference, launch, protocol, streams, sweep
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.decoding import Detector
-from sanas_jax.features import Frontend, mfcc
+from sanas_jax.features import Frontend, extract
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from tests.toy import CLASSES, mel_matrix, write_toy_cache
 
@@ -55,7 +55,7 @@ def test_run_stream_equals_one_unroll(monkeypatch):
     passed = inference.run_streams(model, False, [(params, frontend)], [1.0], [short, samples])
     posteriors, live = passed.posteriors[0][0][1], passed.live[0][0][1]
     assert len(passed.posteriors[0][0][0]) == 6  # the shorter stream, as far as it goes
-    frames = mfcc(frontend, jax.numpy.asarray(samples))[None, ..., None]
+    frames = extract(frontend, jax.numpy.asarray(samples))[None, ..., None]
     _, outs = unroll(
         model, params, init_carry(model, 1), frames, jax.random.key(0), policy=gates.mode
     )

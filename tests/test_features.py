@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.features import Frontend, fit_normaliser, mel_power, mfcc, num_frames
+from sanas_jax.features import Frontend, extract, fit_normaliser, mel_power, num_frames
 
 GOLDEN = Path(__file__).parent / "golden" / "features.npz"
 SIGNALS = [
@@ -49,12 +49,12 @@ def assert_matches(frontend, signal, power, features, stride=1):
     got = np.array(mel_power(frontend, jnp.array(signal)))[::stride]
     assert got.shape == power.shape
     assert (np.abs(got - power) <= 1e-6 * total).all()
-    # Below 1e-10 of the frame's power the log of a band is rounding (see mfcc): 2e-3 is the worst
+    # Below 1e-10 of the frame's power the log of a band is rounding (see extract): 2e-3 is the worst
     # relative error above it.
     audible = power > 1e-10 * total
     np.testing.assert_allclose(got[audible], power[audible], rtol=5e-3)
     clean = (audible | (total == 0)).all(1)
-    coefficients = np.array(mfcc(frontend, jnp.array(signal)))[::stride][clean]
+    coefficients = np.array(extract(frontend, jnp.array(signal)))[::stride][clean]
     largest = np.abs(features[clean]).max(1, keepdims=True)
     assert (np.abs(coefficients - features[clean]) <= 1e-5 * largest).all()
     return clean.mean()
@@ -90,7 +90,7 @@ def test_mfcc_librosa():
     frontend = Frontend.create(mel, num_coefficients=13, n_fft=512, hop=128)
     np.testing.assert_allclose(mel_power(frontend, jnp.array(signal)), power, rtol=1e-4)
     expected = librosa.feature.mfcc(S=np.log(power).T, n_mfcc=13).T
-    np.testing.assert_allclose(mfcc(frontend, jnp.array(signal)), expected, atol=1e-3)
+    np.testing.assert_allclose(extract(frontend, jnp.array(signal)), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_num_frames_by_hand():
 
 
 def test_mfcc_silence_is_zero(frontend):
-    assert not np.any(mfcc(frontend, jnp.zeros(16000)))
-    gradient = jax.grad(lambda s: mfcc(frontend, s).sum())(jnp.zeros(3200))
+    assert not np.any(extract(frontend, jnp.zeros(16000)))
+    gradient = jax.grad(lambda s: extract(frontend, s).sum())(jnp.zeros(3200))
     assert np.isfinite(gradient).all()
 
 
@@ -136,15 +136,15 @@ def test_mfcc_flat_bands_by_hand():
     mel = np.zeros((4, 241), np.float32)
     mel[np.arange(4), [3, 50, 100, 240]] = 1
     frontend = Frontend.create(mel, hop=240)
-    np.testing.assert_allclose(mfcc(frontend, impulse)[1], [2, 0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(extract(frontend, impulse)[1], [2, 0, 0, 0], atol=1e-5)
 
 
 def test_mfcc_normalises(golden):
     signal = jnp.array(golden["noise_burst/signal"])
     mean, std = np.linspace(-3, 3, 13), np.linspace(1, 9, 13)
-    plain = mfcc(Frontend.create(golden["mel"], num_coefficients=13), signal)
-    full = mfcc(Frontend.create(golden["mel"]), signal)
-    scaled = mfcc(Frontend.create(golden["mel"], mean=mean, std=std), signal)
+    plain = extract(Frontend.create(golden["mel"], num_coefficients=13), signal)
+    full = extract(Frontend.create(golden["mel"]), signal)
+    scaled = extract(Frontend.create(golden["mel"], mean=mean, std=std), signal)
     np.testing.assert_allclose(plain, full[:, :13], atol=1e-5)
     np.testing.assert_allclose(scaled, (np.array(plain) - mean) / std, rtol=1e-5, atol=1e-5)
 
@@ -152,42 +152,42 @@ def test_mfcc_normalises(golden):
 def test_mfcc_jit_vmap_and_batch_agree(frontend):
     rng = np.random.default_rng(0)
     signals = jnp.array(rng.normal(0, 0.1, (2, 3, 4000)).astype(np.float32))
-    loop = np.array([[mfcc(frontend, s) for s in row] for row in signals])
+    loop = np.array([[extract(frontend, s) for s in row] for row in signals])
     assert loop.shape == (2, 3, 26, 40)
-    np.testing.assert_allclose(mfcc(frontend, signals), loop, rtol=1e-5, atol=1e-4)
-    compiled = jax.jit(mfcc)
+    np.testing.assert_allclose(extract(frontend, signals), loop, rtol=1e-5, atol=1e-4)
+    compiled = jax.jit(extract)
     np.testing.assert_allclose(compiled(frontend, signals), loop, rtol=1e-5, atol=1e-4)
     compiled(frontend, signals + 1)
     assert compiled._cache_size() == 1
-    mapped = jax.vmap(mfcc, (None, 1), 1)(frontend, signals)
+    mapped = jax.vmap(extract, (None, 1), 1)(frontend, signals)
     np.testing.assert_allclose(mapped, loop, rtol=1e-5, atol=1e-4)
 
 
 def test_mfcc_rows_are_independent(frontend):
     rng = np.random.default_rng(0)
     signals = rng.normal(0, 0.1, (3, 3200)).astype(np.float32)
-    before = np.array(mfcc(frontend, jnp.array(signals)))
+    before = np.array(extract(frontend, jnp.array(signals)))
     signals[1] = np.nan
-    after = np.array(mfcc(frontend, jnp.array(signals)))
+    after = np.array(extract(frontend, jnp.array(signals)))
     np.testing.assert_array_equal(before[[0, 2]], after[[0, 2]])
 
 
 def test_mfcc_zeros_after_the_signal_change_nothing(frontend):
     signal = jnp.array(np.random.default_rng(0).normal(0, 0.1, 3333).astype(np.float32))
-    alone = mfcc(frontend, signal)
-    padded = mfcc(frontend, jnp.pad(signal, (0, 5000)))
+    alone = extract(frontend, signal)
+    padded = extract(frontend, jnp.pad(signal, (0, 5000)))
     np.testing.assert_allclose(padded[: len(alone)], alone, rtol=1e-5, atol=1e-4)
 
 
 def test_mfcc_bad_signal_raises(golden, frontend):
     with pytest.raises(ValueError, match="expected float32, got int16"):
-        mfcc(frontend, jnp.zeros(16000, jnp.int16))
+        extract(frontend, jnp.zeros(16000, jnp.int16))
     with pytest.raises(ValueError, match="expected float32, got float64"):
-        mfcc(frontend, np.zeros(16000))
+        extract(frontend, np.zeros(16000))
     with pytest.raises(ValueError, match=r"samples >= 1\], got \(2, 0\)"):
-        mfcc(frontend, jnp.zeros((2, 0)))
+        extract(frontend, jnp.zeros((2, 0)))
     with pytest.raises(ValueError, match=r"samples >= 241\], got \(240,\)"):
-        mfcc(Frontend.create(golden["mel"], padding="reflect"), jnp.zeros(240))
+        extract(Frontend.create(golden["mel"], padding="reflect"), jnp.zeros(240))
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ def test_fit_normaliser_against_numpy():
 
 def test_fit_normaliser_makes_unit_variance(golden):
     signal = jnp.array(golden["fsdd_0_jackson_0/signal"])
-    plain = mfcc(Frontend.create(golden["mel"]), signal)
+    plain = extract(Frontend.create(golden["mel"]), signal)
     mean, std = fit_normaliser(plain, jnp.ones(len(plain), bool))
-    scaled = np.array(mfcc(Frontend.create(golden["mel"], mean=mean, std=std), signal))
+    scaled = np.array(extract(Frontend.create(golden["mel"], mean=mean, std=std), signal))
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(scaled.std(0), 1, atol=1e-4)
 
@@ -239,3 +239,14 @@ def test_fit_normaliser_without_frames():
     np.testing.assert_array_equal(std, [1, 1])
     with pytest.raises(ValueError, match="mask: expected the shape"):
         fit_normaliser(jnp.ones((3, 2)), jnp.ones(2, bool))
+
+
+def test_log_mel_is_the_log_of_the_power_above_a_floor(golden):
+    frontend = Frontend.create(golden["mel"], cepstral=False)
+    noise = np.random.default_rng(0).normal(size=16000).astype(np.float32)
+    signal = jnp.concatenate([0.1 * noise, jnp.zeros(16000)])
+    power = np.array(mel_power(frontend, signal), np.float64)
+    np.testing.assert_allclose(extract(frontend, signal), np.log(power + 1e-6), atol=1e-5)
+    assert np.all(np.array(extract(frontend, jnp.zeros(16000))) == np.float32(np.log(1e-6)))
+    with pytest.raises(ValueError, match="expected all 40 bands of log-mel features, got 13"):
+        Frontend.create(golden["mel"], num_coefficients=13, cepstral=False)
