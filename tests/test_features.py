@@ -49,7 +49,7 @@ def assert_matches(frontend, signal, power, features, stride=1):
     got = np.array(mel_power(frontend, jnp.array(signal)))[::stride]
     assert got.shape == power.shape
     assert (np.abs(got - power) <= 1e-6 * total).all()
-    # Below 1e-10 of the frame's power the log of a band is rounding (see extract): 2e-3 is the worst
+    # Below 1e-10 of the frame's power the log of a band is rounding (see extract): 2e-3 is worst
     # relative error above it.
     audible = power > 1e-10 * total
     np.testing.assert_allclose(got[audible], power[audible], rtol=5e-3)
