@@ -186,7 +186,10 @@ def edge_params(net: Net) -> dict[str, int]:
 
 
 def count_macs(fn: Callable[..., Any], *args: Any) -> int:
-    """Multiply-accumulates of `fn(*args)`: its dot_general and conv_general_dilated operations."""
+    """Multiply-accumulates of `fn(*args)`: its dot_general and conv_general_dilated operations.
+
+    Of a `cond`, and of forms for different platforms (`depthwise`), the dearest branch.
+    """
     return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
