@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -14,11 +15,12 @@ from experiments.cost_choice import Charged, charged_of, named_cost
 from experiments.net_choice import library_net
 from experiments.workdir import RunInfo
 from sanas_jax import costs, estimators, objectives
-from sanas_jax.augment import MixSettings
 from sanas_jax.augment_images import ImageSettings
 from sanas_jax.budgets import Target
 from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
 from sanas_jax.graph import Net, subnet
+from sanas_jax.mix_settings import MixSettings
+from sanas_jax.recipe import Recipe
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, make_optimizer
 
@@ -115,17 +117,8 @@ def _settings(
     data = config.data
     if input_shape is not None:
         return ImageSettings(pad=data.pad, flip=data.flip)
-    return MixSettings(
-        min_seconds=data.min_seconds,
-        max_seconds=data.max_seconds,
-        noise_probability=data.noise_probability,
-        max_noise_gain=data.max_noise_gain,
-        silence_fraction=data.silence_fraction,
-        unknown_fraction=data.unknown_fraction,
-        balance=data.balance,
-        window=model.window,
-        hop_frames=config.model.hop,
-    )
+    recipe = {field.name: getattr(data, field.name) for field in fields(Recipe)}
+    return MixSettings(**recipe, window=model.window, hop_frames=config.model.hop)
 
 
 def target_of(config: Config, built: Built) -> Target:

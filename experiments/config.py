@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from sanas_jax.recipe import Recipe
+
 T = TypeVar("T")
 
 
@@ -53,7 +55,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Recipe):
     """Where the data are, and how streams are mixed from clips (SANAS, section 4) or images varied.
 
     Fields:
@@ -63,7 +65,7 @@ class DataConfig:
       features: "mfcc" or "log-mel".
       padding: of the signal's ends in the features, "constant" or "reflect".
       normalize: standardise each coefficient with statistics of training batches.
-      The rest, of streams, as in `augment.MixSettings`.
+      The rest, of streams, as in `recipe.Recipe`.
     """
 
     cache: str = "cache"
@@ -72,13 +74,6 @@ class DataConfig:
     features: str = "mfcc"
     padding: str = "constant"
     normalize: bool = True
-    min_seconds: float = 1.0
-    max_seconds: float = 3.0
-    noise_probability: float = 0.8
-    max_noise_gain: float = 0.3
-    silence_fraction: float = 0.1
-    unknown_fraction: float = 0.1
-    balance: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,17 @@ import numpy as np
 
 from data_prep.cache import Cache, open_cache
 from experiments.config import DataConfig, choose
-from sanas_jax.augment import AudioBatch, Clips, MixSettings, draw_batch
+from sanas_jax.augment import AudioBatch, draw_batch
+from sanas_jax.clips import Clips
 from sanas_jax.features import Frontend, extract, fit_normaliser
+from sanas_jax.mix_settings import MixSettings
 from sanas_jax.objectives import class_weights
+from sanas_jax.spec_augment import spec_augment
 from sanas_jax.training import Batch
 
 STATISTICS_BATCHES, STATISTICS_SIZE = 8, 64
+# Folded into the key of a batch for its masks; rows of the batch have the numbers from 0 on.
+MASKS = 2**32 - 1
 
 
 class Source(Protocol):
@@ -49,7 +54,7 @@ class Source(Protocol):
 
     @staticmethod
     def draw(examples: Any, frontend: Any, settings: Any, key: jax.Array, size: int) -> Batch:
-        """A random batch; a pure function of arrays and static `settings`, `size`."""
+        """A random training batch; a pure function of arrays and static `settings`, `size`."""
         ...
 
     def validation(
@@ -78,18 +83,32 @@ class AudioSource:
     def draw(
         examples: Clips, frontend: Frontend, settings: MixSettings, key: jax.Array, size: int
     ) -> Batch:
-        """Streams mixed from random clips and noise."""
-        return features(frontend, draw_batch(examples, settings, key, size))
+        """Streams mixed from random clips and noise, masked where `settings` ask for it."""
+        batch = features(frontend, draw_batch(examples, settings, key, size))
+        masked = spec_augment(
+            batch.features,
+            jax.random.fold_in(key, MASKS),
+            time_masks=settings.time_masks,
+            time_mask_frames=settings.time_mask_frames,
+            frequency_masks=settings.frequency_masks,
+            frequency_mask_bins=settings.frequency_mask_bins,
+        )
+        return batch._replace(features=masked)
 
     def validation(
         self, frontend: Frontend, settings: MixSettings, key: jax.Array, size: int, count: int
     ) -> list[Batch]:
-        """`count` batches of streams mixed from the validation clips."""
+        """`count` batches of streams mixed from the validation clips, as they are."""
+        settings = settings.unperturbed()
         draw = jax.jit(lambda clips, own, k: self.draw(clips, own, settings, k, size))
         return [draw(self._validation, frontend, k) for k in jax.random.split(key, count)]
 
     def fit(self, settings: MixSettings, key: jax.Array) -> tuple[Frontend, jax.Array]:
-        """Frontend and class weights, from a few training batches drawn with a key of their own."""
+        """Frontend and class weights, from a few training batches drawn with a key of their own.
+
+        Their clips are not perturbed, since these are the statistics of what is listened to later.
+        """
+        settings = settings.unperturbed()
         spec = self.cache.frontend
         plain = Frontend.create(
             np.asarray(self.cache.mel),

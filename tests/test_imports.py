@@ -13,6 +13,9 @@ DATA_PREP = sorted((ROOT / "data_prep").rglob("*.py"))
 # A module imports only from earlier rows; modules of one row do not import each other.
 ROWS = (
     ("graph", "decoding", "depthwise", "features", "schedule"),
+    ("recipe", "spec_augment", "augment_speech"),
+    ("mix_settings", "clips"),
+    ("labelling",),
     ("gates", "blocks", "augment", "augment_images", "metrics"),
     ("costs",),
     ("forward",),

@@ -31,8 +31,8 @@ from experiments.config import Config
 from experiments.data import AudioSource
 from experiments.loop import make_draw, make_train_step
 from experiments.runs import run_keys
-from sanas_jax.augment import Clips
 from sanas_jax.budgets import Member, init_member
+from sanas_jax.clips import Clips
 from sanas_jax.features import Frontend
 from sanas_jax.training import init_state
 
