@@ -2,13 +2,17 @@
 
     python -m data_prep.make_stream --data cache --split testing --minutes 60 --seed 0 --out s.wav
 
-Writes `s.wav` (16-bit, 16 kHz) and `s_labels.txt`, a line `word, ms` for each clip, where ms is
-the start of the clip. --data is a cache of data_prep.prepare, or a folder that it could read.
+Writes `s.wav` (16-bit, 16 kHz), `s_labels.txt`, a line `word, ms` for each clip, where ms is the
+start of the clip, and `s.json`: the split, the options, the data's fingerprint. --data is a cache
+of data_prep.prepare, or a folder that it could read.
 """
 
+import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -57,14 +61,35 @@ def pool_of_folder(data: Path, split: str, source: Source) -> streams.Pool:
     )
 
 
-def write_stream(out: Path, stream: np.ndarray, placed: Sequence[streams.Placed]) -> Path:
-    """Write the audio and, beside it, its labels; return the path of the labels."""
+def provenance(
+    split: str, options: streams.Options, words: Sequence[str], data_sha256: str | None
+) -> dict[str, Any]:
+    """What a stream was made of, as JSON; the fingerprint is None where the data has none."""
+    made = {"split": split, **dataclasses.asdict(options), "words": list(words)}
+    return made | {"data_sha256": data_sha256}
+
+
+def write_stream(
+    out: Path, stream: np.ndarray, placed: Sequence[streams.Placed], source: dict[str, Any]
+) -> Path:
+    """Write the audio and, beside it, its labels and provenance; return the path of the labels."""
     labels = out.with_name(f"{out.stem}_labels.txt")
     text = "".join(f"{word.label}, {word.ms:.4f}\n" for word in placed)
-    with atomic.new_files(labels, out) as (new_labels, new_out):
+    origin = json.dumps(source, indent=1, ensure_ascii=False) + "\n"
+    with atomic.new_files(labels, out.with_suffix(".json"), out) as (new_labels, new_json, new_out):
         write_wav(new_out, decode.to_int16(stream))
         new_labels.write_text(text, encoding="utf-8")
+        new_json.write_text(origin, encoding="utf-8")
     return labels
+
+
+def _fingerprint(cache: Path) -> str | None:
+    """SHA-256 of the files that a cache was prepared from, if it says so."""
+    try:
+        found = json.loads((cache / "provenance.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return str(found["sha256"]) if "sha256" in found else None
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -102,7 +127,9 @@ def run(values: flags.FlagValues) -> None:
         if source != Source(words=words):
             raise ValueError("expected only --words with a cache, whose layout and split are made")
         pool = pool_of_cache(open_cache(data), values.split, words)
+        sha256 = _fingerprint(data)
     else:
+        sha256 = None
         pool = pool_of_folder(data, values.split, source)
     options = streams.Options(
         minutes=values.minutes,
@@ -119,7 +146,8 @@ def run(values: flags.FlagValues) -> None:
     if empty:
         print(f"no {values.split} clips of {', '.join(empty)}: they are left out")
     stream, placed = streams.make_stream(pool, options)
-    labels = write_stream(out, stream, placed)
+    made = provenance(values.split, options, list(pool.words), sha256)
+    labels = write_stream(out, stream, placed, made)
     unknown = sum(word.label == UNKNOWN for word in placed)
     print(f"{len(placed)} words, {unknown} of them unknown, in {len(stream) / streams.RATE:.1f} s")
     print(f"wrote {out} and {labels}")

@@ -8,6 +8,7 @@ front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation
 events.*          the same for TensorBoard
 evaluations/      streams that `evaluate` ran
+detector.json     detectors that `calibrate` chose, the streams and the limit they were chosen on
 
 A sweep's folder holds sweep.json, the names of its members, and a folder like this for each.
 """
@@ -18,6 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ from experiments import config as config_lib
 from experiments.config import Config, Hooks
 from experiments.data import is_cepstral
 from experiments.image_source import Pixels
+from sanas_jax.decoding import Detector
 from sanas_jax.features import Frontend
 
 RATES = ("sample_rate", "n_fft", "hop")
@@ -146,6 +149,30 @@ def read(workdir: Path) -> RunInfo:
     classes = tuple(description["classes"])
     shape = None if shape is None else tuple(shape)
     return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights, shape)
+
+
+def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detector, float | None]:
+    """The detector calibrated for a checkpoint, and the price that it was calibrated at.
+
+    price: λ that a conditioned network is told; it gets the detector of the nearest calibrated one.
+    """
+    path = workdir / "detector.json"
+    if not path.is_file():
+        raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
+    try:
+        found = json.loads(path.read_text())
+        of_step, entries = found["step"], found["detectors"]
+        if price is not None:
+            entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
+        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
+    if of_step != step:
+        raise ValueError(
+            f"{path}: expected detectors for step {step}, got those for step {of_step}: "
+            "run experiments.calibrate again"
+        )
+    return detector, told
 
 
 def _arrays(frontend: Any) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,9 @@ def test_make_stream_command_writes_audio_and_labels(
 ) -> None:
     out = tmp_path / "out" / "s.wav"
     assert run("--data", folder, "--words", "yes,no", "--minutes", "2", "--out", out) == 0
-    assert sorted(path.name for path in out.parent.iterdir()) == ["s.wav", "s_labels.txt"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        *("s.json", "s.wav", "s_labels.txt")
+    ]
     assert "no background tracks" in capsys.readouterr().out
     assert soundfile.info(out).subtype == "PCM_16"
     stream, rate = soundfile.read(out, dtype="int16")
@@ -159,6 +162,33 @@ def test_make_stream_command_same_from_cache_and_folder(folder: Path, tmp_path: 
         assert run("--data", folder, "--words", "yes,no", "--out", a, *options) == 0
         assert run("--data", cache, "--out", b, *options) == 0
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_make_stream_says_beside_the_audio_what_it_was_made_of(
+    folder: Path, tmp_path: Path
+) -> None:
+    from data_prep import prepare
+
+    cache, out = tmp_path / "cache", tmp_path / "a.wav"
+    words = ("--words", "yes,no")
+    assert prepare.main(["prepare", "--data", str(folder), "--out", str(cache), *words]) == 0
+    options = ("--minutes", "1", "--seed", "7", "--split", "validation", "--noise_volume", "0.05")
+    assert run("--data", cache, "--out", out, *options) == 0
+    made = json.loads((tmp_path / "a.json").read_text())
+    fingerprint = json.loads((cache / "provenance.json").read_text())["sha256"]
+    assert made == {
+        "split": "validation",
+        "minutes": 1,
+        "seed": 7,
+        "word_gap_ms": 2_000,
+        "unknown_percent": 30,
+        "noise_volume": 0.05,
+        "words": ["yes", "no"],
+        "data_sha256": fingerprint,
+    }
+    assert run("--data", folder, *words, "--out", out, "--minutes", "1") == 0
+    made = json.loads((tmp_path / "a.json").read_text())
+    assert (made["split"], made["data_sha256"]) == ("testing", None)
 
 
 def test_make_stream_takes_words_from_its_split_only(tmp_path: Path) -> None:
