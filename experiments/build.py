@@ -20,9 +20,10 @@ from sanas_jax.budgets import Target
 from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
 from sanas_jax.graph import Net, subnet
 from sanas_jax.mix_settings import MixSettings
+from sanas_jax.optimizer import make_optimizer
 from sanas_jax.recipe import Recipe
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import Objective, make_optimizer
+from sanas_jax.training import Objective
 
 
 class Built(NamedTuple):
@@ -94,6 +95,10 @@ def build(
         estimator=choose("train.estimator", train.estimator, estimators_by_name)(),
         entropy_weight=train.entropy_weight,
         measure_mode=train.budget is not None,
+        label_smoothing=train.label_smoothing,
+        full_weight=train.full_weight,
+        distill_weight=train.distill_weight,
+        average_decay=train.average_decay,
     )
     optimizer = make_optimizer(
         _schedule(config, train.learning_rate),
@@ -107,6 +112,7 @@ def build(
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         relative=train.relative,
+        decoupled=train.decoupled,
     )
     return Built(model, objective, optimizer, _settings(config, model, input_shape), charged)
 

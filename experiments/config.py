@@ -89,9 +89,11 @@ class TrainConfig:
       controller_learning_rate: of cell and gate head; None for the same.
       controller_delay_steps: the controller is left as it began for these steps, while the network
         learns to work in the architectures that Γ_0 draws.
-      weight_decay: L2 on the network's weights, not on the controller's.
+      weight_decay: L2 on the network's weights, not on the controller's; with `decoupled` that of
+        AdamW.
       max_grad_norm: per group; None for no clipping.
-      class_weighted: weigh classes by total / (count · K).
+      class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
+      label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
       cost: what is charged: "macs", "params", "memory" (peak bytes of activations), "time" (µs on
         this device, measured per edge), "parallel" (steps on `workers` workers), or a JSON file,
         edge → cost. A config file may bring one of its own instead.
@@ -131,8 +133,14 @@ class TrainConfig:
     controller_learning_rate: float | None = 1e-3
     controller_delay_steps: int = 0
     weight_decay: float = 1e-5
+    decoupled: bool = False
     max_grad_norm: float | None = 5.0
     class_weighted: bool = True
+    class_weight_power: float = 1.0
+    label_smoothing: float = 0.0
+    full_weight: float = 0.0
+    distill_weight: float = 0.0
+    average_decay: float = 0.0
     cost: str = "macs"
     workers: int = 1
     report_costs: tuple[str, ...] = ()

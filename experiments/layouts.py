@@ -155,6 +155,9 @@ def _paths(net: Net, places: Mapping[str, Place]) -> dict[str, Path]:
     paths = {}
     for ends, names in parallel.items():
         source, target = (np.array(places[end]) for end in ends)
+        if ends[0] == ends[1]:
+            paths[names[0]] = _loop(source)
+            continue
         others = np.array([place for name, place in places.items() if name not in ends])
         blocked = _passes(source, target, others.reshape(-1, 2))
         bends = np.linspace(1, -1, len(names)) if len(names) > 1 else np.array([float(blocked)])
@@ -165,6 +168,12 @@ def _paths(net: Net, places: Mapping[str, Place]) -> dict[str, Path]:
             curve = Path([source, handle, target], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
             paths[name] = curve if bend else Path([source, target])
     return {edge.name: paths[edge.name] for edge in net.edges}
+
+
+def _loop(place: np.ndarray) -> Path:
+    """Over a layer and back into it."""
+    curve = [place + aside for aside in ((0, 0), (-_AROUND, _AROUND), (_AROUND, _AROUND), (0, 0))]
+    return Path(curve, [Path.MOVETO, *[Path.CURVE4] * 3])
 
 
 def _passes(source: np.ndarray, target: np.ndarray, others: np.ndarray) -> bool:

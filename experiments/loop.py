@@ -144,7 +144,7 @@ def run_loop(
     size = budgets_at_once(len(runs), budgets_per_step)
     groups = [Group(runs[i : i + size]) for i in range(0, len(runs), size)]
 
-    weights = info.class_weights if train.class_weighted else None
+    weights = info.class_weights**train.class_weight_power if train.class_weighted else None
     draw = make_draw(config, built, data.draw)
     train_step = make_train_step(config, built, weights)
     validate = make_validation(config, built, weights)
@@ -187,7 +187,7 @@ def run_loop(
                 bar.set_postfix_str(describe(tracks))
             if step % train.eval_every == 0 or last:
                 for group in groups:
-                    params = group.members.train.params
+                    params = group.members.train.deployed
                     results = [validate(params, b, first.keys.validate) for b in batches]
                     host = jax.device_get(results)
                     for track in (t for t in tracks if t.group is group and t.alive):

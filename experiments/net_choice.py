@@ -36,6 +36,11 @@ def library_net(
     if model.family in FAMILIES:
         _no_depth(model)
         return spaces.kws_cnn(model.family, shortcuts=model.shortcuts, maps=model.maps, **own)
+    if model.family == "separable":
+        _no_depth(model)
+        if model.maps is not None:
+            raise ValueError("config field 'model.maps': separable has widths of its own")
+        return spaces.separable(**own)
     if model.family == "fabric":
         if model.depth is not None:
             own["layers"] = model.depth
@@ -49,7 +54,7 @@ def library_net(
             own["maps"] = model.maps
         return RESNETS[model.family](**own)
     raise ValueError(
-        f"config field 'model.family': expected one of {sorted([*FAMILIES, *RESNETS, 'fabric'])}, "
+        f"config field 'model.family': expected one of {sorted([*FAMILIES, *RESNETS, 'fabric', 'separable'])}, "
         f"got {model.family!r}"
     )
 

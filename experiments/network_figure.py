@@ -24,6 +24,7 @@ _HIGHEST = 4.5  # of all arcs together; beyond, they move closer
 _INCH = 0.52  # of height per unit
 _MOST_LABELS = 16
 _THIN, _THICK = 0.8, 6.0  # points
+_LOOP = 0.3  # half the width of the arc of an edge that reuses its layer's last value
 _BULGE = 1.2  # how far the outermost arc leans beyond its ends
 
 
@@ -66,6 +67,8 @@ def edge_routes(net: Net, gap: float) -> dict[str, Route]:
     routes = {}
     for edge in net.edges:
         source, target = places[edge.source], places[edge.target]
+        if edge.reuses:
+            source, target = (source[0] - _LOOP, source[1]), (target[0] + _LOOP, target[1])
         level = levels[edge.name]
         peak = (source[1] + target[1]) / 2
         if level:

@@ -92,7 +92,7 @@ class Track:
             ]
         self._journal.write(step, "validation", self.line)
         cost, accuracy = self.line["macs_per_frame"], self.line["frame_accuracy"]
-        self._front.offer(step, cost, accuracy, self.member.train.params)
+        self._front.offer(step, cost, accuracy, self.member.train.deployed)
 
     def save(self, step: int) -> None:
         """Write a checkpoint."""

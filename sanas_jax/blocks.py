@@ -6,7 +6,9 @@ its output by one row, as a valid convolution does), and the shared trunk runs i
 stream. A block without the attribute is run window by window.
 
 A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
-to take statistics from (None: all); `forward` passes both and keeps the running statistics.
+to take statistics from (None: all); `forward` passes both and keeps the running statistics. One
+that declares `stats_over_stream = True` takes `train` alone and normalises with every row and every
+position, live or not: what it computes then depends on no gate, and it may be part of the trunk.
 """
 
 from __future__ import annotations

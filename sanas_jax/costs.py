@@ -68,7 +68,9 @@ def parallel(net: Net, workers: int, durations: Mapping[str, float] | str | None
         durations = dict.fromkeys(net.index, 1)
     order = sorted(range(len(net.edges)), key=lambda e: net.order[net.edges[e].source])
     edges = [net.edges[e] for e in order]
-    before = np.array([[other.target == edge.source for other in edges] for edge in edges])
+    before = np.array(
+        [[other.target == edge.source and not edge.reuses for other in edges] for edge in edges]
+    )
     time = makespan(before, per_edge(net, durations, "durations")[order], workers)
 
     def cost(gates: jax.Array) -> jax.Array:
@@ -100,6 +102,7 @@ def memory(net: Net, bytes_per_value: float = 4) -> Cost:
     # until[e, i]: the last layer at whose computation i is held because edge e is live.
     until = np.zeros((len(net.edges), num_layers), np.int32)
     for e, edge in enumerate(net.edges):
+        # A value that may be reused outlives the step: it is held, and not counted, before.
         until[e, net.order[edge.source]] = net.order[edge.target]
         if edge.target in net.read_layers:
             until[e, net.order[edge.target]] = num_layers - 1

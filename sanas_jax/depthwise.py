@@ -29,6 +29,7 @@ class DepthwiseConv(nn.Module):
       padding: "VALID", "SAME" (as XLA: an odd number of zeros has the greater part at the end), or
         zeros (before, after) on each axis.
       use_bias: add a number per channel.
+      kernel_init: of the taps.
 
     It does not declare a `time_stride`: a block around it, which knows its padding, may.
     """
@@ -38,13 +39,13 @@ class DepthwiseConv(nn.Module):
     dilation: tuple[int, ...] | None = None
     padding: Padding = "VALID"
     use_bias: bool = False
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, *sizes, C] → [B, *sizes', C]."""
         channels = x.shape[-1]
-        init = nn.initializers.he_normal()
-        kernel = self.param("kernel", init, (*self.kernel, 1, channels))
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel, 1, channels))
         y = depthwise_conv(x, kernel, self.stride, self.dilation, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -89,6 +90,8 @@ def depthwise_conv(
     def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
         outputs = [(n - span) // s + 1 for n, span, s in zip(padded, spans, strides, strict=True)]
+        if padded == list(taps):  # one weighted sum; the gradient of so many slices is slow
+            return jnp.sum(x * kernel[..., 0, :], tuple(range(1, axes + 1)), keepdims=True)
         weights = kernel.reshape(math.prod(taps), *(1,) * (axes + 1), x.shape[-1])
         terms = []
         for tap, weight in zip(itertools.product(*map(range, taps)), weights, strict=True):

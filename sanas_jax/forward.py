@@ -6,7 +6,10 @@ computed once for all steps of a stream; the rest is a gated sum and what follow
 
 Blocks with BatchNorm keep running statistics: an argument and a result, never hidden. In training
 a block normalises with the rows in which its edge is live, and only these enter its running
-statistics; an edge that is live in no row keeps those it had.
+statistics; an edge that is live in no row keeps those it had. Blocks with `stats_over_stream` know
+nothing of gates: they normalise with the whole stream, so that they fit into the trunk.
+
+Layers whose last value may be reused hand it on from step to step, as statistics are.
 """
 
 from __future__ import annotations
@@ -22,16 +25,26 @@ from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
+Last = dict[str, jax.Array]
 
 
 class Output(NamedTuple):
     """Values of the two read layers: logits [B, K], features [B, ...].
 
-    `stats`: {edge: running statistics} after this pass; as given, unless in training.
+    `stats`: {edge: running statistics} after this pass; as given, unless in training. `last`:
+    {layer: value [B, ...]} of those that may be reused at the next step.
     """
 
     logits: jax.Array
     features: jax.Array
+    stats: Stats
+    last: Last
+
+
+class Trunk(NamedTuple):
+    """What `trunk_edges` computed for all steps: {edge: [T, B, ...]}, and running statistics."""
+
+    values: dict[str, jax.Array]
     stats: Stats
 
 
@@ -63,6 +76,11 @@ def init_stats(net: Net) -> Stats:
     return stats
 
 
+def init_last(net: Net, batch: int) -> Last:
+    """What there is to reuse before the first step: zeros, as of a layer that nothing reaches."""
+    return {name: jnp.zeros((batch, *net.shapes[name])) for name in net.reuse}
+
+
 def forward(
     net: Net,
     params: Params,
@@ -70,6 +88,7 @@ def forward(
     x: jax.Array,
     *,
     stats: Stats | None = None,
+    last: Last | None = None,
     train: bool = False,
 ) -> Output:
     """Run the architecture `gates` exactly as given (Algorithm 2); nothing is pruned.
@@ -83,6 +102,7 @@ def forward(
       gates: [E] or [B, E] in {0, 1}.
       x: [B, *net.input_shape].
       stats: running statistics, from `init_stats`, if any block keeps them.
+      last: values of the step before that may be reused; None for zeros.
       train: normalise with the batch's live rows instead, and update `stats` by them.
     """
     _check_input(net, x)
@@ -91,16 +111,18 @@ def forward(
         raise ValueError(
             f"gates: expected shape [E] or [B, E] with B = {x.shape[0]}, got {gates.shape}"
         )
-    blocks = _Blocks(net, params, prune(net, gates), stats, train)
+    live = prune(net, gates)
+    blocks = _Blocks(net, params, live, stats, train)
     gates = read_gates(net, gates)
     values = {net.input: x}
+    last = init_last(net, x.shape[0]) if last is None else dict(last)
     for layer in net.layers[1:]:
         terms = [
             _gate(gates[..., net.index[edge.name]], blocks.run(edge, values[edge.source]))
             for edge in net.incoming[layer.name]
         ]
-        values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
-    return Output(values[net.output], values[net.features], blocks.stats)
+        values[layer.name] = _settle(net, layer, terms, live, last)
+    return Output(values[net.output], values[net.features], blocks.stats, last)
 
 
 def stochastic_forward(
@@ -127,12 +149,20 @@ def stochastic_forward(
 
 
 def trunk_edges(
-    net: Net, params: Params, stream: jax.Array, *, num_steps: int, hop: int
-) -> dict[str, jax.Array]:
+    net: Net,
+    params: Params,
+    stream: jax.Array,
+    *,
+    num_steps: int,
+    hop: int,
+    stats: Stats | None = None,
+    train: bool = False,
+) -> Trunk:
     """Everything upstream of the joins, once, for all steps of a stream.
 
     Blocks that commute with shifts in time (`time_stride` divides the hop) run once over the whole
-    stream; the others on the windows that they see.
+    stream; the others on the windows that they see. In training they normalise with whatever they
+    run on: all positions of all streams, or all windows.
 
     Args:
       net: static description; its input is a window of `net.input_shape[0]` frames.
@@ -140,24 +170,26 @@ def trunk_edges(
       stream: [B, frames, *net.input_shape[1:]].
       num_steps: T.
       hop: frames between the starts of two windows.
+      stats, train: as in `forward`.
 
     Returns:
-      {edge: [T, B, ...]} ungated outputs of the edges that leave the trunk, and of those that end
-      in a read layer of the trunk; of an edge with batch statistics, its input instead.
+      Ungated outputs of the edges that leave the trunk, and of those that end in a read layer of
+      the trunk; of an edge whose batch statistics are of its live rows, its input instead.
     """
     batch = stream.shape[0]
+    blocks = _Blocks(net, params, None, stats, train)
     values: dict[str, _Rows | _Steps] = {net.input: _Rows(stream, 1)}
     out = {}
     for layer in net.layers[1:]:
         for edge in net.incoming[layer.name]:
             if edge.source not in net.trunk:
                 continue
-            if edge.name in net.with_stats:
+            if edge.name in net.with_live_stats:
                 shape = net.shapes[edge.source]
                 steps = _to_steps(values[edge.source], shape, num_steps, hop)
                 out[edge.name] = jnp.moveaxis(steps.reshape(batch, num_steps, *shape), 1, 0)
                 continue
-            value = _run_over_time(net, edge, params, values[edge.source], num_steps, hop)
+            value = _run_over_time(net, edge, blocks, values[edge.source], num_steps, hop)
             inside = layer.name in net.trunk
             if inside:
                 activated = _activate(layer, value.array)
@@ -166,7 +198,7 @@ def trunk_edges(
                 steps = _to_steps(value, net.shapes[layer.name], num_steps, hop)
                 steps = steps.reshape(batch, num_steps, *net.shapes[layer.name])
                 out[edge.name] = jnp.moveaxis(steps, 1, 0)
-    return out
+    return Trunk(out, blocks.stats)
 
 
 def join(
@@ -176,6 +208,7 @@ def join(
     trunk: dict[str, jax.Array],
     *,
     stats: Stats | None = None,
+    last: Last | None = None,
     train: bool = False,
 ) -> Output:
     """The rest of one step: gated sums of the trunk's edges and what follows them.
@@ -188,18 +221,19 @@ def join(
       live: [B, E] gates, already pruned: live implies that the source is reached, so that the gate
         of the last trunk edge stands for all the gates before it.
       trunk: {edge: [B, ...]}, one step of `trunk_edges`.
-      stats, train: as in `forward`.
+      stats, last, train: as in `forward`.
     """
     blocks = _Blocks(net, params, live, stats, train)
     gates = read_gates(net, live)
-    dead = _dead_values(net, params)
+    dead = _dead_values(net, blocks)
+    last = init_last(net, live.shape[0]) if last is None else dict(last)
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
         terms = []
         for edge in net.incoming[layer.name]:
             gate, reached = gates[..., net.index[edge.name]], live[..., net.index[edge.name]]
             answers = not edge.gated and edge.source in dead  # also where its source is dead
-            if edge.name in net.with_stats and edge.source in net.trunk:
+            if edge.name in net.with_live_stats and edge.source in net.trunk:
                 x = trunk[edge.name]
                 if answers:
                     x = _gate(reached, x) + _gate(1 - reached, dead[edge.source])
@@ -207,17 +241,18 @@ def join(
             elif edge.name in trunk:
                 terms.append(_gate(reached, trunk[edge.name]))
                 if answers:
-                    terms.append(_gate(1 - reached, _run(edge, params, dead[edge.source])))
+                    terms.append(_gate(1 - reached, blocks.run_dead(edge, dead[edge.source])))
             elif edge.source not in net.trunk:  # else inside the trunk, and nobody reads it
                 terms.append(_gate(gate, blocks.run(edge, values[edge.source])))
         if terms:
-            values[layer.name] = _activate(layer, sum(terms[1:], terms[0]))
-    return Output(values[net.output], values[net.features], blocks.stats)
+            values[layer.name] = _settle(net, layer, terms, live, last)
+    return Output(values[net.output], values[net.features], blocks.stats, last)
 
 
 def in_join(net: Net, edge: Edge) -> bool:
     """Whether `join` runs the edge's block: it is not part of the trunk."""
-    return edge.source not in net.trunk or edge.name in net.with_stats
+    outside = edge.source not in net.trunk or edge.name in net.with_live_stats
+    return outside and not edge.reuses
 
 
 def windows(stream: jax.Array, size: int, hop: int, num_steps: int) -> jax.Array:
@@ -254,16 +289,16 @@ class _Steps:
 
 
 def _run_over_time(
-    net: Net, edge: Edge, params: Params, source: _Rows | _Steps, num_steps: int, hop: int
+    net: Net, edge: Edge, blocks: _Blocks, source: _Rows | _Steps, num_steps: int, hop: int
 ) -> _Rows | _Steps:
     """One trunk edge on all steps: over the stream if its block allows, else on the windows."""
     block_stride = getattr(edge.block, "time_stride", None)
     if isinstance(source, _Rows) and block_stride:
         stride = source.stride * block_stride
         if hop % stride == 0:
-            return _Rows(_run(edge, params, source.array), stride)
+            return _Rows(blocks.run(edge, source.array), stride)
     x = _to_steps(source, net.shapes[edge.source], num_steps, hop)
-    return _Steps(_run(edge, params, x))
+    return _Steps(blocks.run(edge, x))
 
 
 def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop: int) -> jax.Array:
@@ -274,7 +309,7 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
     return cut.reshape(-1, *shape)
 
 
-def _dead_values(net: Net, params: Params) -> dict[str, jax.Array]:
+def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
     """Trunk layers behind a gate that is off, [1, ...]: 0, or what always-on edges make of it."""
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
@@ -283,18 +318,18 @@ def _dead_values(net: Net, params: Params) -> dict[str, jax.Array]:
             if edge.gated:
                 values[layer.name] = jnp.zeros((1, *net.shapes[layer.name]))
             elif edge.source in values:
-                values[layer.name] = _activate(layer, _run(edge, params, values[edge.source]))
+                values[layer.name] = _activate(layer, blocks.run_dead(edge, values[edge.source]))
     return values
 
 
 class _Blocks:
     """Runs the blocks of one pass, and collects the statistics that they update.
 
-    `live` [E] or [B, E] says from which rows.
+    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates.
     """
 
     def __init__(
-        self, net: Net, params: Params, live: jax.Array, stats: Stats | None, train: bool
+        self, net: Net, params: Params, live: jax.Array | None, stats: Stats | None, train: bool
     ) -> None:
         self._net, self._params, self._live, self._train = net, params, live, train
         self.stats = dict(stats or {})
@@ -306,14 +341,15 @@ class _Blocks:
 
     def run(self, edge: Edge, x: jax.Array) -> jax.Array:
         """An edge's block on x [B, ...]."""
-        if edge.name not in self.stats:
-            return _run(edge, self._params, x)
+        if edge.name not in self.stats or not self._train:
+            return self.run_dead(edge, x)
         old = self.stats[edge.name]
         variables = {"params": self._params.get(edge.name, {}), "batch_stats": old}
-        if not self._train:
-            value = edge.block.apply(variables, x)
-            assert isinstance(value, jax.Array)  # nothing mutable, so no second result
+        if edge.name not in self._net.with_live_stats:
+            value, updated = edge.block.apply(variables, x, train=True, mutable=["batch_stats"])
+            self.stats[edge.name] = updated["batch_stats"]
             return value
+        assert self._live is not None  # such an edge is never in the trunk
         live = jnp.broadcast_to(self._live[..., self._net.index[edge.name]] > 0, x.shape[:1])
         value, updated = edge.block.apply(
             variables, x, train=True, live=live, mutable=["batch_stats"]
@@ -323,10 +359,24 @@ class _Blocks:
         )
         return value
 
+    def run_dead(self, edge: Edge, x: jax.Array) -> jax.Array:
+        """An edge's block on what no row of the data made: with its running statistics."""
+        variables = {"params": self._params.get(edge.name, {})}
+        if edge.name in self.stats:
+            variables["batch_stats"] = self.stats[edge.name]
+        value = edge.block.apply(variables, x)
+        assert isinstance(value, jax.Array)  # nothing mutable, so no second result
+        return value
 
-def _run(edge: Edge, params: Params, x: jax.Array) -> jax.Array:
-    value = edge.block.apply({"params": params[edge.name]}, x)
-    assert isinstance(value, jax.Array)  # no mutable collections, so no second result
+
+def _settle(
+    net: Net, layer: Layer, terms: list[jax.Array], live: jax.Array, last: Last
+) -> jax.Array:
+    """A layer's value from gated terms, or its last where that is reused; updates `last`."""
+    value = _activate(layer, sum(terms[1:], terms[0]))
+    if layer.name in net.reuse:
+        reused = live[..., net.index[net.reuse[layer.name].name]]
+        value = last[layer.name] = _gate(1 - reused, value) + _gate(reused, last[layer.name])
     return value
 
 

@@ -2,6 +2,9 @@
 
 A net is a DAG (BSN, section 3.1): an edge runs from an earlier to a later layer and carries a
 block, an ordinary flax module; a layer is the activation of the sum of its incoming edges.
+
+Beyond the papers, an edge from a layer to itself reuses the layer's value of the step before: live
+where it is on and nothing else reaches the layer, it stands in for all edges that were left out.
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ class Edge:
     target: str
     block: nn.Module
     gated: bool = True
+
+    @property
+    def reuses(self) -> bool:
+        """Whether it stands in with the layer's value of the step before."""
+        return self.source == self.target
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,16 @@ class Net:
 
     @cached_property
     def incoming(self) -> dict[str, tuple[Edge, ...]]:
-        """Edges into each layer."""
+        """Edges into each layer from earlier ones."""
         return {
-            layer.name: tuple(e for e in self.edges if e.target == layer.name)
+            layer.name: tuple(e for e in self.edges if e.target == layer.name and not e.reuses)
             for layer in self.layers
         }
+
+    @cached_property
+    def reuse(self) -> dict[str, Edge]:
+        """Layer → the edge that reuses its last value, where there is one."""
+        return {edge.target: edge for edge in self.edges if edge.reuses}
 
     @cached_property
     def gated(self) -> tuple[int, ...]:
@@ -113,17 +126,27 @@ class Net:
         )
 
     @cached_property
+    def with_live_stats(self) -> frozenset[str]:
+        """Those that normalise with the rows in which they are live."""
+        return frozenset(
+            edge.name
+            for edge in self.edges
+            if edge.name in self.with_stats and not getattr(edge.block, "stats_over_stream", False)
+        )
+
+    @cached_property
     def trunk(self) -> frozenset[str]:
         """Layers upstream of the first join: a single in-edge each, from a trunk layer.
 
         With live gates the value of such a layer is `reach · v`, v its ungated value, so v can be
-        computed once for all architectures and all steps (DESIGN: the shared trunk). Where there
-        are batch statistics it cannot: in training v depends on which rows are live.
+        computed once for all architectures and all steps (DESIGN: the shared trunk). Where batch
+        statistics are of the live rows it cannot: in training v depends on which these are.
         """
         trunk = {self.input}
         for layer in self.layers[1:]:
             first, *others = self.incoming[layer.name]
-            if not others and first.source in trunk and first.name not in self.with_stats:
+            joined = bool(others) or layer.name in self.reuse
+            if not joined and first.source in trunk and first.name not in self.with_live_stats:
                 trunk.add(layer.name)
         return frozenset(trunk)
 
@@ -147,6 +170,9 @@ def read_gates(net: Net, gates: jax.Array) -> jax.Array:
 def prune(net: Net, gates: jax.Array) -> jax.Array:
     """Live edges of an architecture: on, and on a path of on-edges from input to a read layer.
 
+    An edge that reuses a layer's last value is live where the layer is needed and nothing else
+    reaches it.
+
     Args:
       net: static description.
       gates: [..., E] in {0, 1}.
@@ -158,17 +184,25 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
     nothing = jnp.zeros_like(gates[..., 0])
     reach = {layer.name: nothing for layer in net.layers}
     reach[net.input] = nothing + 1
-    # Edges sorted by source see each source's reach complete, as edges only run forward.
-    forward = sorted(enumerate(net.edges), key=lambda pair: net.order[pair[1].source])
-    for e, edge in forward:
-        on = gates[..., e] * reach[edge.source]
-        reach[edge.target] = jnp.maximum(reach[edge.target], on)
+    reused = dict.fromkeys(net.reuse, nothing)
+    for layer in net.layers[1:]:
+        for edge in net.incoming[layer.name]:
+            on = gates[..., net.index[edge.name]] * reach[edge.source]
+            reach[layer.name] = jnp.maximum(reach[layer.name], on)
+        if layer.name in net.reuse:
+            on = gates[..., net.index[net.reuse[layer.name].name]]
+            reused[layer.name] = on * (1 - reach[layer.name])
+            reach[layer.name] = jnp.maximum(reach[layer.name], on)
     need = {layer.name: nothing + float(layer.name in net.read_layers) for layer in net.layers}
     live = [nothing] * len(net.edges)
-    for e, edge in sorted(forward, key=lambda pair: -net.order[pair[1].target]):
-        needed = gates[..., e] * need[edge.target]
-        need[edge.source] = jnp.maximum(need[edge.source], needed)
-        live[e] = needed * reach[edge.source]
+    for layer in reversed(net.layers[1:]):
+        for edge in net.incoming[layer.name]:
+            e = net.index[edge.name]
+            needed = gates[..., e] * need[layer.name]
+            need[edge.source] = jnp.maximum(need[edge.source], needed)
+            live[e] = needed * reach[edge.source]
+        if layer.name in net.reuse:
+            live[net.index[net.reuse[layer.name].name]] = need[layer.name] * reused[layer.name]
     return jnp.stack(live, axis=-1)
 
 
@@ -238,11 +272,24 @@ def _check_edges(net: Net) -> None:
                 raise ValueError(
                     f"edge {edge.name!r}: unknown {role} layer {name!r}; expected one of {known}"
                 )
-        if net.order[edge.source] >= net.order[edge.target]:
+        if edge.reuses:
+            _check_reuse(net, edge)
+        elif net.order[edge.source] >= net.order[edge.target]:
             raise ValueError(
                 f"edge {edge.name!r}: expected to run from an earlier to a later layer, "
                 f"got {edge.source!r} → {edge.target!r}"
             )
+
+
+def _check_reuse(net: Net, edge: Edge) -> None:
+    again = [other.name for other in net.edges if other.reuses and other.target == edge.target]
+    if len(again) > 1:
+        raise ValueError(f"layer {edge.target!r}: expected one edge that reuses it, got {again}")
+    if not edge.gated or not net.incoming[edge.target]:
+        raise ValueError(
+            f"edge {edge.name!r}: expected a gate, and other edges into layer {edge.target!r} "
+            "whose value is reused"
+        )
 
 
 def _check_reach(net: Net) -> None:

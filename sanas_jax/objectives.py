@@ -16,7 +16,10 @@ Penalty = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def cross_entropy(
-    logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None = None
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None = None,
+    smoothing: float = 0.0,
 ) -> jax.Array:
     """Class-weighted cross-entropy per step, in nats.
 
@@ -24,15 +27,22 @@ def cross_entropy(
       logits: [..., K].
       labels: [...] integers; entries outside 0..K−1 (padding) give finite values to be masked.
       class_weights: [K] or None for ones.
+      smoothing: share of the label's probability that is spread evenly over all classes.
     """
     num_classes = logits.shape[-1]
     safe = jnp.clip(labels, 0, num_classes - 1)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, safe)
+    if smoothing:
+        even = -jax.nn.log_softmax(logits).mean(-1)
+        loss = (1 - smoothing) * loss + smoothing * even
     return loss if class_weights is None else loss * jnp.asarray(class_weights)[safe]
 
 
 def step_loss(
-    logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None = None
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None = None,
+    smoothing: float = 0.0,
 ) -> jax.Array:
     """Cross-entropy of each step, [T, B]: of its label, or the mean over its labelled positions.
 
@@ -40,8 +50,9 @@ def step_loss(
       logits: [T, B, ..., K]; further axes are positions (pixels of a segmentation).
       labels: [T, B, ...]; positions below 0 are void.
       class_weights: [K] or None for ones.
+      smoothing: as in `cross_entropy`.
     """
-    loss = cross_entropy(logits, labels, class_weights)
+    loss = cross_entropy(logits, labels, class_weights, smoothing)
     positions = tuple(range(2, loss.ndim))
     if not positions:
         return loss

@@ -22,7 +22,16 @@ from sanas_jax.controller import (
     init_controller,
     initial_state,
 )
-from sanas_jax.forward import Output, forward, in_join, init, init_stats, join, trunk_edges
+from sanas_jax.forward import (
+    Output,
+    forward,
+    in_join,
+    init,
+    init_last,
+    init_stats,
+    join,
+    trunk_edges,
+)
 from sanas_jax.gates import Gamma
 from sanas_jax.graph import Net, check_gates, prune
 
@@ -61,13 +70,15 @@ class Carry(NamedTuple):
     """What one step hands to the next.
 
     z [B, Z] the controller's state; t [] the step's number; condition [B, 1] log λ, None unless the
-    controller is conditioned; stats: running statistics of the net's blocks, None without any.
+    controller is conditioned; stats: running statistics of the net's blocks, None without any;
+    last: {layer: [B, ...]} values that may be reused, None without any.
     """
 
     z: jax.Array
     t: jax.Array
     condition: jax.Array | None = None
     stats: dict[str, Any] | None = None
+    last: dict[str, jax.Array] | None = None
 
 
 class Step(NamedTuple):
@@ -124,7 +135,8 @@ def init_carry(
         weights = jnp.broadcast_to(jnp.asarray(cost_weight, jnp.float32), (batch,))
         condition = jnp.log(weights)[:, None]
     z = initial_state(model.controller, model.net, batch)
-    return Carry(z, jnp.zeros((), jnp.int32), condition, stats)
+    last = init_last(model.net, batch) or None
+    return Carry(z, jnp.zeros((), jnp.int32), condition, stats, last)
 
 
 def step(
@@ -146,12 +158,14 @@ def step(
       x_t: window [B, *net.input_shape].
       key: the stream's key; step t draws from `fold_in(key, t)`, so that loop and scan agree.
       policy: `gates.sample`, `gates.mode`, `gates.all_on`, or any (Γ, key) → gates [B, E].
-      train: blocks normalise with the live rows of the batch and update `carry.stats`; on a CPU
-        `unroll` then writes its loop out.
+      train: blocks normalise with the batch and update `carry.stats`: those of the trunk with this
+        window of it, where `unroll` takes the whole streams; on a CPU `unroll` writes its loop out.
     """
 
     def run(live: jax.Array) -> Output:
-        return forward(model.net, params["net"], live, x_t, stats=carry.stats, train=train)
+        return forward(
+            model.net, params["net"], live, x_t, stats=carry.stats, last=carry.last, train=train
+        )
 
     return _step(model, params, carry, run, key, policy)
 
@@ -190,7 +204,17 @@ def unroll(
                 f"gates: expected shape [T, B, E] with T = {num_steps}, B = {stream.shape[0]}; "
                 f"got {gates.shape}"
             )
-    trunk = trunk_edges(model.net, params["net"], stream, num_steps=num_steps, hop=model.hop)
+    trunk = trunk_edges(
+        model.net,
+        params["net"],
+        stream,
+        num_steps=num_steps,
+        hop=model.hop,
+        stats=carry.stats,
+        train=train,
+    )
+    if carry.stats is not None:
+        carry = carry._replace(stats=trunk.stats)
 
     def body(
         carry: Carry, now: tuple[dict[str, jax.Array], jax.Array | None]
@@ -199,11 +223,21 @@ def unroll(
         forced = None if gates_t is None else (lambda gamma, key: gates_t)
 
         def run(live: jax.Array) -> Output:
-            return join(model.net, params["net"], live, trunk_t, stats=carry.stats, train=train)
+            return join(
+                model.net,
+                params["net"],
+                live,
+                trunk_t,
+                stats=carry.stats,
+                last=carry.last,
+                train=train,
+            )
 
         return _step(model, params, carry, run, key, forced or policy)
 
-    return jax.lax.scan(body, carry, (trunk, gates), unroll=train and _is_slow_in_a_loop(model.net))
+    return jax.lax.scan(
+        body, carry, (trunk.values, gates), unroll=train and _is_slow_in_a_loop(model.net)
+    )
 
 
 def _is_slow_in_a_loop(net: Net) -> bool:
@@ -229,12 +263,14 @@ def _step(
     # An architecture is a sample, not a function of the weights: its gradient is the score's.
     gates = jax.lax.stop_gradient(policy(gamma, jax.random.fold_in(key, carry.t)))
     live = prune(model.net, gates)
-    logits, features, stats = run(live)
+    logits, features, stats, last = run(live)
     z = advance(model.controller, controller, carry.z, features, told)
     log_prob = gates_lib.log_prob(gates, gamma)
     out = Step(logits, features, gamma, gates, live, log_prob, carry.z)
     if carry.stats is not None:
         carry = carry._replace(stats=stats)
+    if carry.last is not None:
+        carry = carry._replace(last=last)
     return carry._replace(z=z, t=carry.t + 1), out
 
 

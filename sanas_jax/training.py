@@ -40,11 +40,13 @@ class Batch(NamedTuple):
     """Streams of features [B, frames, ...] with labels and mask [T, B] (time-major).
 
     An image is a stream of one step. Labels [T, B, H, W] are of pixels; those below 0 are void.
+    `weight` [T, B] says how much the loss of a step counts in training, None: all alike.
     """
 
     features: jax.Array
     labels: jax.Array
     mask: jax.Array
+    weight: jax.Array | None = None
 
 
 class Budget(NamedTuple):
@@ -61,13 +63,20 @@ class TrainState(NamedTuple):
     """Everything that a step changes. Kill and restore it, and training goes on as before.
 
     `params` are those of `rollout.init_model`; `opt_state` is of the trained ones: running
-    statistics (`params["stats"]`) are advanced by the forward pass.
+    statistics (`params["stats"]`) are advanced by the forward pass. `average` is a moving average
+    of `params`, None unless the objective asks for one.
     """
 
     step: jax.Array
     params: Params
     opt_state: Any
     estimator_state: Any
+    average: Params | None = None
+
+    @property
+    def deployed(self) -> Params:
+        """What is validated and used: the averaged parameters, where there are any."""
+        return self.params if self.average is None else self.average
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,12 @@ class Objective:
       samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
       estimator: of the score-function term; `leave_one_out` needs M ≥ 2, `disarm` γ = 0.
       entropy_weight: bonus per nat of the architecture's entropy.
+      label_smoothing: share of a label's probability that is spread over all classes, in training.
+      full_weight, distill_weight: beside each sampled architecture the whole network is trained, on
+        the labels with `full_weight`, and teaches the sampled ones with `distill_weight`: its
+        posteriors are their soft labels (the sandwich rule's in-place distillation, Yu & Huang,
+        ICCV 2019). Neither enters the reward, so gates answer to labels and cost alone.
+      average_decay: of the moving average of the parameters (Polyak); 0 for none.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
         deployed. One scan more, without a gradient.
     """
@@ -103,8 +118,18 @@ class Objective:
     reported: tuple[tuple[str, Cost], ...] = ()
     invalid: Cost | None = None
     invalid_penalty: float = 0.0
+    label_smoothing: float = 0.0
+    full_weight: float = 0.0
+    distill_weight: float = 0.0
+    average_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("label_smoothing", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 0 to less than 1, got {getattr(self, name)}")
+        for name in ("full_weight", "distill_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.estimator.paired and self.discount != 0:
             raise ValueError(
                 "estimator: disarm credits a gate with its own step only; expected discount 0, got "
@@ -115,56 +140,16 @@ class Objective:
 Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def make_optimizer(
-    learning_rate: optax.ScalarOrSchedule,
-    *,
-    controller_learning_rate: optax.ScalarOrSchedule | None = None,
-    weight_decay: float = 1e-5,
-    max_grad_norm: float | None = None,
-    relative: bool = False,
-) -> optax.GradientTransformation:
-    """Adam with two groups: the network's weights (L2 `weight_decay`) and the controller's.
-
-    Args:
-      learning_rate: of the network's weights (and the controller's, unless given).
-      controller_learning_rate: of cell and gate head.
-      weight_decay: L2 added to the gradient of the network's weights.
-      max_grad_norm: clipping per group, so that the score function's noise does not shrink the
-        network's steps.
-      relative: the network's steps are shares of each tensor's own RMS (Adafactor, section 8). A
-        plain Adam step moves every weight equally far, which for a dense layer over 57,728
-        correlated inputs is enough to kill all its ReLUs in a few steps.
-    """
-
-    def adam(
-        rate: optax.ScalarOrSchedule, decay: float, relative: bool
-    ) -> optax.GradientTransformation:
-        parts = [] if max_grad_norm is None else [optax.clip_by_global_norm(max_grad_norm)]
-        if decay:
-            parts.append(optax.add_decayed_weights(decay))
-        parts.append(optax.scale_by_adam())
-        if relative:
-            # The smallest scale lets biases leave 0; it is below every kernel's initial RMS.
-            parts.append(optax.scale_by_param_block_rms(min_scale=2e-3))
-        return optax.chain(*parts, optax.scale_by_learning_rate(rate))
-
-    other = learning_rate if controller_learning_rate is None else controller_learning_rate
-    return optax.multi_transform(
-        {
-            "net": adam(learning_rate, weight_decay, relative),
-            "controller": adam(other, 0.0, False),
-        },
-        {"net": "net", "controller": "controller"},
-    )
-
-
 def init_state(
     model: Sanas, optimizer: optax.GradientTransformation, objective: Objective, key: jax.Array
 ) -> TrainState:
     """Fresh state; vmap over keys for several seeds."""
     params = init_model(model, key)
     opt_state = optimizer.init(trained(params))
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, objective.estimator.init())
+    # A copy: the update donates both.
+    average = jax.tree.map(jnp.copy, params) if objective.average_decay else None
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, opt_state, objective.estimator.init(), average)
 
 
 def trained(params: Params) -> Params:
@@ -197,7 +182,12 @@ def make_update(
         if stats is not None:
             params["stats"] = stats
         metrics["grad_norm"] = optax.tree.norm(grads)
-        return TrainState(state.step + 1, params, opt_state, estimator_state), metrics
+        average = state.average
+        if average is not None:
+            # As long a memory as there are steps: at first it would hold what was drawn at random.
+            decay = jnp.minimum(objective.average_decay, (1 + state.step) / (10 + state.step))
+            average = optax.incremental_update(params, average, 1 - decay)
+        return TrainState(state.step + 1, params, opt_state, estimator_state, average), metrics
 
     return update
 
@@ -247,8 +237,9 @@ def _loss(
     carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
     outs, stats = _unroll_samples(model, params, carry, batch, key, policy, samples)
     mode_cost = _mode_cost(model, objective, params, carry, batch) if objective.measure_mode else {}
+    extra = _sandwich(model, objective, class_weights, params, carry, batch, outs)
     batch = _repeat(batch, samples)
-    ce = step_loss(outs.logits, batch.labels, class_weights)
+    ce = _training_loss(objective, outs.logits, batch, class_weights)
     metrics = _metrics(objective, outs, ce, batch) | mode_cost
     if objective.static:
         return masked_mean(ce, batch.mask), _Aux(estimator_state, stats, metrics)
@@ -272,7 +263,7 @@ def _loss(
     if objective.estimator.paired:
         other = _partner_gates(outs, jax.random.fold_in(key, samples))
         theirs = _run_gates(model, params, carry, batch.features, other, samples)
-        their_ce = step_loss(theirs.logits, batch.labels, class_weights)
+        their_ce = _training_loss(objective, theirs.logits, batch, class_weights)
         partner = Partner(other, returns_of(their_ce + price_of(other)))
         score = paired_surrogate(outs.gamma, outs.gates, partner, returns, batch.mask)
     else:
@@ -291,8 +282,42 @@ def _loss(
         "objective": masked_mean(ce + price, batch.mask),
         "gate_probability": masked_mean(outs.gamma.probs.mean(-1), batch.mask),
     }
-    total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy
+    total = masked_mean(ce, batch.mask) + score - objective.entropy_weight * entropy + extra
     return total, _Aux(estimator_state, stats, metrics)
+
+
+def _training_loss(
+    objective: Objective, logits: jax.Array, batch: Batch, class_weights: jax.Array | None
+) -> jax.Array:
+    """Loss of each step, [T, B]."""
+    loss = step_loss(logits, batch.labels, class_weights, objective.label_smoothing)
+    return loss if batch.weight is None else loss * batch.weight
+
+
+def _sandwich(
+    model: Sanas,
+    objective: Objective,
+    class_weights: jax.Array | None,
+    params: Params,
+    carry: Carry,
+    batch: Batch,
+    outs: Step,
+) -> jax.Array:
+    """Losses of the whole network and of what it teaches; 0 where neither is asked for.
+
+    Its trunk is that of the sampled architectures: one computation, which the compiler finds.
+    """
+    if objective.static or not (objective.full_weight or objective.distill_weight):
+        return jnp.zeros(())
+    key = jax.random.key(0)  # nothing is drawn
+    _, full = unroll(model, params, carry, batch.features, key, policy=gates_lib.all_on, train=True)
+    loss = masked_mean(_training_loss(objective, full.logits, batch, class_weights), batch.mask)
+    taught = jax.nn.softmax(jax.lax.stop_gradient(full.logits))
+    samples = outs.logits.shape[1] // full.logits.shape[1]
+    by_sample = outs.logits.reshape(outs.logits.shape[0], samples, *full.logits.shape[1:])
+    apart = optax.losses.kl_divergence(jax.nn.log_softmax(by_sample), taught[:, None])
+    distance = masked_mean(apart.mean(1), batch.mask)
+    return objective.full_weight * loss + objective.distill_weight * distance
 
 
 def _unroll_samples(
@@ -354,8 +379,12 @@ def _mode_cost(
 
 def _repeat(batch: Batch, samples: int) -> Batch:
     """Labels and mask as wide as `_unroll_samples` makes the outputs."""
-    labels, mask = (jnp.concatenate([x] * samples, axis=1) for x in (batch.labels, batch.mask))
-    return batch._replace(labels=labels, mask=mask)
+
+    def wide(x: jax.Array) -> jax.Array:
+        return jnp.concatenate([x] * samples, axis=1)
+
+    weight = None if batch.weight is None else wide(batch.weight)
+    return batch._replace(labels=wide(batch.labels), mask=wide(batch.mask), weight=weight)
 
 
 def _metrics(objective: Objective, outs: Step, ce: jax.Array, batch: Batch) -> dict[str, jax.Array]:

@@ -181,7 +181,7 @@ def test_trunk_and_join_equal_forward(net, hop):
     stream = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     live = prune(net, all_gates(len(net.edges)))
     live = jnp.repeat(live[:, None], 2, 1)  # [masks, B, E]
-    trunk = trunk_edges(net, params, stream, num_steps=steps, hop=hop)
+    trunk = trunk_edges(net, params, stream, num_steps=steps, hop=hop).values
 
     @jax.jit
     def split(live):
@@ -208,7 +208,7 @@ def test_trunk_and_join_always_on_below_a_gate(always):
         net = Net((3, 1, 1), layers, edges, output="y", features="f")
         params = random_like(init(net, jax.random.key(0)), 4)
         stream = jax.random.normal(jax.random.key(1), (1, 5, 1, 1))
-        trunk = trunk_edges(net, params, stream, num_steps=2, hop=2)
+        trunk = trunk_edges(net, params, stream, num_steps=2, hop=2).values
         for mask in all_gates(len(edges)):
             live = prune(net, mask)[None]
             got = join(net, params, live, {k: v[1] for k, v in trunk.items()})

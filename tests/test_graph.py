@@ -59,8 +59,8 @@ A, B = chain().edges
             "edge 'c': expected to run from an earlier to a later layer, got 'y' → 'h'",
         ),
         (
-            {"edges": (A, B, Edge("c", "h", "h", Dense(2)))},
-            "edge 'c': expected to run from an earlier to a later layer, got 'h' → 'h'",
+            {"edges": (A, B, Edge("c", "h", "h", Dense(2), gated=False))},
+            "edge 'c': expected a gate, and other edges into layer 'h' whose value is reused",
         ),
         (
             {"edges": (A, B, Edge("a", "x", "y", Dense(4)))},

@@ -17,6 +17,7 @@ from sanas_jax.estimators import (
 )
 from sanas_jax.forward import forward
 from sanas_jax.objectives import abs_penalty, cross_entropy
+from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import Sanas, init_carry, unroll
 from sanas_jax.training import (
     Batch,
@@ -24,7 +25,6 @@ from sanas_jax.training import (
     Objective,
     init_state,
     make_evaluate,
-    make_optimizer,
     make_update,
 )
 from tests.nets import dag, relative_error, stream_net

@@ -43,11 +43,11 @@ from experiments.build import Built, build, rebuild
 from experiments.data import AudioSource
 from experiments.runs import restore_params
 from sanas_jax import estimators
-from sanas_jax.augment import MixSettings
 from sanas_jax.controller import gamma_of, initial_state
 from sanas_jax.forward import join, trunk_edges
 from sanas_jax.gates import log_prob
 from sanas_jax.graph import prune
+from sanas_jax.mix_settings import MixSettings
 from sanas_jax.objectives import cross_entropy
 from sanas_jax.training import (
     Batch,
@@ -292,7 +292,7 @@ def exact_gradient(problem: Problem) -> np.ndarray:
     model, batch = problem.built.model, problem.batch
     net, streams = model.net, batch.labels.shape[1]
     trunk = trunk_edges(net, problem.params["net"], batch.features, num_steps=1, hop=model.hop)
-    trunk_0 = jax.tree.map(lambda value: value[0], trunk)
+    trunk_0 = jax.tree.map(lambda value: value[0], trunk.values)
     gates = np.ones((2 ** len(net.gated), len(net.edges)), np.float32)
     gates[:, list(net.gated)] = list(itertools.product((0, 1), repeat=len(net.gated)))
     cost = problem.built.objective.cost(jnp.asarray(gates))

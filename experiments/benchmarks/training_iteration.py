@@ -36,13 +36,13 @@ import optax  # noqa: E402
 from data_prep import cli as command  # noqa: E402
 from sanas_jax import costs, spaces  # noqa: E402
 from sanas_jax.controller import Controller  # noqa: E402
+from sanas_jax.optimizer import make_optimizer  # noqa: E402
 from sanas_jax.rollout import Sanas, init_carry, unroll  # noqa: E402
 from sanas_jax.training import (  # noqa: E402
     Batch,
     Budget,
     Objective,
     init_state,
-    make_optimizer,
     make_update,
 )
 

@@ -1,0 +1,144 @@
+"""Blocks of a separable temporal network: frames in, rows of channels out, time never padded.
+
+Values are [B, rows, C]; at the network's input [B, frames, coefficients, 1] the coefficients are
+the channels. Convolutions over time are valid, so every block but the exits commutes with shifts in
+time and belongs to the trunk; BatchNorm is over all streams and positions (`stats_over_stream`).
+Depthwise over time, then 1×1 over channels: Howard et al. 2017 (arXiv:1704.04861), on speech Zhang
+et al. 2017 (DS-CNN, arXiv:1711.07128) and MatchboxNet (arXiv:2004.08531).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from sanas_jax.depthwise import DepthwiseConv
+
+
+class Separable(nn.Module):
+    """Depthwise convolution over `kernel` rows and 1×1 convolution to `maps` channels.
+
+    BatchNorm after each. With `residual` the input is added, cut to the rows that the middle of the
+    kernel meets, through a 1×1 convolution where the number of channels changes (He et al. 2016);
+    the ReLU after the sum belongs to the layer.
+    """
+
+    maps: int
+    kernel: int
+    stride: int = 1
+    residual: bool = True
+    stats_over_stream = True
+
+    @property
+    def time_stride(self) -> int:
+        """Input rows per output row."""
+        return self.stride
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[B, rows, C] or [B, frames, C, 1] → [B, (rows − kernel) // stride + 1, maps]."""
+        x = x.reshape(*x.shape[:2], -1)
+        y = DepthwiseConv((self.kernel,), (self.stride,))(x)
+        y = _mix(self.maps, _norm(y, train), train)
+        if not self.residual:
+            return y
+        around = crop(x, self.kernel, self.stride)
+        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train))
+
+
+class Temporal(nn.Module):
+    """Convolution over `kernel` rows and all channels, BatchNorm, and the way around as above."""
+
+    maps: int
+    kernel: int
+    stride: int = 1
+    residual: bool = True
+    stats_over_stream = True
+
+    @property
+    def time_stride(self) -> int:
+        """Input rows per output row."""
+        return self.stride
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[B, rows, C] or [B, frames, C, 1] → [B, (rows − kernel) // stride + 1, maps]."""
+        x = x.reshape(*x.shape[:2], -1)
+        init = nn.initializers.he_normal()
+        conv = nn.Conv(
+            self.maps,
+            (self.kernel,),
+            (self.stride,),
+            padding="VALID",
+            use_bias=False,
+            kernel_init=init,
+        )
+        y = _norm(conv(x), train)
+        if not self.residual:
+            return y
+        around = crop(x, self.kernel, self.stride)
+        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train))
+
+
+class Crop(nn.Module):
+    """The identity beside a block of that kernel and stride: the rows in the kernel's middle."""
+
+    kernel: int
+    stride: int = 1
+
+    @property
+    def time_stride(self) -> int:
+        """Input rows per output row."""
+        return self.stride
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, rows, C] → [B, (rows − kernel) // stride + 1, C]."""
+        return crop(x, self.kernel, self.stride)
+
+
+class Exit(nn.Module):
+    """From all rows of a window to a vector: each channel weighs its rows, then an affine map.
+
+    Where in the window a word lies decides its label, so the weights differ by row; they begin as a
+    mean. BatchNorm at the end starts with `init_scale`, so that n exits with 1/√n add up to unit
+    variance.
+    """
+
+    features: int
+    init_scale: float = 1.0
+    stats_over_stream = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[B, rows, C] or [B, frames, C, 1] → [B, features]."""
+        x = x.reshape(*x.shape[:2], -1)
+        rows = x.shape[1]
+        # A valid convolution as high as the window: a weighted sum, counted as one.
+        weigh = DepthwiseConv((rows,), kernel_init=nn.initializers.constant(1 / rows))
+        y = nn.Dense(self.features, use_bias=False, kernel_init=_HE)(weigh(x)[:, 0])
+        scale = nn.initializers.constant(self.init_scale)
+        return nn.BatchNorm(
+            not train, momentum=_MOMENTUM, use_fast_variance=False, scale_init=scale
+        )(y)
+
+
+_HE = nn.initializers.he_normal()
+_MOMENTUM = 0.95
+
+
+def crop(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+    """The rows of [B, rows, C] that the middle of a valid kernel of that stride meets."""
+    rows = (x.shape[1] - kernel) // stride + 1
+    first = (kernel - 1) // 2
+    return x[:, first : first + (rows - 1) * stride + 1 : stride]
+
+
+def _mix(maps: int, x: jax.Array, train: bool) -> jax.Array:
+    """1×1 convolution and BatchNorm, as submodules of the module that calls."""
+    return _norm(nn.Dense(maps, use_bias=False, kernel_init=_HE)(x), train)
+
+
+def _norm(x: jax.Array, train: bool) -> jax.Array:
+    """BatchNorm over streams and positions; the fast variance loses digits."""
+    return nn.BatchNorm(not train, momentum=_MOMENTUM, use_fast_variance=False)(x)

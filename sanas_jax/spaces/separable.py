@@ -1,0 +1,99 @@
+"""A super-network of separable temporal blocks, with exits: cheap by design, and cheaper by gates.
+
+A chain of residual blocks over time (those of DS-CNN and MatchboxNet, with valid convolutions) has
+exits from several depths. All of it is upstream of the first join, so it is computed once for a
+whole stream, and online only for new frames. What a gate decides:
+
+    glance   the window's bands, weighed over time: tells silence from sound
+    slim     a narrow chain of its own with coarse rows: most of what is not a word ends here
+    exit_*   how deep the wide chain is run: blocks beyond the last exit that is on are pruned
+    short, long   two kernels for the last block, side by side
+    keep     the wide chain's last answer stands in for a new one, at no cost
+
+    input ─glance───────────────────────────────→ features ─out→ logits
+      ├─slim_0→ s0 ─slim_1→ s1 ─exit_slim────────────┤
+      └─block_0→ h0 ─block_1→ h1 … ─exit_i→ deep ─pass─┘
+                                          ↺ keep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from sanas_jax.blocks import Dense, Identity
+from sanas_jax.blocks_separable import Exit, Separable
+from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.spaces.kws import WINDOW_SHAPE
+
+Block = tuple[int, int, int]
+
+# (maps, kernel, stride) of each block, from the input on. Rows of 20 ms, later of 40 ms.
+WIDE: tuple[Block, ...] = (
+    (64, 5, 2),
+    (128, 9, 1),
+    (128, 9, 1),
+    (160, 9, 2),
+    (160, 9, 1),
+)
+SLIM: tuple[Block, ...] = ((24, 9, 4), (32, 9, 1))
+LAST_KERNELS = {"short": 3, "long": 5}
+
+
+def separable(
+    *,
+    num_classes: int = 12,
+    wide: Sequence[Block] = WIDE,
+    slim: Sequence[Block] = SLIM,
+    exits: Sequence[int] = (2, 4),
+    features: int = 96,
+    reuse: bool = True,
+    input_shape: tuple[int, ...] = WINDOW_SHAPE,
+) -> Net:
+    """The super-network drawn above.
+
+    Args:
+      num_classes: K.
+      wide, slim: blocks of the chains; the first of each is without a way around.
+      exits: after how many blocks the wide chain has an exit, beside those at its end.
+      features: width of the layer that feeds classifier and controller.
+      reuse: whether there is `keep`.
+      input_shape: (frames, bands, 1) of one window.
+
+    Returns:
+      A net with every edge gated but `out` and `pass`.
+
+    Raises ValueError for exits that are not depths of the chain.
+    """
+    if not all(1 <= depth < len(wide) for depth in exits):
+        raise ValueError(f"exits: expected depths from 1 to {len(wide) - 1}, got {list(exits)}")
+    scale = (len(exits) + len(LAST_KERNELS) + 2) ** -0.5
+    layers, edges = [Layer("input")], [Edge("glance", "input", "features", Exit(features, scale))]
+
+    def chain(blocks: Sequence[Block], layer: str, block: str) -> str:
+        """Append a chain that begins at the input; the name of its last layer."""
+        source = "input"
+        for i, (maps, kernel, stride) in enumerate(blocks):
+            target = f"{layer}{i}"
+            layers.append(Layer(target, nn.relu))
+            body = Separable(maps, kernel, stride, residual=i > 0)
+            edges.append(Edge(f"{block}_{i}", source, target, body))
+            source = target
+        return source
+
+    end = chain(slim, "s", "slim")
+    edges.append(Edge("exit_slim", end, "features", Exit(features, scale)))
+    end = chain(wide, "h", "block")
+    for depth in exits:
+        edges.append(Edge(f"exit_{depth}", f"h{depth - 1}", "deep", Exit(features, scale)))
+    for name, kernel in LAST_KERNELS.items():
+        layers.append(Layer(name, nn.relu))
+        edges.append(Edge(name, end, name, Separable(wide[-1][0], kernel)))
+        edges.append(Edge(f"exit_{name}", name, "deep", Exit(features, scale)))
+    layers += [Layer("deep"), Layer("features", nn.relu), Layer("logits")]
+    if reuse:
+        edges.append(Edge("keep", "deep", "deep", Identity()))
+    edges.append(Edge("pass", "deep", "features", Identity(), gated=False))
+    edges.append(Edge("out", "features", "logits", Dense(num_classes, 0.1), gated=False))
+    return Net(tuple(input_shape), tuple(layers), tuple(edges), "logits", "features")
