@@ -156,7 +156,8 @@ def split_clips(cache: Cache, split: str) -> Clips:
 
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:
     """A batch of signals as the network takes it: [B, frames, 40, 1]."""
-    return Batch(extract(frontend, audio.signal)[..., None], audio.labels, audio.mask)
+    values = extract(frontend, audio.signal)[..., None]
+    return Batch(values, audio.labels, audio.mask, audio.weight)
 
 
 def _frame_mask(batch: Batch, mix: MixSettings) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from experiments.config import ModelConfig
@@ -14,6 +15,16 @@ RESNETS: dict[str, Callable[..., Net]] = {
     "dense-resnet": spaces.dense_resnet,
     "resnet": spaces.resnet,
     "resnet-fabric": spaces.resnet_fabric,
+}
+
+
+# Published networks: their names say their sizes.
+SPEECH: dict[str, Callable[..., Net]] = {
+    **{f"bc-resnet-{tau:g}": partial(spaces.bc_resnet, tau) for tau in (1, 1.5, 2, 3, 6, 8)},
+    "tc-resnet8": partial(spaces.tc_resnet, 8),
+    "tc-resnet8-1.5": partial(spaces.tc_resnet, 8, 1.5),
+    "tc-resnet14": partial(spaces.tc_resnet, 14),
+    "tc-resnet14-1.5": partial(spaces.tc_resnet, 14, 1.5),
 }
 
 
@@ -41,6 +52,12 @@ def library_net(
         if model.maps is not None:
             raise ValueError("config field 'model.maps': separable has widths of its own")
         return spaces.separable(**own)
+    if model.family in SPEECH:
+        if model.maps is not None or model.depth is not None:
+            raise ValueError(
+                f"config fields 'model.maps', 'model.depth': {model.family} has sizes of its own"
+            )
+        return SPEECH[model.family](**own)
     if model.family == "fabric":
         if model.depth is not None:
             own["layers"] = model.depth
@@ -53,9 +70,9 @@ def library_net(
         if model.maps is not None:
             own["maps"] = model.maps
         return RESNETS[model.family](**own)
+    families = sorted([*FAMILIES, *RESNETS, "fabric", "separable"])
     raise ValueError(
-        f"config field 'model.family': expected one of {sorted([*FAMILIES, *RESNETS, 'fabric', 'separable'])}, "
-        f"got {model.family!r}"
+        f"config field 'model.family': expected one of {families}, got {model.family!r}"
     )
 
 

@@ -36,19 +36,22 @@ class AudioBatch:
     signal: [B, max_samples] float32 in [-1, 1], zeros after the end of an item
     labels: [T, B] int32, 0 where the mask is false
     mask: [T, B] bool, true for windows that lie within the item
+    weight: [T, B] float32, how much a window's loss counts in training
     """
 
     signal: jax.Array
     labels: jax.Array
     mask: jax.Array
+    weight: jax.Array
 
 
 def draw_batch(clips: Clips, settings: MixSettings, key: jax.Array, batch_size: int) -> AudioBatch:
     """Draw a batch. Row i depends on (clips, settings, key, i) alone, not on `batch_size`."""
     _check_draw(clips, settings, key, batch_size)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
-    signal, labels, mask = jax.vmap(lambda k: _draw_item(clips, settings, k))(keys)
-    return AudioBatch(signal=signal, labels=labels.T, mask=mask.T)
+    signal, *steps = jax.vmap(lambda k: _draw_item(clips, settings, k))(keys)
+    labels, mask, weight = (values.T for values in steps)
+    return AudioBatch(signal=signal, labels=labels, mask=mask, weight=weight)
 
 
 def mix(
@@ -88,8 +91,8 @@ def mix(
 
 def _draw_item(
     clips: Clips, settings: MixSettings, key: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One item: signal [max_samples], labels [T], mask [T]."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One item: signal [max_samples], labels [T], mask [T], weight [T]."""
     # All the draws at once: a generator call per draw takes up to twice as long to compile.
     uniform = jax.random.uniform(key, (9,))
     choices, places = uniform[None, :3], uniform[4:5]
@@ -114,7 +117,10 @@ def _draw_item(
     gain = jnp.where(uniform[8] < settings.noise_probability, gain, 0.0)
     signal, masks = mix(words, offsets, length, noise, gain)
     valid = jnp.arange(settings.num_windows) < windows_of(length, settings)
-    return signal, jnp.where(valid, item_labels(masks, labels, settings), SILENCE), valid
+    found, ratio = item_labels(masks, labels, settings)
+    unclear = jnp.abs(ratio - settings.signal_threshold) < settings.unclear_margin
+    weight = jnp.where(unclear, jnp.float32(settings.unclear_weight), 1.0)
+    return signal, jnp.where(valid, found, SILENCE), valid, weight
 
 
 def _perturbed(

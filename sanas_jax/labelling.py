@@ -16,15 +16,19 @@ from sanas_jax.features import num_frames
 from sanas_jax.mix_settings import MixSettings, windows_of
 
 
-def item_labels(masks: jax.Array, labels: jax.Array, settings: MixSettings) -> jax.Array:
-    """Labels [T] of an item with n words: masks [n, samples] of each, labels [n].
+def item_labels(
+    masks: jax.Array, labels: jax.Array, settings: MixSettings
+) -> tuple[jax.Array, jax.Array]:
+    """Labels [T] of an item with n words, and the part [T] of each window that its word fills.
 
-    Of two words in a window the one with the larger part of it counts, and what is no word
-    (label 0) has none. Two halves of words are no word.
+    masks [n, samples] say where each word is, labels [n] what it is. Of two words in a window the
+    one with the larger part of it counts, and what is no word (label 0) has none. Two halves of
+    words are no word.
     """
     heard = masks & (labels != SILENCE)[:, None]
     ratios = jax.vmap(partial(word_ratio, settings=settings))(heard)
-    return window_labels(ratios.max(0), labels[ratios.argmax(0)], settings)
+    ratio = ratios.max(0)
+    return window_labels(ratio, labels[ratios.argmax(0)], settings), ratio
 
 
 def word_ratio(mask: jax.Array, settings: MixSettings) -> jax.Array:

@@ -27,6 +27,8 @@ class Recipe:
     silence_fraction, unknown_fraction: slots without a word, and with an unknown one, per slot
         with a wanted word (as in TensorFlow's speech_commands, so 0.1 is one slot in twelve)
     balance: draw wanted words evenly over the words; otherwise every clip is as likely
+    unclear_margin, unclear_weight: a window whose part that is word differs from the threshold by
+        less than the margin counts with this weight in the loss: what it holds is hard to say
     speed_range, gain_range: factors of each clip's speed (and pitch) and amplitude, log-uniform
     time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: of `spec_augment`
     """
@@ -43,6 +45,8 @@ class Recipe:
     silence_fraction: float = 0.1
     unknown_fraction: float = 0.1
     balance: bool = False
+    unclear_margin: float = 0.2
+    unclear_weight: float = 1.0
     speed_range: tuple[float, float] = (1.0, 1.0)
     gain_range: tuple[float, float] = (1.0, 1.0)
     time_masks: int = 0
@@ -69,7 +73,13 @@ class Recipe:
         for name in ("noise_probability", "white_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
-        for name in ("max_noise_gain", "silence_fraction", "unknown_fraction"):
+        for name in (
+            "max_noise_gain",
+            "silence_fraction",
+            "unknown_fraction",
+            "unclear_margin",
+            "unclear_weight",
+        ):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):

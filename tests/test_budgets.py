@@ -18,8 +18,8 @@ from sanas_jax.budgets import (
 from sanas_jax.controller import Constant, Controller
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.rollout import Sanas
 from sanas_jax.optimizer import make_optimizer
+from sanas_jax.rollout import Sanas
 from sanas_jax.training import (
     Batch,
     Objective,

@@ -70,12 +70,12 @@ def test_item_labels_larger_part_wins():
     for settings in (SMALL, lax):
         threshold = settings.signal_threshold
         expected = [0 if max(a, b) <= threshold else 3 if a >= b else 5 for a, b in ratios.T]
-        got = item_labels(masks, jnp.array([3, 5]), settings)
+        got, _ = item_labels(masks, jnp.array([3, 5]), settings)
         np.testing.assert_array_equal(got, expected)
         assert {3, 5} <= set(expected)
     # What is no word does not hide one.
     np.testing.assert_array_equal(
-        item_labels(masks, jnp.array([0, 5]), lax), np.where(ratios[1] > 0.2, 5, 0)
+        item_labels(masks, jnp.array([0, 5]), lax)[0], np.where(ratios[1] > 0.2, 5, 0)
     )
 
 
@@ -85,4 +85,13 @@ def test_item_labels_two_halves_are_silence():
     masks = jnp.stack([position < 30, position >= 50])
     ratios = [float(word_ratio(mask, SMALL)[0]) for mask in masks]
     assert 0.2 < min(ratios) <= max(ratios) < 0.5 < sum(ratios)
-    np.testing.assert_array_equal(item_labels(masks, jnp.array([2, 2]), SMALL), [0])
+    np.testing.assert_array_equal(item_labels(masks, jnp.array([2, 2]), SMALL)[0], [0])
+
+
+def test_item_labels_say_how_much_of_a_window_its_word_fills():
+    masks = np.zeros((2, 240), bool)
+    masks[0, 30:90] = masks[1, 100:220] = True
+    labels, ratio = item_labels(jnp.asarray(masks), jnp.array([3, 5]), SMALL)
+    ratios = np.stack([word_ratio(jnp.asarray(mask), SMALL) for mask in masks])
+    np.testing.assert_array_equal(ratio, ratios.max(0))
+    np.testing.assert_array_equal(labels > 0, ratios.max(0) > SMALL.signal_threshold)

@@ -3,7 +3,8 @@
     python -m experiments.launch --config experiments/configs/kws_modern.py --data cache \
         --workdir runs/full --set model.static=true
     python -m experiments.launch --config experiments/configs/kws_modern.py --data cache \
-        --workdir runs/sanas --init_from runs/full --set train.steps=2000 --set train.learning_rate=1e-3
+        --workdir runs/sanas --init_from runs/full --set train.steps=2000 \\
+        --set train.learning_rate=1e-3
 """
 
 from experiments.config import Config, DataConfig, ModelConfig, TrainConfig
@@ -23,6 +24,7 @@ def get_config() -> Config:
             unknown_fraction=0.4,
             silence_fraction=0.3,
             balance=True,
+            unclear_weight=0.3,
             speed_range=(0.82, 1.2),
             gain_range=(0.4, 1.6),
             time_masks=2,
