@@ -16,7 +16,7 @@ ROWS = (
     ("recipe", "spec_augment", "augment_speech"),
     ("mix_settings", "clips"),
     ("labelling",),
-    ("gates", "blocks", "augment", "augment_images", "metrics"),
+    ("gates", "blocks", "blocks_bc", "blocks_tc", "augment", "augment_images", "metrics"),
     ("costs",),
     ("forward",),
     ("spaces",),
