@@ -55,6 +55,14 @@ def test_to_json_and_back_for_every_config_file(path):
     assert hooks == config_lib.Hooks()
 
 
+def test_from_json_of_a_run_that_knew_fewer_fields():
+    values = config_lib.to_json(Config())
+    values["data"] = {"cache": "old", "min_seconds": 1.5, "balance": True}
+    data = config_lib.from_json(values).data
+    assert (data.cache, data.min_seconds, data.balance) == ("old", 1.5, True)
+    assert (data.words_per_item, data.speed_range, data.snr_range_db) == (1, (1.0, 1.0), None)
+
+
 def test_load_config_refuses_what_is_not_a_config(tmp_path):
     with pytest.raises(ValueError, match="expected a Python file"):
         config_lib.load_config(str(tmp_path / "none.py"))

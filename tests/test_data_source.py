@@ -1,0 +1,101 @@
+"""Batches of a source of audio: what is varied in training, and not in validation."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from data_prep.cache import MEL_SHAPE, CacheRow, write_cache
+from experiments import data
+from experiments.build import build
+from experiments.config import Config, DataConfig, Hooks, ModelConfig, override
+from experiments.data import AudioSource
+from sanas_jax.recipe import Recipe
+
+VARIED = (
+    "data.speed_range=0.5,0.6",
+    "data.gain_range=(0.1,0.2)",
+    "data.time_masks=2",
+    "data.frequency_masks=1",
+)
+SHARED = (
+    "data.min_seconds=2.0",
+    "data.max_seconds=2.0",
+    "data.words_per_item=2",
+    "data.cut_words=true",
+    "data.snr_range_db=5,5",
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "cache"
+    rng = np.random.default_rng(0)
+    rows = [
+        CacheRow(rng.integers(-3000, 3000, 16000, np.int16), label, label - 1, split)
+        for label in (1, 2, 3)
+        for split in (0, 1)
+    ]
+    write_cache(
+        folder,
+        iter(rows),
+        noise=[rng.integers(-900, 900, 40000, np.int16)],
+        mel=rng.uniform(0, 1, MEL_SHAPE).astype(np.float32),
+        classes=("_silence_", "_unknown_", "yes", "no"),
+        all_words=("bed", "yes", "no"),
+        provenance={"sha256": "ab" * 32},
+    )
+    model = ModelConfig(maps=(4, 4), static=True)
+    return Config(model=model, data=DataConfig(cache=str(folder)))
+
+
+def settings_of(config):
+    return build(config, 4, Hooks()).settings
+
+
+def test_settings_are_those_of_the_config(config):
+    changed = override(config, [*VARIED, *SHARED, "data.overlap=0.25", "data.white_noise=0.5"])
+    settings = settings_of(changed)
+    assert (settings.window, settings.hop_frames) == (101, 20)
+    for field in dataclasses.fields(Recipe):
+        assert getattr(settings, field.name) == getattr(changed.data, field.name)
+    assert settings.speed_range == (0.5, 0.6)
+    assert settings.snr_range_db == (5.0, 5.0)
+    with pytest.raises(ValueError, match="speed_range: expected two factors above 0, the lower"):
+        settings_of(override(config, ["data.speed_range=2,1"]))
+
+
+def test_audio_source_varies_training_alone(config, monkeypatch):
+    monkeypatch.setattr(data, "STATISTICS_BATCHES", 1)
+    monkeypatch.setattr(data, "STATISTICS_SIZE", 4)
+    source = AudioSource(config.data)
+    plain, varied = (
+        settings_of(override(config, changes)) for changes in (SHARED, [*SHARED, *VARIED])
+    )
+    frontend, weights = source.fit(plain, jax.random.key(0))
+    same, same_weights = source.fit(varied, jax.random.key(0))
+    np.testing.assert_array_equal(same.mean, frontend.mean)
+    np.testing.assert_array_equal(same_weights, weights)
+
+    key = jax.random.key(1)
+    before, after = (
+        source.validation(frontend, settings, key, 4, 1)[0] for settings in (plain, varied)
+    )
+    np.testing.assert_array_equal(before.features, after.features)
+    np.testing.assert_array_equal(before.labels, after.labels)
+
+    draw = jax.jit(source.draw, static_argnums=(2, 4))
+    quiet, masked = (
+        draw(source.training, frontend, settings, key, 4) for settings in (plain, varied)
+    )
+    assert quiet.features.shape == masked.features.shape == (4, 201, 40, 1)
+    np.testing.assert_array_equal(quiet.labels, masked.labels)
+    values = np.array(masked.features[..., 0])
+    assert not (np.array(quiet.features) == 0).any()
+    frames, bins = (values == 0).all(2), (values == 0).all(1)
+    np.testing.assert_array_equal(values == 0, frames[:, :, None] | bins[:, None, :])
+    assert frames.any()
+    assert bins.any()
+    kept = values != 0
+    assert (values[kept] != np.array(quiet.features[..., 0])[kept]).mean() > 0.9
