@@ -1,0 +1,78 @@
+"""The separable space: what is shared, what each gate leaves out, what is equal."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sanas_jax import costs, spaces
+from sanas_jax.controller import Controller
+from sanas_jax.graph import prune
+from sanas_jax.incremental import fresh_macs
+from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
+
+NET = spaces.separable()
+SMALL = spaces.separable(wide=((4, 5, 2), (6, 9, 1), (6, 9, 2)), slim=((3, 9, 4),), exits=(2,))
+
+
+def live_of(*names):
+    """Names of the live edges when these are on."""
+    gates = jnp.array([not e.gated or e.name in names for e in NET.edges], jnp.float32)
+    return {name for name, on in zip(NET.index, prune(NET, gates).tolist(), strict=True) if on}
+
+
+def test_all_convolutions_are_in_the_trunk_and_run_over_the_rows_of_the_stream():
+    inside = {e.target for e in NET.edges if e.target not in ("deep", "features", "logits")}
+    assert inside < NET.trunk
+    fresh, whole = fresh_macs(NET, 20), costs.edge_macs(NET)
+    shared = {name for name in whole if fresh[name] < whole[name]}
+    assert shared >= {"slim_0", *(f"block_{i}" for i in range(4))}
+
+
+def test_gates_decide_depth_width_and_reuse():
+    assert live_of("glance") == {"glance", "out"}
+    assert live_of("slim_0", "slim_1", "exit_slim") == {"slim_0", "slim_1", "exit_slim", "out"}
+    chain = [f"block_{i}" for i in range(5)]
+    assert live_of(*chain, "exit_2") == {"block_0", "block_1", "exit_2", "pass", "out"}
+    assert live_of(*chain, "short", "exit_short") == {*chain, "short", "exit_short", "pass", "out"}
+    assert live_of(*chain[:1], "keep", "exit_2") == {"keep", "pass", "out"}
+    assert live_of(*chain, "keep", "exit_4") == {*chain[:4], "exit_4", "pass", "out"}
+
+
+def test_everything_on_leaves_nothing_out_but_reuse():
+    live = prune(NET, jnp.ones(len(NET.edges)))
+    assert {name for name, on in zip(NET.index, live.tolist(), strict=True) if not on} == {"keep"}
+    macs = costs.edge_macs(NET)
+    assert sum(macs.values()) < 2.5e6
+    cheapest = costs.macs(NET)(jnp.zeros(len(NET.edges)).at[NET.index["glance"]].set(1.0))
+    assert cheapest == macs["glance"] + macs["out"] < 10_000
+
+
+def test_stream_equals_batch():
+    model = Sanas(SMALL, Controller(nn.GRUCell(8), 0.0), hop=20)
+    params = init_model(model, jax.random.key(0))
+    stream = jax.random.normal(jax.random.key(1), (2, 181, 40, 1))
+    key = jax.random.key(2)
+    carry = init_carry(model, 2, stats=params["stats"])
+    end, _ = unroll(model, params, carry, stream, key, train=True)
+    params |= {"stats": end.stats}
+    carry = init_carry(model, 2, stats=params["stats"])
+    _, outs = unroll(model, params, carry, stream, key)
+    assert 0 < outs.live[..., SMALL.index["keep"]].mean() < 1
+    for t in range(model.num_steps(181)):
+        window = stream[:, 20 * t : 20 * t + 101]
+        carry, out = step(model, params, carry, window, key)
+        np.testing.assert_array_equal(out.gates, outs.gates[t])
+        np.testing.assert_allclose(out.logits, outs.logits[t], rtol=1e-4, atol=1e-5)
+
+
+def test_other_sizes_and_impossible_exits():
+    assert SMALL.shapes["features"] == (96,)
+    assert "keep" not in spaces.separable(reuse=False).index
+    with pytest.raises(ValueError, match=r"exits: expected depths from 1 to 4, got \[2, 5\]"):
+        spaces.separable(exits=(2, 5))
+    assert hash(NET) == hash(spaces.separable())
+    assert dataclasses.replace(NET) == NET
