@@ -7,8 +7,9 @@ stream. A block without the attribute is run window by window.
 
 A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
 to take statistics from (None: all); `forward` passes both and keeps the running statistics. One
-that declares `stats_over_stream = True` takes `train` alone and normalises with every row and every
-position, live or not: what it computes then depends on no gate, and it may be part of the trunk.
+that declares `stats_over_stream = True` is passed no `live` where all that it sees comes from the
+trunk: it normalises with every row and every position, live or not. What it computes then depends
+on no gate, so it is part of the trunk itself. Downstream of a join it is passed `live`.
 """
 
 from __future__ import annotations

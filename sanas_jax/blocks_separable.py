@@ -2,7 +2,7 @@
 
 Values are [B, rows, C]; at the network's input [B, frames, coefficients, 1] the coefficients are
 the channels. Convolutions over time are valid, so every block but the exits commutes with shifts in
-time and belongs to the trunk; BatchNorm is over all streams and positions (`stats_over_stream`).
+time; BatchNorm is over all streams and positions in the trunk, and of live rows beyond it.
 Depthwise over time, then 1×1 over channels: Howard et al. 2017 (arXiv:1704.04861), on speech Zhang
 et al. 2017 (DS-CNN, arXiv:1711.07128) and MatchboxNet (arXiv:2004.08531).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from sanas_jax.depthwise import DepthwiseConv
 
@@ -35,15 +36,17 @@ class Separable(nn.Module):
         return self.stride
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, rows, C] or [B, frames, C, 1] → [B, (rows − kernel) // stride + 1, maps]."""
         x = x.reshape(*x.shape[:2], -1)
         y = DepthwiseConv((self.kernel,), (self.stride,))(x)
-        y = _mix(self.maps, _norm(y, train), train)
+        y = _mix(self.maps, _norm(y, train, live), train, live)
         if not self.residual:
             return y
         around = crop(x, self.kernel, self.stride)
-        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train))
+        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train, live))
 
 
 class Temporal(nn.Module):
@@ -61,7 +64,9 @@ class Temporal(nn.Module):
         return self.stride
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, rows, C] or [B, frames, C, 1] → [B, (rows − kernel) // stride + 1, maps]."""
         x = x.reshape(*x.shape[:2], -1)
         init = nn.initializers.he_normal()
@@ -73,11 +78,11 @@ class Temporal(nn.Module):
             use_bias=False,
             kernel_init=init,
         )
-        y = _norm(conv(x), train)
+        y = _norm(conv(x), train, live)
         if not self.residual:
             return y
         around = crop(x, self.kernel, self.stride)
-        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train))
+        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train, live))
 
 
 class Crop(nn.Module):
@@ -110,17 +115,16 @@ class Exit(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, rows, C] or [B, frames, C, 1] → [B, features]."""
         x = x.reshape(*x.shape[:2], -1)
         rows = x.shape[1]
         # A valid convolution as high as the window: a weighted sum, counted as one.
         weigh = DepthwiseConv((rows,), kernel_init=nn.initializers.constant(1 / rows))
         y = nn.Dense(self.features, use_bias=False, kernel_init=_HE)(weigh(x)[:, 0])
-        scale = nn.initializers.constant(self.init_scale)
-        return nn.BatchNorm(
-            not train, momentum=_MOMENTUM, use_fast_variance=False, scale_init=scale
-        )(y)
+        return _norm(y, train, live, nn.initializers.constant(self.init_scale))
 
 
 _HE = nn.initializers.he_normal()
@@ -134,11 +138,24 @@ def crop(x: jax.Array, kernel: int, stride: int) -> jax.Array:
     return x[:, first : first + (rows - 1) * stride + 1 : stride]
 
 
-def _mix(maps: int, x: jax.Array, train: bool) -> jax.Array:
+def _mix(maps: int, x: jax.Array, train: bool, live: jax.Array | None) -> jax.Array:
     """1×1 convolution and BatchNorm, as submodules of the module that calls."""
-    return _norm(nn.Dense(maps, use_bias=False, kernel_init=_HE)(x), train)
+    return _norm(nn.Dense(maps, use_bias=False, kernel_init=_HE)(x), train, live)
 
 
-def _norm(x: jax.Array, train: bool) -> jax.Array:
-    """BatchNorm over streams and positions; the fast variance loses digits."""
-    return nn.BatchNorm(not train, momentum=_MOMENTUM, use_fast_variance=False)(x)
+def _norm(
+    x: jax.Array,
+    train: bool,
+    live: jax.Array | None,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+) -> jax.Array:
+    """BatchNorm over all positions of the live rows [B]; the fast variance loses digits."""
+    mask = None
+    if live is not None:
+        # Without a live row the statistics are not used, but must not be nan.
+        rows = jnp.where(live.any(), live, True)
+        mask = jnp.broadcast_to(rows.reshape(-1, *(1,) * (x.ndim - 1)), x.shape)
+    norm = nn.BatchNorm(
+        not train, momentum=_MOMENTUM, use_fast_variance=False, scale_init=scale_init
+    )
+    return norm(x, mask=mask)

@@ -6,8 +6,8 @@ computed once for all steps of a stream; the rest is a gated sum and what follow
 
 Blocks with BatchNorm keep running statistics: an argument and a result, never hidden. In training
 a block normalises with the rows in which its edge is live, and only these enter its running
-statistics; an edge that is live in no row keeps those it had. Blocks with `stats_over_stream` know
-nothing of gates: they normalise with the whole stream, so that they fit into the trunk.
+statistics; an edge that is live in no row keeps those it had. In the trunk, blocks with
+`stats_over_stream` know nothing of gates and normalise with the whole stream.
 
 Layers whose last value may be reused hand it on from step to step, as statistics are.
 """

@@ -126,15 +126,6 @@ class Net:
         )
 
     @cached_property
-    def with_live_stats(self) -> frozenset[str]:
-        """Those that normalise with the rows in which they are live."""
-        return frozenset(
-            edge.name
-            for edge in self.edges
-            if edge.name in self.with_stats and not getattr(edge.block, "stats_over_stream", False)
-        )
-
-    @cached_property
     def trunk(self) -> frozenset[str]:
         """Layers upstream of the first join: a single in-edge each, from a trunk layer.
 
@@ -146,9 +137,23 @@ class Net:
         for layer in self.layers[1:]:
             first, *others = self.incoming[layer.name]
             joined = bool(others) or layer.name in self.reuse
-            if not joined and first.source in trunk and first.name not in self.with_live_stats:
+            if not joined and first.source in trunk and not self._needs_live(first):
                 trunk.add(layer.name)
         return frozenset(trunk)
+
+    @cached_property
+    def with_live_stats(self) -> frozenset[str]:
+        """Edges that normalise with the rows in which they are live."""
+        return frozenset(
+            edge.name
+            for edge in self.edges
+            if edge.name in self.with_stats
+            and (edge.source not in self.trunk or self._needs_live(edge))
+        )
+
+    def _needs_live(self, edge: Edge) -> bool:
+        """Whether a block's batch statistics are of its live rows wherever it stands."""
+        return edge.name in self.with_stats and not getattr(edge.block, "stats_over_stream", False)
 
 
 def check_gates(net: Net, gates: jax.Array, name: str = "gates") -> None:

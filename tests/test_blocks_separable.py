@@ -89,6 +89,22 @@ def test_statistics_are_of_all_rows_and_positions():
     np.testing.assert_allclose(got["var"], 0.95 * 1.3 + 0.05 * y.var((0, 1)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("block", [Separable(6, 5), Temporal(4, 5, 2), Exit(7)], ids=repr)
+def test_downstream_of_a_join_statistics_are_of_live_rows_only(block):
+    variables = block.init(jax.random.key(1), X)
+    live = jnp.array([True, False, True])
+
+    def stats_of(x, live):
+        _, updated = block.apply(variables, x, train=True, live=live, mutable=["batch_stats"])
+        return updated["batch_stats"]
+
+    got = stats_of(X.at[1].set(100.0), live)
+    expected = stats_of(X[::2], None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
+    nobody = stats_of(X, jnp.zeros(3, bool))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nobody))
+
+
 def test_an_exit_begins_as_the_mean_over_its_rows():
     exit_ = Exit(7)
     variables = exit_.init(jax.random.key(1), X)

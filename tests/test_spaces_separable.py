@@ -10,7 +10,8 @@ import pytest
 
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Controller
-from sanas_jax.graph import prune
+from sanas_jax.forward import forward, init, init_stats
+from sanas_jax.graph import prune, subnet
 from sanas_jax.incremental import fresh_macs
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 
@@ -67,6 +68,30 @@ def test_stream_equals_batch():
         carry, out = step(model, params, carry, window, key)
         np.testing.assert_array_equal(out.gates, outs.gates[t])
         np.testing.assert_allclose(out.logits, outs.logits[t], rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_late_block_can_be_left_out():
+    """Gates off leave the identity; statistics are then of the rows that ran the block."""
+    net = spaces.separable(
+        wide=((4, 5, 2), (6, 9, 2), (6, 9, 1)), slim=((3, 9, 4),), exits=(), skips=(2,), reuse=False
+    )
+    assert net.trunk >= {"h1"}
+    assert not net.trunk & {"h2", "short", "long"}
+    assert net.with_live_stats == {"short", "long", "exit_short", "exit_long"}
+    params, stats = init(net, jax.random.key(0)), init_stats(net)
+    x = jax.random.normal(jax.random.key(1), (4, 101, 40, 1))
+    gates = jnp.ones((4, len(net.edges))).at[:2, net.index["block_2"]].set(0.0)
+    out = forward(net, params, prune(net, gates), x, stats=stats)
+    alone = subnet(net, [name for name in net.index if name != "block_2"])
+    own = {name: params[name] for name in alone.index}
+    own_stats = {name: stats[name] for name in alone.with_stats}
+    every = jnp.ones(len(alone.edges))
+    expected = forward(alone, own, every, x[:2], stats=own_stats)
+    np.testing.assert_allclose(out.logits[:2], expected.logits, rtol=1e-5, atol=1e-5)
+    others = forward(alone, own, every, x[2:], stats=own_stats)
+    assert np.abs(out.logits[2:] - others.logits).max() > 1e-3
+    with pytest.raises(ValueError, match="skips: expected blocks that keep the number of maps"):
+        spaces.separable(skips=(1,))
 
 
 def test_other_sizes_and_impossible_exits():

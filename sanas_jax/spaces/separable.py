@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from sanas_jax.blocks import Dense, Identity
-from sanas_jax.blocks_separable import Exit, Separable
+from sanas_jax.blocks_separable import Crop, Exit, Separable
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.spaces.kws import WINDOW_SHAPE
 
@@ -47,6 +47,7 @@ def separable(
     wide: Sequence[Block] = WIDE,
     slim: Sequence[Block] = SLIM,
     exits: Sequence[int] = (2, 4),
+    skips: Sequence[int] = (),
     features: int = 96,
     reuse: bool = True,
     input_shape: tuple[int, ...] = WINDOW_SHAPE,
@@ -57,6 +58,9 @@ def separable(
       num_classes: K.
       wide, slim: blocks of the chains; the first of each is without a way around.
       exits: after how many blocks the wide chain has an exit, beside those at its end.
+      skips: blocks of the wide chain that have the way around them as an edge of its own, so that a
+        gate can leave out a single block. Their sum is a join: what follows is no longer shared by
+        the steps of a stream, so only late blocks, of few rows, are cheap to skip in this way.
       features: width of the layer that feeds classifier and controller.
       reuse: whether there is `keep`.
       input_shape: (frames, bands, 1) of one window.
@@ -64,27 +68,33 @@ def separable(
     Returns:
       A net with every edge gated but `out` and `pass`.
 
-    Raises ValueError for exits that are not depths of the chain.
+    Raises ValueError for exits that are not depths of the chain, or skips of a block whose way
+    around is more than the identity.
     """
     if not all(1 <= depth < len(wide) for depth in exits):
         raise ValueError(f"exits: expected depths from 1 to {len(wide) - 1}, got {list(exits)}")
+    for i in skips:
+        if not 0 < i < len(wide) or wide[i][0] != wide[i - 1][0]:
+            raise ValueError(f"skips: expected blocks that keep the number of maps, got {i}")
     scale = (len(exits) + len(LAST_KERNELS) + 2) ** -0.5
     layers, edges = [Layer("input")], [Edge("glance", "input", "features", Exit(features, scale))]
 
-    def chain(blocks: Sequence[Block], layer: str, block: str) -> str:
+    def chain(blocks: Sequence[Block], layer: str, block: str, skips: Sequence[int] = ()) -> str:
         """Append a chain that begins at the input; the name of its last layer."""
         source = "input"
         for i, (maps, kernel, stride) in enumerate(blocks):
             target = f"{layer}{i}"
             layers.append(Layer(target, nn.relu))
-            body = Separable(maps, kernel, stride, residual=i > 0)
+            body = Separable(maps, kernel, stride, residual=i > 0 and i not in skips)
             edges.append(Edge(f"{block}_{i}", source, target, body))
+            if i in skips:
+                edges.append(Edge(f"skip_{i}", source, target, Crop(kernel, stride)))
             source = target
         return source
 
     end = chain(slim, "s", "slim")
     edges.append(Edge("exit_slim", end, "features", Exit(features, scale)))
-    end = chain(wide, "h", "block")
+    end = chain(wide, "h", "block", skips)
     for depth in exits:
         edges.append(Edge(f"exit_{depth}", f"h{depth - 1}", "deep", Exit(features, scale)))
     for name, kernel in LAST_KERNELS.items():
