@@ -47,12 +47,7 @@ COLUMNS = (
 
 
 # Table 1 of the SANAS paper: heading, unit; MACs are in millions.
-PAPER_def _incremental(result: Result) -> float:
-    """MACs per frame of a runtime that remembers; results of before it was counted have none."""
-    return result.get("macs_per_frame_incremental", math.nan)
-
-
-COLUMNS = (
+PAPER_COLUMNS = (
     ("match", "%"),
     ("correct", "%"),
     ("wrong", "%"),
