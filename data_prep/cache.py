@@ -5,10 +5,11 @@
     labels.npy        int32   [N]         class index: 0 silence, 1 unknown, then the wanted words
     words.npy         int32   [N]         index into `all_words`
     splits.npy        int8    [N]         0 training, 1 validation, 2 testing
+    speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
     noise_bounds.npy  int32   [K + 1]     offsets of the K tracks
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
-    dataset.json      format, classes, all_words, frontend, splits, counts
+    dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped
 
 Silence has no clips: it is made from noise when a batch is drawn.
@@ -45,20 +46,24 @@ _LAYOUT: dict[str, tuple[type, tuple[int | None, ...]]] = {
     "labels": (np.int32, (None,)),
     "words": (np.int32, (None,)),
     "splits": (np.int8, (None,)),
+    "speakers": (np.int32, (None,)),
     "noise": (np.int16, (None,)),
     "noise_bounds": (np.int32, (None,)),
     "mel": (np.float32, MEL_SHAPE),
 }
+# A cache from before there were speakers is read without them.
+_OPTIONAL = "speakers"
 _KEYS = ("classes", "all_words", "frontend", "splits", "counts")
 
 
 class CacheRow(NamedTuple):
-    """One clip on its way into a cache: int16 [n ≤ 16000], and its three indices."""
+    """One clip on its way into a cache: int16 [n ≤ 16000], and its four indices."""
 
     samples: np.ndarray
     label: int
     word: int
     split: int
+    speaker: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,6 +83,8 @@ class Cache:
     all_words: tuple[str, ...]
     frontend: dict[str, int]
     counts: dict[str, dict[str, int]]  # class -> split -> clips
+    speakers: np.ndarray | None = None  # int32 [N]
+    all_speakers: tuple[str, ...] = ()
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split, int64 [n], ascending."""
@@ -106,8 +113,10 @@ def open_cache(path: Path | str) -> Cache:
     if not is_cache(path):
         raise ValueError(f"expected a cache folder (with dataset.json), got {path} without one")
     meta = _read_meta(path / "dataset.json")
-    arrays = {name: _read_array(path, name) for name in _LAYOUT}
-    rows = {name: len(arrays[name]) for name in ("samples", "lengths", "labels", "words", "splits")}
+    present = [n for n in _LAYOUT if n != _OPTIONAL or (path / f"{n}.npy").is_file()]
+    arrays = {name: _read_array(path, name) for name in present}
+    columns = ("samples", "lengths", "labels", "words", "splits", _OPTIONAL)
+    rows = {name: len(arrays[name]) for name in columns if name in arrays}
     if len(set(rows.values())) != 1:
         raise ValueError(f"expected arrays of equal length in {path}, got {rows}")
     bounds = arrays["noise_bounds"]
@@ -123,6 +132,7 @@ def open_cache(path: Path | str) -> Cache:
         all_words=tuple(meta["all_words"]),
         frontend=meta["frontend"],
         counts=meta["counts"],
+        all_speakers=tuple(meta.get("all_speakers", ())),
     )
 
 
@@ -135,6 +145,7 @@ def write_cache(
     classes: Sequence[str],
     all_words: Sequence[str],
     provenance: dict[str, Any],
+    all_speakers: Sequence[str] = ("unknown",),
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
@@ -165,6 +176,7 @@ def write_cache(
             "format": FORMAT,
             "classes": list(classes),
             "all_words": list(all_words),
+            "all_speakers": list(all_speakers),
             "frontend": FRONTEND,
             "splits": list(SPLITS),
             "counts": counts,
@@ -179,11 +191,11 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
 
     Rows are written, not mapped: on a full disk a write raises, where a map kills the process.
     """
-    columns: list[tuple[int, int, int, int]] = []
+    columns: list[tuple[int, int, int, int, int]] = []
     with path.open("w+b") as file:
         _write_header(file, 0)
         start = file.tell()
-        for samples, label, word, split in rows:
+        for samples, label, word, split, speaker in rows:
             if samples.dtype != np.int16 or samples.ndim != 1 or len(samples) > CLIP_SAMPLES:
                 raise ValueError(
                     f"expected a clip int16 [n ≤ {CLIP_SAMPLES}], "
@@ -191,7 +203,7 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
                 )
             file.write(samples.astype("<i2").tobytes())
             file.write(bytes(2 * (CLIP_SAMPLES - len(samples))))
-            columns.append((len(samples), label, word, split))
+            columns.append((len(samples), label, word, split, speaker))
         if not columns:
             raise ValueError("expected at least one readable clip, got none")
         file.seek(0)
@@ -205,6 +217,7 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
         "labels": table[:, 1],
         "words": table[:, 2],
         "splits": table[:, 3].astype(np.int8),
+        "speakers": table[:, 4],
     }
 
 

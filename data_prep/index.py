@@ -41,6 +41,11 @@ class Index:
         """All words found, sorted."""
         return tuple(sorted({clip.word for clip in self.clips}))
 
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """All speakers found, sorted."""
+        return tuple(sorted({clip.speaker for clip in self.clips}))
+
 
 def find(root: Path, pattern: str | None = None) -> Index:
     """Index a data folder. Raises ValueError when it is missing, has no clips, or one word only."""

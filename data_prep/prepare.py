@@ -75,6 +75,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     def rows() -> Iterator[CacheRow]:
         """Clips that can be read; the provenance is complete after the last one."""
         word_of = {word: i for i, word in enumerate(index.words)}
+        speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
         kept: Counter[tuple[str, int]] = Counter()
         files = _read_all(index.root, names, options.jobs, "clips")
         for clip, split, (name, file) in zip(index.clips, split_of, files, strict=True):
@@ -85,7 +86,13 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             if file.cut:
                 cut.append(name)
             kept[clip.word, split] += 1
-            yield CacheRow(file.samples, label_of.get(clip.word, 1), word_of[clip.word], split)
+            yield CacheRow(
+                file.samples,
+                label_of.get(clip.word, 1),
+                word_of[clip.word],
+                split,
+                speaker_of[clip.speaker],
+            )
         provenance.update(_provenance(index, options, words, rule, kept, hashes, skipped, cut))
 
     noise = []
@@ -102,6 +109,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         mel=decode.mel_matrix(),
         classes=(SILENCE, UNKNOWN, *words),
         all_words=index.words,
+        all_speakers=index.speakers,
         provenance=provenance,
     )
     if cut:

@@ -5,8 +5,9 @@ them (FACTS of the paper: TensorFlow's streaming accuracy test). Every step take
 architecture. Cost is counted in MACs of the live edges.
 
 `--workdir` and `--stream` may be given several times, and a workdir may be a sweep: all models run
-over all streams in one pass. A network conditioned on its price is run at several. Runs on images
-need no stream: they are evaluated on the testing split of their data.
+over all streams in one pass. A network conditioned on its price is run at several. `--pretrained`
+names models that came with the package; nothing is kept of those but what `--json` asks for. Runs
+on images need no stream: they are evaluated on the testing split of their data.
 """
 
 from __future__ import annotations
@@ -15,49 +16,31 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
-from data_prep.cli import run, word_list
+from data_prep.cli import run
 from experiments import workdir as workdir_lib
-from experiments.budgets import parse_macs
-from experiments.build import Built, macs_per_step, rebuild
+from experiments.build import macs_per_step
 from experiments.curve import points, to_json
 from experiments.evaluate_images import describe as describe_images
 from experiments.evaluate_images import evaluate_images
 from experiments.inference import run_streams
-from experiments.loop import prices_of
+from experiments.models import Model, asked, define_model_flags, read_models
+from experiments.pretrained import is_packed
 from experiments.protocol import Trace, judge
 from experiments.results import read_runs
-from experiments.runs import restore_params
 from experiments.scores import summary_table
 from experiments.streams import Stream, read_stream, window_labels
 from sanas_jax.decoding import Detector
 
 
-class Model(NamedTuple):
-    """A trained run as it is evaluated: `prices` are told to it if it is conditioned."""
-
-    workdir: Path
-    info: workdir_lib.RunInfo
-    built: Built
-    step: int
-    params: Any
-    prices: list[float]
-
-
 def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
-    flags.DEFINE_multi_string(
-        "workdir",
-        None,
-        "Folder of a run or a sweep; may be repeated.",
-        required=True,
-        flag_values=values,
-    )
+    define_model_flags(values)
     flags.DEFINE_multi_string("stream", [], "WAV of a stream; may be repeated.", flag_values=values)
     flags.DEFINE_string("data", None, "Cache of images, if it has moved.", flag_values=values)
     flags.DEFINE_enum(
@@ -74,32 +57,16 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
-        "json",
-        None,
-        "Where to write the result as JSON; a list if there are several.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
         "curve",
         None,
         "Where to write the cost/accuracy curve; in a sweep's folder if not given.",
         flag_values=values,
-    )
-    flags.DEFINE_string(
-        "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
     flags.DEFINE_float(
         "threshold", 0.7, "Mean posterior above which a word fires.", flag_values=values
     )
     flags.DEFINE_float(
         "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
-    )
-    flags.DEFINE_list(
-        "budgets",
-        [],
-        "MACs per frame asked of a conditioned network, e.g. 2M,5M; nine prices of "
-        "its range if not given.",
-        flag_values=values,
     )
     flags.DEFINE_integer(
         "budgets_per_step",
@@ -112,11 +79,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Evaluate every model on every stream; print the figures and write them."""
-    budgets = [parse_macs(word) for word in word_list(values.budgets)]
-    folders = workdir_lib.expand_sweeps(map(Path, values.workdir))
-    models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
-    if budgets and not any(m.info.config.model.conditioned for m in models):
-        raise ValueError("--budgets: expected a run with model.conditioned, got none")
+    models, budgets = read_models(values)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
         return
@@ -135,12 +98,13 @@ def main(values: flags.FlagValues) -> None:
             "step": model.step,
             "static": static,
             "cost_weight": price,
-            "budget": _asked(model, price, budgets),
+            "budget": asked(model, price, budgets),
             "ms_per_frame": ms_per_frame,
         } | judge(
             stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
         )
-        save(model.workdir, stream, result, trace)
+        if not is_packed(model.workdir):
+            save(model.workdir, stream, result, trace)
         results.append(result)
     print(summary_table(results) if len(results) > 1 else describe(results[0]))
     if values.json:
@@ -149,7 +113,8 @@ def main(values: flags.FlagValues) -> None:
     sweeps = [Path(w) for w in values.workdir if workdir_lib.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
-        text = json.dumps(to_json(points(read_runs(folders))), indent=1)
+        runs = [model.workdir for model in models if not is_packed(model.workdir)]
+        text = json.dumps(to_json(points(read_runs(runs))), indent=1)
         workdir_lib.write_atomic(curve, text + "\n")
 
 
@@ -160,52 +125,16 @@ def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
     results = []
     for model in models:
         for result in evaluate_images(*model, values.split, values.data):
-            folder = model.workdir / "evaluations"
-            folder.mkdir(exist_ok=True)
             told = result["cost_weight"]
             name = values.split if told is None else f"{values.split}@{told:.4g}"
             text = json.dumps(result, indent=1) + "\n"
-            workdir_lib.write_atomic(folder / f"{name}.json", text)
+            if not is_packed(model.workdir):
+                workdir_lib.write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
             results.append(result)
             print(describe_images(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
         workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
-
-
-def read_model(workdir: Path, checkpoint: str, budgets: Sequence[float]) -> Model:
-    """A run's parameters; a conditioned one's prices, looked up for budgets in MACs."""
-    info = workdir_lib.read(workdir)
-    built = rebuild(info)
-    step, params = restore_params(workdir, built, checkpoint)
-    prices = prices_of(info.config)
-    if budgets and info.config.model.conditioned:
-        table = calibration(workdir)
-        prices = [price_for(macs, table) for macs in budgets]
-    return Model(workdir, info, built, step, params, prices)
-
-
-def calibration(workdir: Path) -> list[dict[str, float]]:
-    """What a conditioned run's last validation measured: λ → MACs per frame."""
-    tables = [
-        line["calibration"] for line in workdir_lib.read_metrics(workdir) if "calibration" in line
-    ]
-    if not tables:
-        raise ValueError(f"{workdir}: expected a validation with prices, found none")
-    return tables[-1]
-
-
-def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
-    """λ at which a conditioned network spends `macs` per frame, between measured prices."""
-    # A dearer price never buys more; noise in the table must not make it seem so.
-    spent = np.minimum.accumulate([row["macs_per_frame"] for row in table])
-    if not spent[-1] <= macs <= spent[0]:
-        raise ValueError(
-            f"--budgets: expected from {spent[-1]:,.0f} to {spent[0]:,.0f} MACs per frame, the "
-            f"prices that the network learnt; got {macs:,.0f}"
-        )
-    logs = np.log([row["cost_weight"] for row in table])
-    return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))
 
 
 def read_streams(
@@ -270,13 +199,6 @@ def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarra
     times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
     labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)
     return Trace(times, posteriors, live, labels)
-
-
-def _asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:
-    """MACs per frame that were asked of this result."""
-    if price is None:
-        return model.info.config.train.budget
-    return budgets[model.prices.index(price)] if budgets else None
 
 
 def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) -> None:

@@ -23,7 +23,8 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import Config
 from experiments.evaluate_images import found_architecture
 from experiments.loop import run_loop
-from experiments.runs import begin, restore_params, run_keys
+from experiments.runs import begin, run_keys
+from experiments.start import restore_params
 from sanas_jax.budgets import init_member
 from sanas_jax.costs import edge_macs, edge_params
 from sanas_jax.graph import Net

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from data_prep.image_cache import is_image_cache
 from experiments import config as config_lib
 from experiments import workdir as workdir_lib
-from experiments.build import Built, build, rebuild, target_of
+from experiments.build import Built, build, target_of
 from experiments.checkpoints import Checkpoints
 from experiments.config import Config, DataConfig
 from experiments.data import AudioSource, Source
 from experiments.image_source import DIGITS, ImageSource
+from experiments.start import Start, fresh_member, read_start, start_from
 from experiments.workdir import RunInfo
-from sanas_jax.budgets import Member, Target, init_member
-from sanas_jax.training import init_state
+from sanas_jax.budgets import Member, Target
 
 
 class Keys(NamedTuple):
@@ -86,11 +85,15 @@ def begin(
     built = build(configs[0], len(data.classes), hooks, data.input_shape)
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
-    members = [_fresh(built, run_keys(config.train.seed).init) for config in configs]
-    source = None
+    members = [fresh_member(built, run_keys(config.train.seed).init) for config in configs]
+    start = None
     init_from = configs[0].train.init_from
     if init_from and not all(map(_has_checkpoint, workdirs)):
-        source = _read_source(Path(init_from), data, members[0])
+        fresh = members[0].train.params
+        start = read_start(
+            init_from, data.classes, data.input_shape, configs[0], built.model.net, fresh
+        )
+        print(start.summary)
     described: RunInfo | None = None
     runs = []
     for config, workdir, target, member in zip(configs, workdirs, targets, members, strict=True):
@@ -98,44 +101,13 @@ def begin(
             info = known[workdir]
             _check_same_data(workdir, info, data)
         else:
-            described = described or _describe(configs[0], hooks, data, built, source)
+            described = described or _describe(configs[0], hooks, data, built, start)
             info = described._replace(config=config)
             workdir_lib.create(workdir, info, config_file)
-        if source and not _has_checkpoint(workdir):
-            member = _start_from(source, member, workdir)
+        if start and not _has_checkpoint(workdir):
+            member = start_from(start, member, workdir)
         runs.append(Run(workdir, info, target, run_keys(config.train.seed), 0, member))
     return built, data, _at_common_step(runs)
-
-
-def restore_params(workdir: Path, built: Built, which: str = "latest") -> tuple[int, Any]:
-    """Step and parameters of a run: its latest, or `which` step of its front.
-
-    Args:
-      workdir: the run.
-      built: its model and optimiser, for structure and dtypes.
-      which: "latest", or the number of a step in checkpoints/ or front/.
-    """
-    like = _fresh(built, jax.random.key(0))
-    latest = Checkpoints(workdir / "checkpoints")
-    steps = latest.steps()
-    if not steps:
-        raise ValueError(f"{workdir}: expected a checkpoint, found none; has training begun?")
-    if which == "latest":
-        return steps[-1], latest.restore(steps[-1], like).train.params
-    front = Checkpoints(workdir / "front")
-    if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
-        raise ValueError(
-            f"checkpoint: expected 'latest' or one of {sorted({*steps, *front.steps()})}, "
-            f"got {which!r}"
-        )
-    step = int(which)
-    if step in steps:
-        return step, latest.restore(step, like).train.params
-    return step, front.restore(step, like.train.params)
-
-
-def _fresh(built: Built, key: jax.Array) -> Member:
-    return init_member(init_state(built.model, built.optimizer, built.objective, key))
 
 
 def _at_common_step(runs: Sequence[Run]) -> list[Run]:
@@ -163,14 +135,15 @@ def _has_checkpoint(workdir: Path) -> bool:
 
 
 def _describe(
-    config: Config, hooks: config_lib.Hooks, data: Source, built: Built, source: _Source | None
+    config: Config, hooks: config_lib.Hooks, data: Source, built: Built, start: Start | None
 ) -> RunInfo:
     """Features fitted to the data; a network that another run began goes on with that run's."""
-    if source:
-        frontend, weights = source.info.frontend, source.info.class_weights
+    if start and start.same_classes:
+        frontend, weights = start.info.frontend, start.info.class_weights
     else:
         key = run_keys(config.train.seed).statistics
         frontend, weights = data.fit(built.settings, key)
+        frontend = start.info.frontend if start else frontend
     return RunInfo(config, hooks, data.classes, data.sha256, frontend, weights, data.input_shape)
 
 
@@ -201,42 +174,3 @@ def _check_same_data(workdir: Path, info: RunInfo, data: Source) -> None:
             f"--data: expected the clips that the run in {workdir} started with "
             f"(sha256 {info.data_sha256[:12]}…), got others ({data.sha256[:12]}…)"
         )
-
-
-class _Source(NamedTuple):
-    """A run that others start from: its description, and the parameters that they take over."""
-
-    info: RunInfo
-    params: Any
-
-
-def _read_source(workdir: Path, data: Source, like: Member) -> _Source:
-    """Another run of the same network; ValueError if it is not."""
-    info = workdir_lib.read(workdir)
-    if info.classes != data.classes:
-        raise ValueError(
-            f"train.init_from: expected a run with classes {list(data.classes)}, "
-            f"got {list(info.classes)}"
-        )
-    _, params = restore_params(workdir, rebuild(info))
-    # The controller of a static run never learnt, and may have another form or bias.
-    parts = ["net"] if info.config.model.static else ["net", "controller"]
-    parts += ["stats"] if "stats" in params else []
-    for part in parts:
-        ours, theirs = (jax.tree.map(jnp.shape, p.get(part)) for p in (like.train.params, params))
-        if ours != theirs:
-            raise ValueError(
-                f"train.init_from: expected the same network and controller, got {workdir} with "
-                f"another {part}"
-            )
-    return _Source(info, {part: params[part] for part in parts})
-
-
-def _start_from(source: _Source, member: Member, workdir: Path) -> Member:
-    """The member with the source's parameters, kept as step 0: a resumed run needs no source."""
-    train = member.train._replace(params=member.train.params | source.params)
-    member = member._replace(train=train)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-    checkpoints.save(0, member)
-    checkpoints.close()
-    return member

@@ -15,7 +15,7 @@ def rows() -> list[CacheRow]:
     loud = np.arange(16_000, dtype=np.int16)
     return [
         CacheRow(loud, label=2, word=1, split=0),
-        CacheRow(loud[:300], label=1, word=0, split=2),
+        CacheRow(loud[:300], label=1, word=0, split=2, speaker=1),
         CacheRow(-loud[:0], label=2, word=1, split=2),
     ]
 
@@ -28,6 +28,7 @@ def write(out: Path, clips: list[CacheRow], noise: list[np.ndarray]) -> dict[str
         mel=np.ones(MEL_SHAPE, np.float32),
         classes=CLASSES,
         all_words=("bed", "yes"),
+        all_speakers=("ann", "bob"),
         provenance={"source": "here"},
     )
 
@@ -51,6 +52,8 @@ def test_write_cache_is_read_back(folder: Path) -> None:
     assert cache.indices("testing").tolist() == [1, 2]
     assert [track.tolist() for track in cache.noise_tracks()] == [[0, 1, 2, 3, 4], [1, 1]]
     assert cache.classes == CLASSES
+    assert cache.speakers.tolist() == [0, 1, 0]
+    assert cache.all_speakers == ("ann", "bob")
     assert cache.counts["yes"] == {"training": 1, "validation": 0, "testing": 1}
     with pytest.raises(ValueError, match=r"split out of training.*got 'test'"):
         cache.indices("test")
@@ -64,10 +67,21 @@ def test_write_cache_has_the_documented_dtypes(folder: Path) -> None:
         "labels": "int32",
         "words": "int32",
         "splits": "int8",
+        "speakers": "int32",
         "noise": "int16",
         "noise_bounds": "int32",
         "mel": "float32",
     }
+
+
+def test_open_cache_reads_one_from_before_there_were_speakers(folder: Path) -> None:
+    (folder / "speakers.npy").unlink()
+    meta = json.loads((folder / "dataset.json").read_text())
+    del meta["all_speakers"]
+    (folder / "dataset.json").write_text(json.dumps(meta))
+    cache = open_cache(folder)
+    assert cache.speakers is None
+    assert cache.all_speakers == ()
 
 
 def test_write_cache_works_without_noise(tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ def test_prepare_reads_file_names_by_pattern(
     assert prepare("--data", tmp_path / "d", "--out", tmp_path / "c", *pattern) == 0
     cache = open_cache(tmp_path / "c")
     assert cache.classes == ("_silence_", "_unknown_", "0", "1")
+    assert cache.all_speakers == ("ann", "bob", "cid", "dan")
+    # By name of the file: word, then speaker.
+    assert cache.speakers.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3] * 2
     assert np.bincount(cache.splits).tolist() == [12, 6, 6]
     assert len(cache.noise) == 0
     out = capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from data_prep.cli import run
-from experiments import evaluate, inference, launch, protocol, streams, sweep
+from experiments import evaluate, inference, launch, models, protocol, streams, sweep
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.decoding import Detector
@@ -201,7 +201,7 @@ def test_conditioned_network_is_run_at_its_prices_and_at_budgets(many, tmp_path,
     stream, folder, out = write_stream(tmp_path), many / "any", tmp_path / "out.json"
     assert run_evaluate("--workdir", folder, *stream, "--json", out) == 0
     results = json.loads(out.read_text())
-    table = evaluate.calibration(folder)
+    table = models.calibration(folder)
     assert [r["cost_weight"] for r in results] == [row["cost_weight"] for row in table]
     assert len(list((folder / "evaluations").glob("s@*.npz"))) == 9
     assert run_evaluate("--workdir", folder, *stream, "--budgets=1") == 1
@@ -213,9 +213,9 @@ def test_price_for_a_budget_lies_between_measured_ones():
     table = [
         {"cost_weight": w, "macs_per_frame": m} for w, m in zip((0.1, 1, 2, 10), macs, strict=True)
     ]
-    assert evaluate.price_for(800, table) == pytest.approx(0.1)
-    assert evaluate.price_for(100, table) == pytest.approx(10)
-    assert 0.1 < evaluate.price_for(600, table) < 1
-    assert 2 < evaluate.price_for(200, table) < 10
+    assert models.price_for(800, table) == pytest.approx(0.1)
+    assert models.price_for(100, table) == pytest.approx(10)
+    assert 0.1 < models.price_for(600, table) < 1
+    assert 2 < models.price_for(200, table) < 10
     with pytest.raises(ValueError, match="expected from 100 to 800 MACs per frame"):
-        evaluate.price_for(99, table)
+        models.price_for(99, table)

@@ -16,7 +16,7 @@ from data_prep.cli import run
 from experiments import evaluate, extract, launch, sweep, workdir
 from experiments.build import rebuild
 from experiments.evaluate_images import found_architecture
-from experiments.runs import restore_params
+from experiments.start import restore_params
 from sanas_jax import costs
 from sanas_jax.forward import forward
 from tests.runs_state import final_state

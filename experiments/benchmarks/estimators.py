@@ -41,7 +41,7 @@ from experiments import config as config_lib
 from experiments import workdir as workdir_lib
 from experiments.build import Built, build, rebuild
 from experiments.data import AudioSource
-from experiments.runs import restore_params
+from experiments.start import restore_params
 from sanas_jax import estimators
 from sanas_jax.controller import gamma_of, initial_state
 from sanas_jax.forward import join, trunk_edges
