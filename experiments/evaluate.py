@@ -12,6 +12,7 @@ on images need no stream: they are evaluated on the testing split of their data.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "threshold", 0.7, "Mean posterior above which a word fires.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "detector",
+        "default",
+        ["default", "calibrated"],
+        "The protocol's detector with --threshold, or the one that calibrate chose.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
     )
@@ -86,13 +94,14 @@ def main(values: flags.FlagValues) -> None:
     if not values.stream:
         raise ValueError("--stream: expected the WAV of a stream, got none")
     streams = read_streams(values.stream, values.labels, models)
-    detector = Detector(threshold=values.threshold)
+    detectors = _detectors(values, models)
     results = []
     for model, price, stream, trace, ms_per_frame in passed(
         models, streams, values.budgets_per_step
     ):
         static = model.info.config.model.static
         macs, controller = macs_per_step(model.built.model, static)
+        detector, described = detectors[model.workdir, price]
         result = {
             "workdir": model.workdir.name,
             "step": model.step,
@@ -100,6 +109,7 @@ def main(values: flags.FlagValues) -> None:
             "cost_weight": price,
             "budget": asked(model, price, budgets),
             "ms_per_frame": ms_per_frame,
+            "detector": described,
         } | judge(
             stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
         )
@@ -201,6 +211,27 @@ def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarra
     return Trace(times, posteriors, live, labels)
 
 
+def _detectors(
+    values: flags.FlagValues, models: Sequence[Model]
+) -> dict[tuple[Path, float | None], tuple[Detector, dict[str, Any]]]:
+    """The detector of every model at every price, and all that is said of it in results."""
+    calibrated = values.detector == "calibrated"
+    if calibrated and values["threshold"].present:
+        raise ValueError(
+            f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
+        )
+    out = {}
+    for model in models:
+        for price in model.prices if model.info.config.model.conditioned else [None]:
+            detector, about = Detector(threshold=values.threshold), {}
+            if calibrated:
+                detector, at = workdir_lib.read_detector(model.workdir, model.step, price)
+                about = {"calibrated_at": at}
+            described = {"kind": values.detector, **dataclasses.asdict(detector), **about}
+            out[model.workdir, price] = detector, described
+    return out
+
+
 def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) -> None:
     """Keep the result and the run in workdir/evaluations, for the report."""
     folder = workdir / "evaluations"
@@ -231,6 +262,7 @@ def describe(result: dict[str, Any]) -> str:
     """The figures on a few lines."""
     share = result["macs_per_frame"] / result["full_macs_per_frame"]
     told = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
+    told += ", calibrated" if result["detector"]["kind"] == "calibrated" else ""
     return (
         f"{result['workdir']} step {result['step']}{told} on {result['stream']}: "
         f"{result['num_words']} words, {result['seconds']:.0f} s\n"
