@@ -23,8 +23,8 @@ class ModelConfig:
     """The super-network and its controller.
 
     Fields:
-      family: a key of `spaces.kws.FAMILIES`, "dense-resnet", "fabric", "resnet" or
-        "resnet-fabric".
+      family: a key of `spaces.kws.FAMILIES` or `net_choice.SPEECH`, "dense-resnet", "fabric",
+        "resnet", "resnet-fabric" or "separable".
       shortcuts: SANAS's extra edges.
       maps: channels per convolution, per group of a ResNet, or of a fabric, in place of the
         family's.

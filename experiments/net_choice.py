@@ -70,7 +70,7 @@ def library_net(
         if model.maps is not None:
             own["maps"] = model.maps
         return RESNETS[model.family](**own)
-    families = sorted([*FAMILIES, *RESNETS, "fabric", "separable"])
+    families = sorted([*FAMILIES, *RESNETS, *SPEECH, "fabric", "separable"])
     raise ValueError(
         f"config field 'model.family': expected one of {families}, got {model.family!r}"
     )

@@ -106,5 +106,12 @@ def _pointwise(maps: int) -> nn.Dense:
 
 
 def _norm(train: bool, axis: int | tuple[int, ...] = -1) -> nn.BatchNorm:
-    # The fast variance loses digits where the mean is large.
-    return nn.BatchNorm(not train, axis=axis, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+    # flax takes several axes, though its annotation says one. The fast variance loses digits where
+    # the mean is large.
+    return nn.BatchNorm(
+        not train,
+        axis=axis,  # type: ignore[arg-type]
+        momentum=0.9,
+        epsilon=1e-5,
+        use_fast_variance=False,
+    )
