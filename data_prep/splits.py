@@ -53,8 +53,11 @@ def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
     clips = index.clips
     takes = {VALIDATION: choice.validation_takes, TESTING: choice.testing_takes}
     names = {VALIDATION: choice.validation_speakers, TESTING: choice.testing_speakers}
+    for split in takes:
+        if takes[split] and names[split]:
+            raise ValueError(f"expected {SPLITS[split]} by takes or by speakers, got both")
     if any(takes.values()) and any(names.values()):
-        raise ValueError("expected splits by takes or by speakers, got both")
+        return _by_both(clips, takes, names)
     if any(takes.values()):
         return _by_takes(clips, takes)
     if any(names.values()):
@@ -124,8 +127,7 @@ def _by_lists(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> tuple
 
 def _by_takes(clips: Sequence[Clip], takes: dict[int, frozenset[int]]) -> tuple[list[int], str]:
     """Takes by number; a split that has none is a tenth of each word's other files."""
-    if any(clip.take is None for clip in clips):
-        raise ValueError("expected numbered takes ({n} in the pattern) to split by takes, got none")
+    _check_numbered(clips)
     if takes[VALIDATION] & takes[TESTING]:
         raise ValueError(
             "expected takes in one split each, got both for "
@@ -146,18 +148,49 @@ def _by_takes(clips: Sequence[Clip], takes: dict[int, frozenset[int]]) -> tuple[
 def _by_names(clips: Sequence[Clip], names: dict[int, tuple[str, ...]]) -> tuple[list[int], str]:
     """Speakers by name; a split that names none takes a tenth of the other speakers."""
     speakers = {clip.speaker for clip in clips}
-    wanted = [name for group in names.values() for name in group]
+    _check_speakers(speakers, [name for group in names.values() for name in group])
+    of = {name: split for split, group in names.items() for name in group}
+    for split, group in names.items():
+        if not group:
+            of |= dict.fromkeys(_share(speakers - set(of)), split)
+    return [of.get(clip.speaker, TRAINING) for clip in clips], "by the names of speakers"
+
+
+def _by_both(
+    clips: Sequence[Clip], takes: dict[int, frozenset[int]], names: dict[int, tuple[str, ...]]
+) -> tuple[list[int], str]:
+    """One split is of the speakers named, the other of the numbered takes of all others."""
+    named = next(split for split, group in names.items() if group)
+    numbered = next(split for split, numbers in takes.items() if numbers)
+    _check_numbered(clips)
+    _check_speakers({clip.speaker for clip in clips}, names[named])
+    splits = [
+        named
+        if clip.speaker in names[named]
+        else numbered
+        if clip.take in takes[numbered]
+        else TRAINING
+        for clip in clips
+    ]
+    for split in (numbered, TRAINING):
+        if split not in splits:
+            raise ValueError(f"expected clips for {SPLITS[split]} from other speakers, got none")
+    return splits, f"{SPLITS[named]} by names of speakers, {SPLITS[numbered]} by number of the take"
+
+
+def _check_numbered(clips: Sequence[Clip]) -> None:
+    if any(clip.take is None for clip in clips):
+        raise ValueError("expected numbered takes ({n} in the pattern) to split by takes, got none")
+
+
+def _check_speakers(speakers: set[str], wanted: Sequence[str]) -> None:
+    """ValueError unless those wanted exist, each once."""
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"expected each speaker in one split, got {', '.join(wanted)}")
     absent = sorted(set(wanted) - speakers)
     if absent:
         shown = ", ".join(sorted(speakers)[:20])
         raise ValueError(f"expected speakers out of {shown}, got {', '.join(absent)}")
-    of = {name: split for split, group in names.items() for name in group}
-    for split, group in names.items():
-        if not group:
-            of |= dict.fromkeys(_share(speakers - set(of)), split)
-    return [of.get(clip.speaker, TRAINING) for clip in clips], "by the names of speakers"
 
 
 def _by_quota(clips: Sequence[Clip]) -> tuple[list[int], str]:

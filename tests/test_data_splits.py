@@ -137,6 +137,21 @@ def test_assign_by_takes(tmp_path: Path) -> None:
         assign(index, Choice(testing_takes=frozenset({1}), testing_speakers=("s1",)))
 
 
+def test_assign_by_speakers_for_testing_and_takes_for_validation(tmp_path: Path) -> None:
+    index = index_of(tmp_path, speakers=3)
+    takes, names = frozenset({0, 9}), ("s1",)
+    splits, rule = assign(index, Choice(validation_takes=takes, testing_speakers=names))
+    assert rule == "testing by names of speakers, validation by number of the take"
+    for clip, split in zip(index.clips, splits, strict=True):
+        assert split == (2 if clip.speaker == "s1" else 1 if clip.take in takes else 0)
+    swapped, _ = assign(index, Choice(testing_takes=takes, validation_speakers=names))
+    assert swapped == [{0: 0, 1: 2, 2: 1}[split] for split in splits]
+    with pytest.raises(ValueError, match="expected speakers out of s0, s1, s2, got s7"):
+        assign(index, Choice(validation_takes=takes, testing_speakers=("s7",)))
+    with pytest.raises(ValueError, match="expected clips for validation from other speakers"):
+        assign(index, Choice(validation_takes=frozenset({77}), testing_speakers=names))
+
+
 def test_parse_takes_reads_ranges() -> None:
     assert parse_takes("0-2, 7") == {0, 1, 2, 7}
     assert parse_takes("") == frozenset()
