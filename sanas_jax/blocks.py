@@ -5,6 +5,9 @@ A block maps [B, ...] to [B, ...]. One whose first non-batch axis is time may de
 its output by one row, as a valid convolution does), and the shared trunk runs it once over a whole
 stream. A block without the attribute is run window by window.
 
+A block that maps 0 to 0 whatever it learns may declare `keeps_zero`: without a gate, below a layer
+that nothing reaches, it then adds nothing that `graph.subnet` would have to keep.
+
 A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
 to take statistics from (None: all); `forward` passes both and keeps the running statistics. One
 that declares `stats_over_stream = True` is passed no `live` where all that it sees comes from the
@@ -23,6 +26,7 @@ class Identity(nn.Module):
     """Passes its input on: a gate with no computation behind it."""
 
     time_stride: int = 1
+    keeps_zero = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

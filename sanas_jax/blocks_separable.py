@@ -90,6 +90,7 @@ class Crop(nn.Module):
 
     kernel: int
     stride: int = 1
+    keeps_zero = True
 
     @property
     def time_stride(self) -> int:

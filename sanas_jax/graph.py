@@ -232,7 +232,8 @@ def subnet(net: Net, names: Collection[str]) -> Net:
     if net.output not in reached:
         raise ValueError(f"edges: expected a path to {net.output!r}, got {sorted(names)}")
     for edge in net.edges:
-        if not edge.gated and edge.source not in reached and edge.target in reached:
+        silent = edge.gated or getattr(edge.block, "keeps_zero", False)
+        if not silent and edge.source not in reached and edge.target in reached:
             raise ValueError(
                 f"edge {edge.name!r} has no gate and answers although nothing reaches it: "
                 "no network without it gives the same outputs"

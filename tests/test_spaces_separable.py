@@ -35,12 +35,22 @@ def test_all_convolutions_are_in_the_trunk_and_run_over_the_rows_of_the_stream()
 
 def test_gates_decide_depth_width_and_reuse():
     assert live_of("glance") == {"glance", "out"}
-    assert live_of("slim_0", "slim_1", "exit_slim") == {"slim_0", "slim_1", "exit_slim", "out"}
+    assert live_of("exit_slim") == {"slim_0", "slim_1", "exit_slim", "out"}
     chain = [f"block_{i}" for i in range(5)]
-    assert live_of(*chain, "exit_2") == {"block_0", "block_1", "exit_2", "pass", "out"}
-    assert live_of(*chain, "short", "exit_short") == {*chain, "short", "exit_short", "pass", "out"}
-    assert live_of(*chain[:1], "keep", "exit_2") == {"keep", "pass", "out"}
-    assert live_of(*chain, "keep", "exit_4") == {*chain[:4], "exit_4", "pass", "out"}
+    assert live_of("exit_2") == {*chain[:2], "exit_2", "pass", "out"}
+    assert live_of("exit_short") == {*chain, "short", "exit_short", "pass", "out"}
+    assert live_of("keep") == {"keep", "pass", "out"}
+    assert live_of("keep", "exit_4") == {*chain[:4], "exit_4", "pass", "out"}
+    assert {NET.edges[e].name for e in NET.gated} == {
+        "glance",
+        *(f"exit_{name}" for name in ("slim", "2", "4", "short", "long")),
+        "keep",
+    }
+
+
+def test_an_architecture_without_the_wide_chain_stands_alone():
+    alone = subnet(NET, live_of("glance", "exit_slim"))
+    assert set(alone.index) == {"glance", "slim_0", "slim_1", "exit_slim", "out"}
 
 
 def test_everything_on_leaves_nothing_out_but_reuse():

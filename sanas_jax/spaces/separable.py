@@ -6,7 +6,8 @@ whole stream, and online only for new frames. What a gate decides:
 
     glance   the window's bands, weighed over time: tells silence from sound
     slim     a narrow chain of its own with coarse rows: most of what is not a word ends here
-    exit_*   how deep the wide chain is run: blocks beyond the last exit that is on are pruned
+    exit_*   how deep the wide chain is run: blocks have no gates of their own, since those beyond
+             the last exit that is on lead nowhere and are pruned
     short, long   two kernels for the last block, side by side
     keep     the wide chain's last answer stands in for a new one, at no cost
 
@@ -66,7 +67,7 @@ def separable(
       input_shape: (frames, bands, 1) of one window.
 
     Returns:
-      A net with every edge gated but `out` and `pass`.
+      A net whose gates are those of `glance`, of exits and skips, and of `keep`.
 
     Raises ValueError for exits that are not depths of the chain, or skips of a block whose way
     around is more than the identity.
@@ -86,7 +87,7 @@ def separable(
             target = f"{layer}{i}"
             layers.append(Layer(target, nn.relu))
             body = Separable(maps, kernel, stride, residual=i > 0 and i not in skips)
-            edges.append(Edge(f"{block}_{i}", source, target, body))
+            edges.append(Edge(f"{block}_{i}", source, target, body, gated=i in skips))
             if i in skips:
                 edges.append(Edge(f"skip_{i}", source, target, Crop(kernel, stride)))
             source = target
@@ -99,7 +100,7 @@ def separable(
         edges.append(Edge(f"exit_{depth}", f"h{depth - 1}", "deep", Exit(features, scale)))
     for name, kernel in LAST_KERNELS.items():
         layers.append(Layer(name, nn.relu))
-        edges.append(Edge(name, end, name, Separable(wide[-1][0], kernel)))
+        edges.append(Edge(name, end, name, Separable(wide[-1][0], kernel), gated=False))
         edges.append(Edge(f"exit_{name}", name, "deep", Exit(features, scale)))
     layers += [Layer("deep"), Layer("features", nn.relu), Layer("logits")]
     if reuse:
