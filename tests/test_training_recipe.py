@@ -1,4 +1,4 @@
-"""What a training recipe may add: smoothing, weights of steps, the sandwich rule, averages, AdamW."""
+"""What a recipe may add: smoothing, weights of steps, the sandwich rule, averages, AdamW."""
 
 import dataclasses
 
