@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -37,6 +38,7 @@ from experiments.results import read_runs
 from experiments.scores import summary_table
 from experiments.streams import Stream, read_stream, window_labels
 from sanas_jax.decoding import Detector
+from sanas_jax.incremental import fresh_macs, incremental_macs
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -113,6 +115,7 @@ def main(values: flags.FlagValues) -> None:
         } | judge(
             stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
         )
+        result |= _incremental(model, trace)
         if not is_packed(model.workdir):
             save(model.workdir, stream, result, trace)
         results.append(result)
@@ -126,6 +129,17 @@ def main(values: flags.FlagValues) -> None:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         text = json.dumps(to_json(points(read_runs(runs))), indent=1)
         workdir_lib.write_atomic(curve, text + "\n")
+
+
+def _incremental(model: Model, trace: Trace) -> dict[str, float]:
+    """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
+    net, hop = model.built.model.net, model.built.model.hop
+    return {
+        "macs_per_frame_incremental": float(
+            incremental_macs(net, hop)(jnp.asarray(trace.live)).mean()
+        ),
+        "full_macs_per_frame_incremental": sum(fresh_macs(net, hop).values()),
+    }
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
@@ -270,7 +284,8 @@ def describe(result: dict[str, Any]) -> str:
         f"wrong {result['wrong_pct']:.1f} %, false alarms {result['false_alarm_pct']:.1f} % "
         f"({result['false_alarms_per_hour']:.1f} per hour)\n"
         f"  {result['macs_per_frame'] / 1e6:.3f}M MACs/frame ({share:.1%} of the full network), "
-        f"{result['macs_per_frame_with_controller'] / 1e6:.3f}M with the controller\n"
+        f"{result['macs_per_frame_with_controller'] / 1e6:.3f}M with the controller, "
+        f"{result['macs_per_frame_incremental'] / 1e6:.3f}M for new rows only\n"
         f"  frame accuracy {result['frame_accuracy']:.1%}, "
         f"{result['ms_per_frame']:.2f} ms per frame in this batched run"
     )

@@ -87,6 +87,8 @@ def test_evaluate_writes_the_contract(trained, tmp_path, capsys):
     assert result["seconds"] == 8
     assert 0 <= result["macs_per_frame"] <= result["full_macs_per_frame"]
     assert result["macs_per_frame_with_controller"] > result["macs_per_frame"]
+    assert 0 <= result["macs_per_frame_incremental"] <= result["macs_per_frame"]
+    assert 0 < result["full_macs_per_frame_incremental"] < result["full_macs_per_frame"]
     assert set(result["macs_per_frame_by_label"]) == {"silence", "unknown", "low"}
     assert result["gate_usage"].keys() >= {"conv_0", "shortcut_0", "out"}
     assert result["ms_per_frame"] > 0
