@@ -6,9 +6,11 @@ leaves the previous checkpoint as the latest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from orbax.checkpoint import v1 as ocp
 
 
@@ -39,14 +41,24 @@ class Checkpoints:
 
         Raises ValueError for a checkpoint of something else, or a damaged one.
         """
-        try:
-            return self._checkpointer.load(step, like)
-        except Exception as error:  # orbax raises many kinds, with all arrays in their text
-            cause = str(error.__cause__ or error).splitlines()[0][:200]
-            raise ValueError(
-                f"{self._folder / str(step)}: expected a checkpoint of this network and version, "
-                f"could not read it: {cause}"
-            ) from None
+        return self._read(step, lambda: self._checkpointer.load(step, like))
+
+    def restore_part(self, step: int, like: Any) -> Any:
+        """Read what `like` names, nested dicts of arrays, and nothing else.
+
+        So parameters can be read though what was saved beside them has another form by now.
+        Raises ValueError as `restore` does.
+        """
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+
+        def read() -> Any:
+            # Orbax would begin to read, and leave what it began behind.
+            _check_part(self._checkpointer.metadata(step).metadata, like)
+            with context:
+                return self._checkpointer.load(step, like)
+
+        return self._read(step, read)
 
     def delete(self, step: int) -> None:
         """Remove one checkpoint."""
@@ -55,3 +67,25 @@ class Checkpoints:
     def close(self) -> None:
         """Release the folder."""
         self._checkpointer.close()
+
+    def _read(self, step: int, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception as error:  # orbax raises many kinds, with all arrays in their text
+            cause = str(error.__cause__ or error).splitlines()[0][:200]
+            raise ValueError(
+                f"{self._folder / str(step)}: expected a checkpoint of this network and version, "
+                f"could not read it: {cause}"
+            ) from None
+
+
+def _check_part(saved: Any, like: Any) -> None:
+    """ValueError unless all arrays of `like` were saved, with their shapes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(like)
+    for path, leaf in leaves:
+        found = saved
+        for key in path:
+            found = found.get(key.key) if isinstance(found, dict) else None
+        if getattr(found, "shape", None) != leaf.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(f"it has no {name} of shape {leaf.shape}")

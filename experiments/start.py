@@ -21,6 +21,7 @@ from experiments.pretrained import is_packed, read_params, resolve, stored_parts
 from experiments.workdir import RunInfo
 from sanas_jax.budgets import Member, init_member
 from sanas_jax.graph import Net
+from sanas_jax.rollout import init_model
 from sanas_jax.training import init_state
 
 Params = dict[str, Any]
@@ -62,13 +63,13 @@ def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[i
                 f"checkpoint: expected 'latest' or {step} of a packed model, got {which!r}"
             )
         return step, params
-    like = fresh_member(built, jax.random.key(0))
+    like = init_model(built.model, jax.random.key(0))
     latest = Checkpoints(folder / "checkpoints")
     steps = latest.steps()
     if not steps:
         raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
     if which == "latest":
-        return steps[-1], latest.restore(steps[-1], like).train.deployed
+        return steps[-1], _deployed(latest, steps[-1], built, like)
     front = Checkpoints(folder / "front")
     if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
         raise ValueError(
@@ -77,8 +78,18 @@ def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[i
         )
     step = int(which)
     if step in steps:
-        return step, latest.restore(step, like).train.deployed
-    return step, front.restore(step, like.train.params)
+        return step, _deployed(latest, step, built, like)
+    return step, front.restore(step, like)
+
+
+def _deployed(checkpoints: Checkpoints, step: int, built: Built, like: Params) -> Params:
+    """Of a training state the parameters in use, as `TrainState.deployed`, without the optimiser's.
+
+    So networks that an earlier version trained can be used, though their training cannot go on.
+    """
+    part = "average" if built.objective.average_decay else "params"
+    params: Params = checkpoints.restore_part(step, {"train": {part: like}})["train"][part]
+    return params
 
 
 def read_start(

@@ -5,15 +5,19 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import config as config_lib
 from experiments import launch, pretrained
 from experiments import workdir as workdir_lib
-from experiments.config import ModelConfig
+from experiments.checkpoints import Checkpoints
+from experiments.config import Config, ModelConfig, TrainConfig
 from experiments.runs import begin
-from tests.packed import write_packed
+from experiments.start import fresh_member, restore_params
+from sanas_jax.rollout import init_model
+from tests.packed import write_described, write_packed
 from tests.toy import write_toy_cache
 
 CONFIG = str(Path(launch.__file__).parent / "configs" / "kws_debug.py")
@@ -155,3 +159,35 @@ def test_unknown_names_are_refused(caches, tmp_path, monkeypatch):
         begin_run(caches / "same", tmp_path / "run", "pretrained:large")
     run = begin_run(caches / "same", tmp_path / "run", "pretrained:small")
     assert run.info.config.train.init_from == "pretrained:small"
+
+
+def test_restore_params_needs_no_training_state(tmp_path):
+    """An earlier version's state: other fields and another optimiser around the same parameters."""
+    built = write_described(tmp_path / "run", Config(model=SMALL))
+    params = init_model(built.model, jax.random.key(3))
+    state = {"train": {"step": jnp.int32(4), "params": params, "opt_state": {"mu": jnp.ones(3)}}}
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.save(4, state)
+    checkpoints.close()
+    step, found = restore_params(tmp_path / "run", built)
+    assert step == 4
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    assert_equal(found, params)
+    other = write_described(tmp_path / "other", Config(model=ModelConfig(maps=(2, 2))))
+    message = r"could not read it: it has no train/params/controller/\S+ of shape \(100,"
+    with pytest.raises(ValueError, match=message):
+        restore_params(tmp_path / "run", other)
+
+
+def test_restore_params_takes_the_average_where_there_is_one(tmp_path):
+    model = ModelConfig(family="dense-resnet", maps=(3,), depth=1, state_size=4)
+    config = Config(model=model, train=TrainConfig(average_decay=0.9))
+    built = write_described(tmp_path / "run", config)
+    member = fresh_member(built, jax.random.key(3))
+    average = jax.tree.map(lambda x: x + 1, member.train.params)
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.save(4, member._replace(train=member.train._replace(average=average)))
+    checkpoints.close()
+    _, found = restore_params(tmp_path / "run", built)
+    assert jax.tree.structure(found) == jax.tree.structure(average)
+    assert_equal(found, average)
