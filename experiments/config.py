@@ -82,8 +82,9 @@ class TrainConfig:
 
     Fields:
       steps, batch_size, seed: as they say.
-      init_from: workdir whose latest parameters start this run; a static one gives the network
-        only, another one the controller too.
+      init_from: workdir or `pretrained:NAME` whose parameters start this run; a static one gives
+        the network only, another one the controller too. Of a run on other classes, what leads into
+        the output begins anew.
       learning_rate: peak, after `warmup_steps` of linear warm-up; then cosine to 0 if `cosine`.
       relative: the network's steps are shares of each tensor's RMS; `learning_rate` is that share.
       controller_learning_rate: of cell and gate head; None for the same.

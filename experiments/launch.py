@@ -39,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "init_from",
         None,
-        "Run whose parameters start this one (train.init_from).",
+        "Run or pretrained:NAME whose parameters start this one (train.init_from).",
         flag_values=values,
     )
     flags.DEFINE_multi_string(
