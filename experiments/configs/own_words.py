@@ -18,10 +18,10 @@ def get_config() -> Config:
         model=ModelConfig(maps=(16, 16), gate_bias=0.7, static=True),
         data=DataConfig(balance=True),
         train=TrainConfig(
-            steps=400,
-            batch_size=64,
+            steps=800,
+            batch_size=32,
             learning_rate=1e-2,
-            eval_every=100,
+            eval_every=200,
             eval_batches=4,
         ),
     )
