@@ -1,0 +1,49 @@
+"""The model that comes with the package: complete, small, quiet and cheap in silence."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.inference import run_streams
+from experiments.models import read_model
+from experiments.pretrained import SHIPPED
+from sanas_jax.costs import edge_macs
+
+NAMES = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    return read_model(f"pretrained:{request.param}")
+
+
+def test_there_is_one():
+    assert "kws_modern" in NAMES
+
+
+def test_it_is_small_and_says_what_it_is(model):
+    files = list(model.workdir.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 3_000_000
+    about = (model.workdir / "README.md").read_text()
+    for word in ("experiments.launch", "CC BY 4.0", "correct %"):
+        assert word in about
+    assert set(model.params["net"]) == set(edge_macs(model.built.model.net))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
+    detectors = json.loads((model.workdir / "detector.json").read_text())["detectors"]
+    assert [row["cost_weight"] for row in detectors] == pytest.approx(model.prices)
+
+
+def test_it_is_quiet_and_cheap_in_silence(model):
+    rate = model.info.frontend.sample_rate
+    hiss = 1e-3 * jax.random.normal(jax.random.key(0), (4 * rate,))
+    own = [(model.params, model.info.frontend)]
+    built = model.built
+    found = run_streams(built.model, False, own, model.prices, [np.asarray(hiss)])
+    macs = jnp.array(list(edge_macs(built.model.net).values()))
+    for price in range(len(model.prices)):
+        assert (found.posteriors[0][price][0].argmax(1) == 0).all()
+        spent = found.live[0][price][0] @ macs
+        assert jnp.median(spent) < 0.05 * macs.sum()  # at its first step it looks closely
