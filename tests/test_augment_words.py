@@ -132,6 +132,7 @@ def test_draw_batch_slots_are_drawn_apart(clips):
     assert abs(equal - 0.25) < 0.055
 
 
+@pytest.mark.slow
 def test_draw_batch_all_switches_on(clips):
     """A row depends on its key alone; vmapped over keys it is the same."""
     settings = replace(

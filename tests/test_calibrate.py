@@ -58,6 +58,7 @@ def run_evaluate(*arguments):
     return run(evaluate.define_flags, evaluate.main, "", ["evaluate", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_calibrated_detector_is_the_one_that_evaluate_uses(root, trained, tmp_path, capsys):
     stream = ["--workdir", trained, "--stream", root / "validation.wav"]
     limit = "--false_alarms_per_hour=200"

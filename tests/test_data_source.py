@@ -66,6 +66,7 @@ def test_settings_are_those_of_the_config(config):
         settings_of(override(config, ["data.speed_range=2,1"]))
 
 
+@pytest.mark.slow
 def test_audio_source_varies_training_alone(config, monkeypatch):
     monkeypatch.setattr(data, "STATISTICS_BATCHES", 1)
     monkeypatch.setattr(data, "STATISTICS_SIZE", 4)

@@ -62,6 +62,7 @@ def test_everything_on_leaves_nothing_out_but_reuse():
     assert cheapest == macs["glance"] + macs["out"] < 10_000
 
 
+@pytest.mark.slow
 def test_stream_equals_batch():
     model = Sanas(SMALL, Controller(nn.GRUCell(8), 0.0), hop=20)
     params = init_model(model, jax.random.key(0))
@@ -80,6 +81,7 @@ def test_stream_equals_batch():
         np.testing.assert_allclose(out.logits, outs.logits[t], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_single_late_block_can_be_left_out():
     """Gates off leave the identity; statistics are then of the rows that ran the block."""
     net = spaces.separable(
