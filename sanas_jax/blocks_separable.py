@@ -49,42 +49,6 @@ class Separable(nn.Module):
         return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train, live))
 
 
-class Temporal(nn.Module):
-    """Convolution over `kernel` rows and all channels, BatchNorm, and the way around as above."""
-
-    maps: int
-    kernel: int
-    stride: int = 1
-    residual: bool = True
-    stats_over_stream = True
-
-    @property
-    def time_stride(self) -> int:
-        """Input rows per output row."""
-        return self.stride
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
-    ) -> jax.Array:
-        """[B, rows, C] or [B, frames, C, 1] → [B, (rows − kernel) // stride + 1, maps]."""
-        x = x.reshape(*x.shape[:2], -1)
-        init = nn.initializers.he_normal()
-        conv = nn.Conv(
-            self.maps,
-            (self.kernel,),
-            (self.stride,),
-            padding="VALID",
-            use_bias=False,
-            kernel_init=init,
-        )
-        y = _norm(conv(x), train, live)
-        if not self.residual:
-            return y
-        around = crop(x, self.kernel, self.stride)
-        return y + (around if x.shape[-1] == self.maps else _mix(self.maps, around, train, live))
-
-
 class Crop(nn.Module):
     """The identity beside a block of that kernel and stride: the rows in the kernel's middle."""
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.blocks_separable import Crop, Exit, Separable, Temporal, crop
+from sanas_jax.blocks_separable import Crop, Exit, Separable, crop
 from sanas_jax.costs import count_macs
 
 X = jax.random.normal(jax.random.key(0), (3, 30, 6))
@@ -13,8 +13,6 @@ BLOCKS = [
     Separable(6, 5),
     Separable(8, 5, 2),
     Separable(8, 4, residual=False),
-    Temporal(6, 3),
-    Temporal(4, 5, 2),
 ]
 
 
@@ -37,10 +35,7 @@ def macs_of(block, x=X[:1]):
 def test_macs_by_formula(block):
     rows = (30 - block.kernel) // block.stride + 1
     around = 6 * block.maps if block.residual and block.maps != 6 else 0
-    per_row = {
-        Separable: block.kernel * 6 + 6 * block.maps,
-        Temporal: block.kernel * 6 * block.maps,
-    }[type(block)]
+    per_row = block.kernel * 6 + 6 * block.maps
     assert macs_of(block) == rows * (per_row + around)
 
 
@@ -68,7 +63,7 @@ def test_crop_is_a_valid_kernel_with_one_tap_in_its_middle(kernel, stride):
     np.testing.assert_array_equal(Crop(kernel, stride).apply({}, X), crop(X, kernel, stride))
 
 
-@pytest.mark.parametrize("block", [Separable(6, 5), Temporal(6, 5, 2)], ids=repr)
+@pytest.mark.parametrize("block", [Separable(6, 5), Separable(6, 5, 2)], ids=repr)
 def test_without_its_learnt_part_a_residual_block_is_the_identity(block):
     variables = block.init(jax.random.key(1), X)
     silent = jax.tree_util.tree_map_with_path(
@@ -80,16 +75,16 @@ def test_without_its_learnt_part_a_residual_block_is_the_identity(block):
 
 
 def test_statistics_are_of_all_rows_and_positions():
-    _, updated = applied(Temporal(4, 3, residual=False), train=True)
-    variables = Temporal(4, 3, residual=False).init(jax.random.key(1), X)
-    kernel = np.asarray(variables["params"]["Conv_0"]["kernel"])
-    y = sum(np.asarray(X)[:, i : i + 28] @ kernel[i] for i in range(3))
+    block = Separable(4, 3, residual=False)
+    _, updated = applied(block, train=True)
+    kernel = np.asarray(block.init(jax.random.key(1), X)["params"]["DepthwiseConv_0"]["kernel"])
+    y = sum(np.asarray(X)[:, i : i + 28] * kernel[i, 0] for i in range(3))
     got = updated["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(got["mean"], 0.95 * 0.3 + 0.05 * y.mean((0, 1)), rtol=1e-4)
     np.testing.assert_allclose(got["var"], 0.95 * 1.3 + 0.05 * y.var((0, 1)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("block", [Separable(6, 5), Temporal(4, 5, 2), Exit(7)], ids=repr)
+@pytest.mark.parametrize("block", [Separable(6, 5), Separable(4, 5, 2), Exit(7)], ids=repr)
 def test_downstream_of_a_join_statistics_are_of_live_rows_only(block):
     variables = block.init(jax.random.key(1), X)
     live = jnp.array([True, False, True])

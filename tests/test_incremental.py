@@ -5,7 +5,7 @@ import numpy as np
 
 from sanas_jax import spaces
 from sanas_jax.blocks import Dense
-from sanas_jax.blocks_separable import Temporal
+from sanas_jax.blocks_separable import Separable
 from sanas_jax.costs import edge_macs
 from sanas_jax.graph import Edge, Layer, Net, prune
 from sanas_jax.incremental import fresh_macs, incremental_macs, row_strides
@@ -16,8 +16,8 @@ def small_net():
     """Two convolutions in the trunk with a way around; windows of 12 frames."""
     layers = (Layer("x"), Layer("a"), Layer("b"), Layer("f"), Layer("y"))
     edges = (
-        Edge("first", "x", "a", Temporal(3, 3, 2, residual=False)),
-        Edge("second", "a", "b", Temporal(2, 3, residual=False)),
+        Edge("first", "x", "a", Separable(3, 3, 2, residual=False)),
+        Edge("second", "a", "b", Separable(2, 3, residual=False)),
         Edge("deep", "b", "f", Dense(4)),
         Edge("early", "x", "f", Dense(4)),
         Edge("out", "f", "y", Dense(3), gated=False),
@@ -32,8 +32,8 @@ def test_rows_of_the_stream_are_those_of_blocks_that_shift():
     assert row_strides(NET, HOP) == {"first": 2, "second": 2}
     assert row_strides(NET, 3) == {}  # the stride does not divide the hop
     assert fresh_macs(NET, HOP) == edge_macs(NET) | {
-        "first": 2 * 3 * 2 * 3,  # 2 rows of 3 taps, 2 channels, 3 maps
-        "second": 2 * 3 * 3 * 2,
+        "first": 2 * (3 * 2 + 2 * 3),  # 2 rows of 3 taps on 2 channels, then 2 channels to 3
+        "second": 2 * (3 * 3 + 3 * 2),
     }
 
 
