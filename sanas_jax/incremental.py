@@ -64,8 +64,9 @@ def incremental_macs(net: Net, hop: int) -> StreamCost:
       live gates [T, ..., E] of successive steps, the first of them after a silence without end
       → MACs [T, ...].
     """
-    whole = jnp.array([edge_macs(net)[edge.name] for edge in net.edges], jnp.float32)
-    fresh = jnp.array([fresh_macs(net, hop)[edge.name] for edge in net.edges], jnp.float32)
+    macs, of_fresh = edge_macs(net), fresh_macs(net, hop)
+    whole = jnp.array([macs[edge.name] for edge in net.edges], jnp.float32)
+    fresh = jnp.array([of_fresh[edge.name] for edge in net.edges], jnp.float32)
 
     def cost(live: jax.Array) -> jax.Array:
         def now(missed: jax.Array, live_t: jax.Array) -> tuple[jax.Array, jax.Array]:
