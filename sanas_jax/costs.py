@@ -85,7 +85,8 @@ def memory(net: Net, bytes_per_value: float = 4) -> Cost:
 
     While a layer is computed, held are its own value; those of earlier layers from which a live
     edge leads to it or to a later layer, the input among them; and of the read layers those
-    computed before. What a block or a sum holds meanwhile is not counted; no live edges, no memory.
+    computed before. What a block or a sum holds meanwhile is not counted, nor what is kept from one
+    step for the next; no live edges, no memory.
 
     Args:
       net: static description.
@@ -102,7 +103,6 @@ def memory(net: Net, bytes_per_value: float = 4) -> Cost:
     # until[e, i]: the last layer at whose computation i is held because edge e is live.
     until = np.zeros((len(net.edges), num_layers), np.int32)
     for e, edge in enumerate(net.edges):
-        # A value that may be reused outlives the step: it is held, and not counted, before.
         until[e, net.order[edge.source]] = net.order[edge.target]
         if edge.target in net.read_layers:
             until[e, net.order[edge.target]] = num_layers - 1
