@@ -8,14 +8,14 @@ elsewhere it is the grouped convolution, so that `costs.count_macs` counts it as
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from sanas_jax.shifts import sum_of_shifts
 
 Padding = str | tuple[tuple[int, int], ...]
 
@@ -89,19 +89,9 @@ def depthwise_conv(
 
     def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
-        outputs = [(n - span) // s + 1 for n, span, s in zip(padded, spans, strides, strict=True)]
         if padded == list(taps):  # one weighted sum; the gradient of so many slices is slow
             return jnp.sum(x * kernel[..., 0, :], tuple(range(1, axes + 1)), keepdims=True)
-        weights = kernel.reshape(math.prod(taps), *(1,) * (axes + 1), x.shape[-1])
-        terms = []
-        for tap, weight in zip(itertools.product(*map(range, taps)), weights, strict=True):
-            starts = [i * d for i, d in zip(tap, dilations, strict=True)]
-            rows = tuple(
-                slice(start, start + (n - 1) * s + 1, s)
-                for start, n, s in zip(starts, outputs, strides, strict=True)
-            )
-            terms.append(x[(slice(None), *rows)] * weight)
-        return sum(terms[1:], terms[0])
+        return sum_of_shifts(x, kernel, strides, dilations)
 
     def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
         # Batch and channels are the outer axes of x; taps come first in the kernel.
