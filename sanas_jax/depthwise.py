@@ -90,7 +90,7 @@ def depthwise_conv(
     def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
         if padded == list(taps):  # one weighted sum; the gradient of so many slices is slow
-            return jnp.sum(x * kernel[..., 0, :], tuple(range(1, axes + 1)), keepdims=True)
+            return jnp.sum(x * kernel[None, ..., 0, :], tuple(range(1, axes + 1)), keepdims=True)
         return sum_of_shifts(x, kernel, strides, dilations)
 
     def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:

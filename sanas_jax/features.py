@@ -113,14 +113,22 @@ def num_frames(samples: Count, hop: int = 160) -> Count:
     return 1 + samples // hop
 
 
-def mel_power(frontend: Frontend, signal: jax.Array) -> jax.Array:
-    """Power in each mel band: signal [..., samples] float32 to [..., frames, num_mels]."""
-    _check_signal(frontend, signal)
+def mel_power(frontend: Frontend, signal: jax.Array, *, centred: bool = True) -> jax.Array:
+    """Power in each mel band: signal [..., samples] float32 to [..., frames, num_mels].
+
+    `centred`: the first frame is centred on the first sample, with padding before it; otherwise it
+    begins there, and all frames lie in the signal.
+    """
     n_fft, hop, bins = frontend.n_fft, frontend.hop, frontend.num_bins
-    frames = num_frames(signal.shape[-1], hop)
-    mode = "reflect" if frontend.padding == "reflect" else "constant"
-    around = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-    padded = jnp.pad(signal, around, mode=mode)[..., : (frames - 1) * hop + n_fft]
+    _check_signal(frontend, signal, centred)
+    if centred:
+        frames = num_frames(signal.shape[-1], hop)
+        mode = "reflect" if frontend.padding == "reflect" else "constant"
+        around = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+        signal = jnp.pad(signal, around, mode=mode)
+    else:
+        frames = 1 + (signal.shape[-1] - n_fft) // hop
+    padded = signal[..., : (frames - 1) * hop + n_fft]
     # The windowed DFT as a convolution over blocks of samples: no matrix of overlapping frames is
     # formed. 64 signals of 3 s on 2 CPU cores: 14 ms, against 34 ms with jnp.fft.rfft (2.5x) and
     # 37 ms with framing and a matmul (2.6x).
@@ -139,8 +147,10 @@ def mel_power(frontend: Frontend, signal: jax.Array) -> jax.Array:
     return bands.reshape(*signal.shape[:-1], frames, -1)
 
 
-def extract(frontend: Frontend, signal: jax.Array) -> jax.Array:
+def extract(frontend: Frontend, signal: jax.Array, *, centred: bool = True) -> jax.Array:
     """Normalised features: signal [..., samples] float32 to [..., frames, num_coefficients].
+
+    `centred`: as in `mel_power`.
 
     MFCC: where the power of a band is 0 its log is taken as 0 (as in the SANAS code), so that
     digital silence has all-zero coefficients before normalisation. Log-mel: `POWER_FLOOR` is added.
@@ -149,7 +159,7 @@ def extract(frontend: Frontend, signal: jax.Array) -> jax.Array:
     frame, so a band that holds less than 1e-10 of the frame's power has a log made of rounding
     errors: it happens in synthetic tones, and not in speech or noise.
     """
-    power = mel_power(frontend, signal)
+    power = mel_power(frontend, signal, centred=centred)
     if not frontend.cepstral:
         return (jnp.log(power + POWER_FLOOR) - frontend.mean) / frontend.std
     positive = power > 0
@@ -180,12 +190,13 @@ def fit_normaliser(features: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax
     return mean, jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
 
 
-def _check_signal(frontend: Frontend, signal: jax.Array) -> None:
+def _check_signal(frontend: Frontend, signal: jax.Array, centred: bool) -> None:
     """ValueError unless the signal is float32 with enough samples."""
     if not hasattr(signal, "dtype") or signal.dtype != jnp.float32:
         raise ValueError(f"signal: expected float32, got {getattr(signal, 'dtype', type(signal))}")
     # A reflection takes the half frame that follows the first sample.
     least = frontend.n_fft // 2 + 1 if frontend.padding == "reflect" else 1
+    least = least if centred else frontend.n_fft
     if signal.ndim < 1 or signal.shape[-1] < least:
         raise ValueError(f"signal: expected [..., samples >= {least}], got {signal.shape}")
 

@@ -28,6 +28,7 @@ ROWS = (
     ("training",),
     ("budgets",),
     ("streaming",),
+    ("session",),
     ("sharding",),
     ("export",),
 )
