@@ -1,4 +1,4 @@
-"""Cost against accuracy: a point per run, or per price of a run that serves several."""
+"""Cost against accuracy: a point per run, price that it was told, and detector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.results import Evaluation, Run
+from experiments.evaluations import marked
+from experiments.results import Evaluation, Run, Setting
 
 METRICS = (
     "macs_per_frame",
@@ -30,12 +31,13 @@ class Measured(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A run on its streams, at one price.
+    """A run on its streams, at one price, with one detector.
 
     Fields:
       run: its name.
       kind: one of `results.KINDS`.
-      label: the kind with the budget or price, as shown.
+      label: the kind with the budget or price, and the detector if not the protocol's, as shown.
+      detector: one of `evaluations.DETECTORS`.
       budget: MACs per frame that were asked for, if any were: of training, or of a conditioned run.
       cost_weight: λ that the network was told, or that it ended its training at; None if static.
       seed: of training.
@@ -47,6 +49,7 @@ class Point(NamedTuple):
     run: str
     kind: str
     label: str
+    detector: str
     budget: float | None
     cost_weight: float | None
     seed: int
@@ -81,12 +84,18 @@ PAPER_WHOLE = PAPER[1].million_macs
 
 
 def points(runs: Sequence[Run]) -> list[Point]:
-    """A point per run that was evaluated, per price of a conditioned one, in the order given."""
+    """A point per run that was evaluated, price and detector, in the order of the runs."""
     return [
-        _point(run, price, evaluations)
+        _point(run, setting, evaluations)
         for run in runs
-        for price, evaluations in run.by_price().items()
+        for setting, evaluations in run.by_setting().items()
     ]
+
+
+def shown(points: Sequence[Point]) -> list[Point]:
+    """The points of one detector per run: the calibrated one where it was used."""
+    calibrated = {point.run for point in points if point.detector == "calibrated"}
+    return [p for p in points if p.detector == "calibrated" or p.run not in calibrated]
 
 
 def to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -95,6 +104,7 @@ def to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
         {
             "run": point.run,
             "kind": point.kind,
+            "detector": point.detector,
             "budget": point.budget,
             "cost_weight": point.cost_weight,
             "seed": point.seed,
@@ -118,13 +128,15 @@ def final_price(run: Run) -> float | None:
     return (run.last("training") or {}).get("cost_weight")
 
 
-def _point(run: Run, price: float | None, evaluations: Sequence[Evaluation]) -> Point:
+def _point(run: Run, setting: Setting, evaluations: Sequence[Evaluation]) -> Point:
+    price, detector = setting
     results = [evaluation.result for evaluation in evaluations]
     label = run.label if price is None else f"SANAS told λ={price:.3g}"
     return Point(
         run=run.name,
         kind=run.kind,
-        label=label,
+        label=label + marked(detector),
+        detector=detector,
         budget=run.budget if price is None else results[0]["budget"],
         cost_weight=final_price(run) if price is None else price,
         seed=run.info.config.train.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.curve import PAPER, PAPER_WHOLE, Point
 from experiments.drawing import LIGHT, NARROW, WIDE, legend, short, styled
+from experiments.evaluations import DETECTORS, marked
 
 # kind → look, name
 _KINDS: Mapping[str, tuple[dict[str, Any], str]] = {
@@ -28,6 +30,7 @@ _MOST_LABELS = {WIDE: 24, NARROW: 10}
 def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
     """Correct words against MACs per frame, mean and standard deviation over streams.
 
+    A line joins points of one kind and one detector; with both detectors, the protocol's is faint.
     The paper's networks stand where their share of its whole network puts them on the largest
     network here.
     """
@@ -37,11 +40,14 @@ def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
     handles = [_draw_paper(axes, full / PAPER_WHOLE)]
     names = ["SANAS paper (other data)"]
     labelled = len(points) <= _MOST_LABELS[width]
-    for kind, (look, name) in _KINDS.items():
-        same = [point for point in points if point.kind == kind]
+    kinds = {point.detector for point in points}
+    for (kind, (look, name)), detector in product(_KINDS.items(), DETECTORS):
+        same = [p for p in points if (p.kind, p.detector) == (kind, detector)]
         if same:
-            handles.insert(len(names) - 1, _draw_kind(axes, same, look, labelled))
-            names.insert(len(names) - 1, name)
+            # Not to be compared with the others, where there are others.
+            faint = {"alpha": 0.45} if detector == "default" and len(kinds) > 1 else {}
+            handles.insert(len(names) - 1, _draw_kind(axes, same, look | faint, labelled))
+            names.insert(len(names) - 1, name + marked(detector))
     static = [p.values["correct_pct"].mean for p in points if p.kind == "static"]
     if static:
         axes.axhline(max(static), color=LIGHT["ink"], lw=0.9, ls=(0, (4, 3)), zorder=1)
@@ -55,7 +61,7 @@ def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
 
 
 def joined(points: Sequence[Point]) -> np.ndarray:
-    """The line through points of a kind, [N, 2] cost and accuracy, by rising cost.
+    """The line through points of a kind and detector, [N, 2] cost and accuracy, by rising cost.
 
     Points that were asked for the same (seeds) count as one, their mean.
     """
@@ -69,14 +75,15 @@ def joined(points: Sequence[Point]) -> np.ndarray:
 
 def _draw_kind(axes: Axes, points: Sequence[Point], look: Mapping[str, Any], labelled: bool) -> Any:
     """A marker with a bar per point, a line through them, and what each was asked for."""
+    faint: dict[str, Any] = {"alpha": look.get("alpha")}
     marks = {**look, "ls": "none", "ms": 7, "mec": LIGHT["surface"], "mew": 0.8}
     for point in points:
         x, y = _place(point)
-        bar = {"fmt": "none", "color": look["color"], "elinewidth": 1.2, "capsize": 2.5}
+        bar = {"fmt": "none", "color": look["color"], "elinewidth": 1.2, "capsize": 2.5, **faint}
         axes.errorbar(x, y, point.values["correct_pct"].sd, zorder=3, **bar)
         axes.plot(x, y, zorder=4, **marks)
     if look["ls"] != "none":
-        axes.plot(*joined(points).T, color=look["color"], lw=1.8, zorder=3)
+        axes.plot(*joined(points).T, color=look["color"], lw=1.8, zorder=3, **faint)
     if labelled:
         for text, (x, y) in _labels(points).items():
             axes.annotate(

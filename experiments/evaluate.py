@@ -30,6 +30,7 @@ from experiments.build import macs_per_step
 from experiments.curve import points, to_json
 from experiments.evaluate_images import describe as describe_images
 from experiments.evaluate_images import evaluate_images
+from experiments.evaluations import result_path, told
 from experiments.inference import run_streams
 from experiments.models import Model, asked, define_model_flags, read_models
 from experiments.pretrained import is_packed
@@ -247,11 +248,9 @@ def _detectors(
 
 def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) -> None:
     """Keep the result and the run in workdir/evaluations, for the report."""
-    folder = workdir / "evaluations"
-    folder.mkdir(exist_ok=True)
-    price = result["cost_weight"]
-    name = stream.name if price is None else f"{stream.name}@{price:.4g}"
-    temporary = folder / f"{name}.npz.tmp"
+    path = result_path(workdir, result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.npz.tmp")
     envelope = _envelope(stream.samples, stream.rate // 100)
     with open(temporary, "wb") as file:
         np.savez_compressed(
@@ -261,8 +260,8 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
             truth_words=np.array(stream.words),
             truth_ms=np.array(stream.times_ms),
         )
-    temporary.replace(folder / f"{name}.npz")
-    workdir_lib.write_atomic(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    temporary.replace(path.with_suffix(".npz"))
+    workdir_lib.write_atomic(path, json.dumps(result, indent=1) + "\n")
 
 
 def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
@@ -274,10 +273,8 @@ def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
 def describe(result: dict[str, Any]) -> str:
     """The figures on a few lines."""
     share = result["macs_per_frame"] / result["full_macs_per_frame"]
-    told = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
-    told += ", calibrated" if result["detector"]["kind"] == "calibrated" else ""
     return (
-        f"{result['workdir']} step {result['step']}{told} on {result['stream']}: "
+        f"{result['workdir']} step {result['step']}{told(result)} on {result['stream']}: "
         f"{result['num_words']} words, {result['seconds']:.0f} s\n"
         f"  match {result['match_pct']:.1f} %, correct {result['correct_pct']:.1f} %, "
         f"wrong {result['wrong_pct']:.1f} %, false alarms {result['false_alarm_pct']:.1f} % "

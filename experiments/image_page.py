@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from experiments import figures, markup, sections
+from experiments import commands, figures, markup, sections
 from experiments.architecture_figure import Found, architecture_figure
 from experiments.budgets import verdict
 from experiments.curve import final_price
@@ -51,7 +51,7 @@ def scores(runs: Sequence[Run]) -> str:
     )
     hints = "".join(
         f"<p>{html.escape(run.name)} was not evaluated yet:</p>"
-        + markup.commands([sections.evaluate_images(run, "testing")])
+        + markup.commands([commands.evaluate_images(run, "testing")])
         for run in runs
         if not run.tested
     )

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from data_prep.cli import run
 from experiments import workdir as workdir_lib
 from experiments.build import macs_per_step, rebuild
 from experiments.config import Config
+from experiments.evaluations import parsed, result_files, told
 from experiments.figures import plain
 from experiments.pretrained import SHIPPED, is_packed, stored_parts, write_params
 from experiments.start import restore_params
@@ -151,10 +152,10 @@ def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> s
 def stream_lines(workdir: Path) -> list[str]:
     """A table of the streams that the run was evaluated on."""
     rows = [
-        f"| {r['stream']}{_told(r)} | {r['seconds'] / 60:.0f} | {r['correct_pct']:.1f} "
+        f"| {r['stream']}{told(r)} | {r['seconds'] / 60:.0f} | {r['correct_pct']:.1f} "
         f"| {r['wrong_pct']:.1f} | {r['false_alarms_per_hour']:.1f} "
         f"| {r['macs_per_frame_with_controller'] / 1e6:.3f}M | {100 * r['frame_accuracy']:.1f} |"
-        for r in _results(workdir / "evaluations")
+        for r in _results(result_files(workdir).values())
     ]
     head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
     return _table([*head, "MACs/frame with controller", "frames right %"], rows)
@@ -163,9 +164,9 @@ def stream_lines(workdir: Path) -> list[str]:
 def clip_lines(workdir: Path) -> list[str]:
     """A table of the clips that the run was evaluated on."""
     rows = [
-        f"| {r['data']}, {r['split']}{_told(r)} | {r['num_clips']} | {r['accuracy_pct']:.2f} "
+        f"| {r['data']}, {r['split']}{told(r)} | {r['num_clips']} | {r['accuracy_pct']:.2f} "
         f"| {r['benchmark_accuracy_pct']:.2f} | {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
-        for r in _results(workdir / "evaluations" / "clips")
+        for r in _results(sorted((workdir / "evaluations" / "clips").glob("*.json")))
     ]
     head = ["clips", "number", "accuracy %", "with few unknown words %"]
     return _table([*head, "MACs/clip with controller"], rows)
@@ -178,16 +179,8 @@ def _table(head: list[str], rows: list[str]) -> list[str]:
     return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows, ""]
 
 
-def _results(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            yield json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: expected a result of evaluate, got {error}") from error
-
-
-def _told(result: dict[str, Any]) -> str:
-    return "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
+def _results(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [parsed(file, dict) for file in files]
 
 
 def _count(params: Any) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +13,10 @@ from experiments import workdir as workdir_lib
 from experiments.build import in_units, macs_per_step, rebuild
 from experiments.cost_choice import Charged
 from experiments.drawing import short
+from experiments.evaluations import detector_of, parsed, result_files, told
 from experiments.figures import plain
 from experiments.stream_figure import Detected, StreamView
 from sanas_jax.graph import Net
-
-T = TypeVar("T")
 
 # Splits of images, the most telling first, and what a result on one must have.
 SPLITS = ("testing", "validation", "training")
@@ -38,6 +36,13 @@ class Evaluation(NamedTuple):
     live: np.ndarray
 
 
+class Setting(NamedTuple):
+    """How a run was evaluated: the price λ that it was told, if any, and a detector's name."""
+
+    price: float | None
+    detector: str
+
+
 class Run(NamedTuple):
     """A run as read from its folder.
 
@@ -50,7 +55,7 @@ class Run(NamedTuple):
       controller_macs: per frame, 0 for a static network.
       charged: what was charged, and its unit.
       lines: of metrics.jsonl.
-      evaluations: by name of the file: the stream, and the price where one was told.
+      evaluations: by name as in `evaluations.result_files`: a stream, price and detector each.
       tested: what `evaluate` found on splits of images, "testing" first, by rising price; of such
         a run, which has no streams.
     """
@@ -123,16 +128,30 @@ class Run(NamedTuple):
         """The last line of metrics of these splits."""
         return next((line for line in reversed(self.lines) if line["split"] in splits), None)
 
-    def by_price(self) -> dict[float | None, list[Evaluation]]:
-        """Evaluations by the price λ that the network was told, rising; None for no price."""
-        out: dict[float | None, list[Evaluation]] = {}
+    def by_setting(self) -> dict[Setting, list[Evaluation]]:
+        """Streams at each price, rising, and of each detector, the protocol's first."""
+        out: dict[Setting, list[Evaluation]] = {}
         for evaluation in self.evaluations.values():
-            out.setdefault(evaluation.result.get("cost_weight"), []).append(evaluation)
-        return dict(sorted(out.items(), key=lambda item: item[0] or 0.0))
+            result = evaluation.result
+            setting = Setting(result.get("cost_weight"), detector_of(result))
+            out.setdefault(setting, []).append(evaluation)
+        calibrated_last = sorted(out, key=lambda s: (s.price or 0.0, s.detector != "default"))
+        return {setting: out[setting] for setting in calibrated_last}
+
+    @property
+    def detector(self) -> str:
+        """The detector that is shown where only one is: the calibrated one where it was used."""
+        kinds = {setting.detector for setting in self.by_setting()}
+        return "calibrated" if "calibrated" in kinds else "default"
+
+    def by_price(self) -> dict[float | None, list[Evaluation]]:
+        """The streams of the detector that is shown, by rising price; None for no price."""
+        settings = self.by_setting().items()
+        return {price: group for (price, kind), group in settings if kind == self.detector}
 
     @property
     def typical(self) -> list[Evaluation]:
-        """The streams, at the middle price where there are several."""
+        """The streams of the detector that is shown, at the middle of several prices."""
         groups = list(self.by_price().values())
         return groups[len(groups) // 2] if groups else []
 
@@ -155,18 +174,17 @@ def read_run(path: Path, name: str) -> Run:
     built = rebuild(info)
     model = built.model
     edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
-    files = sorted((path / "evaluations").glob("*.json"))
     evaluations, tested = {}, []
     if info.input_shape is not None:
         tested = sorted(
-            (_parsed(file, _image_result) for file in files),
+            (parsed(file, _image_result) for file in (path / "evaluations").glob("*.json")),
             key=lambda result: (SPLITS.index(result["split"]), result["cost_weight"] or 0.0),
         )
     else:
         window_s = model.window * info.frontend.hop / info.frontend.sample_rate
         evaluations = {
-            file.stem: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
-            for file in files
+            key: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
+            for key, file in result_files(path).items()
         }
     return Run(
         name,
@@ -226,19 +244,8 @@ def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
 
 
 def shown_as(evaluation: Evaluation) -> str:
-    """The stream, and the price that the network was told."""
-    price = evaluation.result.get("cost_weight")
-    return evaluation.result["stream"] + ("" if price is None else f" at λ={price:.3g}")
-
-
-def _parsed(file: Path, read: Callable[[Any], T]) -> T:
-    """What `read` makes of the JSON that `evaluate` wrote."""
-    try:
-        return read(json.loads(file.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: expected a result of evaluate, got {error!r}; run it again"
-        ) from error
+    """The stream, the price that the network was told, and the detector if not the protocol's."""
+    return evaluation.result["stream"] + told(evaluation.result)
 
 
 def _image_result(result: Any) -> dict[str, Any]:
@@ -258,7 +265,7 @@ def _read_evaluation(
     file: Path, classes: Sequence[str], edge_macs: Sequence[int], window_s: float
 ) -> Evaluation:
     """What `evaluate` wrote; its times are of windows' starts, shown are their middles."""
-    result, found = _parsed(file, _stream_result)
+    result, found = parsed(file, _stream_result)
     with np.load(file.with_suffix(".npz")) as arrays:
         data = dict(arrays)
     words = [plain(str(word)) for word in data["truth_words"]]

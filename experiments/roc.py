@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.drawing import LIGHT, WIDE, legend, run_look, shorten, styled
+from experiments.evaluations import marked
 from experiments.results import Run
 
 FIELDS = ("false_alarms_per_hour", "wrong_pct", "correct_pct")
@@ -19,10 +20,10 @@ _DOT: dict[str, Any] = {"marker": "o", "ms": 8, "mec": LIGHT["surface"], "ls": "
 
 
 class Roc(NamedTuple):
-    """A run at one price, means over its streams.
+    """A run at one price, means over its streams with the detector that is shown of it.
 
     Fields:
-      run: its name.
+      run: its name, with the detector if not the protocol's.
       number: its place among the runs, which gives the colour.
       price: λ that it was told, as text; "" for none.
       curve: [N, 3], `FIELDS` at each threshold, rising.
@@ -39,6 +40,7 @@ class Roc(NamedTuple):
 def read_rocs(runs: Sequence[Run]) -> list[Roc]:
     """The runs' curves, over the thresholds that all streams of a run have.
 
+    A threshold moves with the detector's smoothing as it is, so each detector has another curve.
     Evaluations of older code have none and are left out.
     """
     out = []
@@ -52,7 +54,8 @@ def read_rocs(runs: Sequence[Run]) -> list[Roc]:
             curve = np.array([[each[t] for each in curves] for t in thresholds]).mean(1)
             used = np.array([_row(result) for result in results]).mean(0)
             told = "" if price is None else f"λ={price:.3g}"
-            out.append(Roc(run.name, number, told, curve, used))
+            name = shorten(run.name) + marked(run.detector)
+            out.append(Roc(name, number, told, curve, used))
     return out
 
 
@@ -86,7 +89,7 @@ def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
     names = list(dict.fromkeys((roc.run, roc.number) for roc in rocs))
     handles = [Line2D([], [], lw=2.5, **run_look(number)) for _, number in names]
     handles.append(Line2D([], [], color=LIGHT["ink"], **_DOT))
-    legend(figure, handles, [*(shorten(name) for name, _ in names), "threshold used"])
+    legend(figure, handles, [*(name for name, _ in names), "threshold used"])
     return figure
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.curve import PAPER, Measured, Point
-from experiments.results import Run, shown_as
+from experiments.evaluations import detector_of, marked, told
+from experiments.results import Run, Setting, shown_as
 
 Result = Mapping[str, Any]  # of evaluate
 Row = list[str]  # run, kind, stream, a number per column
@@ -87,13 +88,15 @@ def summary_table(results: Sequence[Result]) -> str:
     Args:
       results: JSON objects of `evaluate`.
     """
-    groups: dict[tuple[str, float | None], list[Result]] = {}
+    groups: dict[tuple[str, Setting], list[Result]] = {}
     for result in results:
-        groups.setdefault((result["workdir"], result.get("cost_weight")), []).append(result)
+        setting = Setting(result.get("cost_weight"), detector_of(result))
+        groups.setdefault((result["workdir"], setting), []).append(result)
     rows = []
-    for (name, price), group in groups.items():
-        told = "" if price is None else f" told λ={price:.3g}"
-        rows += summarize(name, "static" if group[0]["static"] else f"SANAS{told}", group)
+    for (name, (price, detector)), group in groups.items():
+        kind = "static" if group[0]["static"] else "SANAS"
+        kind += ("" if price is None else f" told λ={price:.3g}") + marked(detector)
+        rows += summarize(name, kind, group)
     return format_rows(rows)
 
 
@@ -102,7 +105,7 @@ def run_rows(run: Run) -> list[Row]:
     if run.evaluations:
         groups = [
             [evaluation.result | {"stream": shown_as(evaluation)} for evaluation in group]
-            for group in run.by_price().values()
+            for group in run.by_setting().values()
         ]
         return [row for group in groups for row in summarize(run.name, run.label, group)]
     known = run.last("validation") or {}
@@ -112,14 +115,17 @@ def run_rows(run: Run) -> list[Row]:
 
 
 def summarize(name: str, kind: str, results: Sequence[Result]) -> list[Row]:
-    """A row per result of a run; before several, their mean and standard deviation."""
+    """A row per result of a run; before several, their mean and standard deviation.
+
+    Args:
+      results: at one price, of one detector.
+    """
     table = np.array([[column.value(result) for column in COLUMNS] for result in results])
     rows = [[name, kind, r["stream"], *_texts(v)] for r, v in zip(results, table, strict=True)]
     if len(rows) > 1:
         pairs = zip(_texts(table.mean(0)), _texts(table.std(0, ddof=1)), strict=True)
-        price = results[0].get("cost_weight")
-        told = "" if price is None else f" at λ={price:.3g}"
-        rows.insert(0, [name, kind, f"mean of {len(rows)}{told}", *map(" ± ".join, pairs)])
+        mean = f"mean of {len(rows)}{told(results[0])}"
+        rows.insert(0, [name, kind, mean, *map(" ± ".join, pairs)])
     return rows
 
 

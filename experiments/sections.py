@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from experiments import commands, figures, markup
 from experiments import config as config_lib
-from experiments import figures, markup
 from experiments.budgets import verdict
-from experiments.curve import Point, final_price
+from experiments.curve import Point, final_price, shown
 from experiments.curve_figure import cost_curve
 from experiments.drawing import MILLION, short
 from experiments.figures import plain
@@ -37,7 +35,7 @@ def scores(runs: Sequence[Run], points: Sequence[Point]) -> str:
     return f"""{_table_1(points)}
 <p class="note">Mean ± standard deviation over streams, in the layout of table 1 of the SANAS paper,
 cheapest first. FA: false alarms. The paper's rows are of other data (an hour of stream, all of
-Speech Commands v0.01) and of a network of 137.3M MACs.</p>
+Speech Commands v0.01) and of a network of 137.3M MACs.{_detectors(points)}</p>
 {every}"""
 
 
@@ -45,6 +43,7 @@ def curve(points: Sequence[Point], pngs: Pngs) -> str:
     """Cost against accuracy."""
     if not points:
         return "<p>No run was evaluated on a stream yet.</p>"
+    points = shown(points)
     static = any(point.kind == "static" for point in points)
     dashed = " Dashed: the best static network." if static else ""
     several = any(len(point.streams) > 1 for point in points)
@@ -55,6 +54,7 @@ def curve(points: Sequence[Point], pngs: Pngs) -> str:
         "networks, hollow (squares: static), are placed by their share of its whole network "
         "(137.3M MACs per frame); it used other data, an hour of stream and all of Speech Commands "
         "v0.01, so only the shape compares."
+        f"{_detectors(points)}"
     )
     return markup.figure(pngs, "curve", partial(cost_curve, points), caption)
 
@@ -62,7 +62,7 @@ def curve(points: Sequence[Point], pngs: Pngs) -> str:
 def asked(runs: Sequence[Run], points: Sequence[Point]) -> str:
     """The budgets that were asked for, and what was reached."""
     rows = "".join(
-        _asked_rows(run, [point for point in points if point.run == run.name]) for run in runs
+        _asked_rows(run, [p for p in shown(points) if p.run == run.name]) for run in runs
     )
     if not rows:
         return "<p>No run was asked for a budget: computation had a fixed price λ.</p>"
@@ -188,12 +188,23 @@ def made(runs: Sequence[Run]) -> str:
             "classes": ", ".join(map(plain, run.info.classes)),
             "data (SHA-256)": run.info.data_sha256,
         }
-        lines = [_launch(run), *_evaluations(run)]
+        lines = [commands.launch(run), *commands.evaluations(run)]
         config = markup.facts(config_lib.flatten(config_lib.to_json(run.info.config)))
         content = markup.facts(facts) + markup.commands(lines)
         content += markup.folded("The whole config", config)
         out += markup.titled(run.name, content, run.name not in shown)
     return out
+
+
+def _detectors(points: Sequence[Point]) -> str:
+    """Which detector is which, where a calibrated one was used."""
+    if all(point.detector == "default" for point in points):
+        return ""
+    return (
+        " Calibrated: the detector that was chosen on validation streams, in place of the "
+        "protocol's. Where a run was evaluated with both, tables have both, figures the "
+        "calibrated one."
+    )
 
 
 def in_sight(runs: Sequence[Run]) -> Collection[str]:
@@ -234,7 +245,7 @@ def _every_stream(runs: Sequence[Run]) -> str:
             body += f"<tr>{name}{markup.cell(html.escape(stream), False)}{cells}</tr>\n"
             name = ""
         if not run.evaluations:
-            command = markup.commands([_evaluate(run, "stream")])
+            command = markup.commands([commands.evaluate(run, "stream")])
             hints += f"<p>{html.escape(run.name)} was not run through a stream yet:</p>{command}"
     table = markup.table(["run", "stream", *columns], body, 2)
     return f"""{table}
@@ -315,51 +326,3 @@ def _usage_figures(run: Run, pngs: Pngs) -> str:
     return markup.figure(pngs, f"gates_{run.name}", draw_table, caption) + markup.figure(
         pngs, f"network_{run.name}", draw, network_caption
     )
-
-
-def _launch(run: Run) -> list[str]:
-    """The command that trains the run again: the config file it kept, and what was overridden."""
-    config_file = str(run.path / "config.py")
-    default, _ = config_lib.load_config(config_file)
-    before = config_lib.flatten(dataclasses.asdict(default))
-    words = ["python", "-m", "experiments.launch", "--config", config_file]
-    words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
-    for key, value in config_lib.flatten(dataclasses.asdict(run.info.config)).items():
-        if value != before[key] and key != "data.cache":
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            words += ["--set", f"{key}={text}"]
-    return words
-
-
-def _evaluations(run: Run) -> list[list[str]]:
-    """The commands that evaluate the run again, one per stream or split."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for result, *_ in run.evaluations.values():
-        groups.setdefault(result["stream"], []).append(result)
-    out = []
-    for stream, results in groups.items():
-        result = results[0]
-        settings = ["--checkpoint", result["step"], "--threshold", result["threshold"]]
-        settings += ["--tolerance_ms", result["tolerance_ms"]]
-        budgets = [
-            f"{r['budget']:.0f}" for r in results if run.kind == "conditioned" and r["budget"]
-        ]
-        if budgets:
-            settings += ["--budgets", ",".join(budgets)]
-        out.append([*_evaluate(run, stream), *map(str, settings)])
-    splits = {result["split"]: result["step"] for result in run.tested}
-    for split, step in splits.items():
-        out.append([*evaluate_images(run, split), "--checkpoint", str(step)])
-    return out
-
-
-def _evaluate(run: Run, stream: str) -> list[str]:
-    """The command that runs a stream through the run."""
-    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
-    return [*words, "--stream", f"{stream}.wav", "--labels", f"{stream}_labels.txt"]
-
-
-def evaluate_images(run: Run, split: str) -> list[str]:
-    """The command that evaluates the run on a split of its images."""
-    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
-    return [*words, "--split", split]

@@ -7,7 +7,7 @@ checkpoints/      latest training states
 front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation
 events.*          the same for TensorBoard
-evaluations/      streams that `evaluate` ran
+evaluations/      streams that `evaluate` ran, as in experiments/evaluations.py
 detector.json     detectors that `calibrate` chose, the streams and the limit they were chosen on
 
 A sweep's folder holds sweep.json, the names of its members, and a folder like this for each.

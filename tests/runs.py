@@ -10,9 +10,11 @@ import numpy as np
 from experiments import workdir as workdir_lib
 from experiments.build import build, macs_per_step
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
+from experiments.evaluations import result_path
 from experiments.workdir import RunInfo
 from sanas_jax.features import Frontend
 
+CALIBRATED = {"detector": {"kind": "calibrated"}}
 CLASSES = ("_silence_", "_unknown_", "yes", "no")
 STEPS = (50, 100, 150)
 SECONDS = 60
@@ -98,7 +100,8 @@ def metrics(steps: Any, split: str, edge_macs: dict[str, int]) -> list[dict[str,
 def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) -> dict[str, Any]:
     """A stream of a minute with a yes at 20 s and a no at 30 s: one found, one taken for a yes.
 
-    With a `cost_weight` among the changes, the network was told that price.
+    With a `cost_weight` among the changes, the network was told that price; with `CALIBRATED`
+    among them, the detector is the calibrated one.
     """
     times = np.arange(0, 1000 * SECONDS - 1000, 200)
     truth = [("yes", 20_000), ("no", 30_000)]
@@ -139,12 +142,10 @@ def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) ->
             {"word": "no", "ms": 45_000, "score": 0.75},
         ],
     } | changes
-    price = result["cost_weight"]
-    name = result["stream"] if price is None else f"{result['stream']}@{price:g}"
-    evaluations = folder / "evaluations"
-    evaluations.mkdir(exist_ok=True)
+    path = result_path(folder, result)
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
-        evaluations / f"{name}.npz",
+        path.with_suffix(".npz"),
         times_ms=times,
         posteriors=posteriors,
         live=live,
@@ -153,7 +154,7 @@ def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) ->
         truth_words=np.array([word for word, _ in truth]),
         truth_ms=np.array([start for _, start in truth]),
     )
-    (evaluations / f"{name}.json").write_text(json.dumps(result))
+    path.write_text(json.dumps(result))
     return result
 
 

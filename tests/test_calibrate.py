@@ -12,6 +12,7 @@ from data_prep import make_stream
 from data_prep.cli import run
 from experiments import calibrate, evaluate, launch, workdir
 from experiments.detector_choice import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
+from experiments.evaluations import result_files
 from sanas_jax.decoding import Detector, detect
 from tests.toy import write_toy_cache
 
@@ -86,7 +87,7 @@ def test_calibrated_detector_is_the_one_that_evaluate_uses(root, trained, tmp_pa
     for name in ("correct_pct", "wrong_pct", "false_alarms_per_hour"):
         assert result[name] == pytest.approx(scores[name])
     # The curve's other thresholds keep the chosen smoothing.
-    trace = np.load(trained / "evaluations" / "validation.npz")
+    trace = np.load(trained / "evaluations" / "calibrated" / "validation.npz")
     detector = dataclasses.replace(Detector(**settings), threshold=0.2)
     fired = len(detect(trace["posteriors"], trace["times_ms"], detector))
     at = {row["threshold"]: row for row in result["roc"]}[0.2]
@@ -103,6 +104,22 @@ def test_default_detector_stays_the_protocols(root, trained, tmp_path):
     expected = {"kind": "default", **dataclasses.asdict(Detector(threshold=0.6))}
     assert result["detector"] == expected
     assert json.loads((trained / "evaluations" / "testing.json").read_text()) == result
+
+
+def test_evaluations_of_both_detectors_are_kept(root, trained):
+    settings = dataclasses.asdict(Detector(threshold=0.3))
+    detectors = {"step": 2, "detectors": [{"cost_weight": None, "settings": settings}]}
+    (trained / "detector.json").write_text(json.dumps(detectors))
+    stream = ["--workdir", trained, "--stream", root / "testing.wav"]
+    assert run_evaluate(*stream) == 0
+    first = {path: path.read_bytes() for path in (trained / "evaluations").glob("*.*")}
+    assert run_evaluate(*stream, "--detector=calibrated") == 0
+    assert first == {path: path.read_bytes() for path in (trained / "evaluations").glob("*.*")}
+    kept = {key: json.loads(file.read_text()) for key, file in result_files(trained).items()}
+    assert {key: (r["detector"]["kind"], r["threshold"]) for key, r in kept.items()} == {
+        "testing": ("default", 0.7),
+        "calibrated/testing": ("calibrated", 0.3),
+    }
 
 
 def test_testing_streams_and_bad_input_are_refused_in_one_line(root, trained, tmp_path, capsys):

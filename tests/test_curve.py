@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from experiments.budgets import verdict
-from experiments.curve import METRICS, final_price, points, to_json
+from experiments.curve import METRICS, final_price, points, shown, to_json
 from experiments.curve_figure import cost_curve, joined
 from experiments.drawing import NARROW, WIDE
 from experiments.results import read_run, read_runs
-from tests.runs import write_evaluation, write_run, write_sweep
+from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 
 def test_points_are_means_over_streams(tmp_path: Path) -> None:
@@ -56,6 +56,26 @@ def test_points_of_every_kind(tmp_path: Path) -> None:
     ]
     assert found[-1].streams == ("town", "wood")
     assert final_price(runs[-1]) is None
+
+
+def test_points_never_mix_detectors(tmp_path: Path) -> None:
+    """The static run was evaluated with both, one stream of them with the protocol's alone."""
+    edge_macs = write_run(tmp_path / "fixed", static=True)
+    for stream, correct in (("town", 50.0), ("wood", 70.0)):
+        write_evaluation(tmp_path / "fixed", edge_macs, stream=stream, correct_pct=correct)
+    write_evaluation(tmp_path / "fixed", edge_macs, correct_pct=90.0, **CALIBRATED)
+    write_evaluation(tmp_path / "plain", write_run(tmp_path / "plain", static=True))
+    found = points(read_runs([tmp_path / "fixed", tmp_path / "plain"]))
+    rows = [(p.run, p.label, p.detector, p.values["correct_pct"].mean) for p in found]
+    assert rows == [
+        ("fixed", "static", "default", 60),
+        ("fixed", "static, calibrated", "calibrated", 90),
+        ("plain", "static", "default", 50),
+    ]
+    assert shown(found) == found[1:]
+    assert [row["detector"] for row in to_json(found)] == ["default", "calibrated", "default"]
+    legend = cost_curve(shown(found)).figure.legends[0].get_texts()
+    assert [text.get_text() for text in legend[:2]] == ["static", "static, calibrated"]
 
 
 def test_to_json_has_nulls_for_what_is_not_known(tmp_path: Path) -> None:

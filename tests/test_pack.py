@@ -83,8 +83,8 @@ def test_readme_quotes_the_figures(trained: Path, shipped: Path, tmp_path: Path)
     assert run_pack(source, shipped, f"--notes={notes}", SAID[1]) == 0
     text = (shipped / "toy" / "README.md").read_text()
     assert "knows silence, unknown, low, mid, high" in text
-    assert text.count("| s at λ = ") == 9
-    assert "| cache, testing at λ = 0.5 | 321 | 87.65 | 88.00 | 1.234M |" in text
+    assert text.count("| s at λ=") == 9
+    assert "| cache, testing at λ=0.5 | 321 | 87.65 | 88.00 | 1.234M |" in text
     assert "Run it twice." in text
     assert "Trained on tones, public domain." in text
 

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.cli import run
 from experiments import drawing, report
-from tests.runs import write_evaluation, write_run, write_sweep
+from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 
 def make_report(*arguments: str) -> int:
@@ -119,6 +119,30 @@ def test_report_of_a_conditioned_run(tmp_path: Path) -> None:
     assert page.count("missed by 30 %, below") == 2
     assert page.count("--stream town.wav") == 1
     assert "--budgets 100000,50000" in page
+
+
+def test_report_of_both_detectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edge_macs = write_run(tmp_path / "run")
+    for stream, correct in (("town", 50.0), ("wood", 71.0)):
+        write_evaluation(tmp_path / "run", edge_macs, stream=stream, correct_pct=correct)
+        better = {"stream": stream, "correct_pct": correct + 20, "threshold": 0.4}
+        write_evaluation(tmp_path / "run", edge_macs, **better, **CALIBRATED)
+    assert make_report("--workdir", str(tmp_path / "run")) == 0
+    means = [line for line in capsys.readouterr().out.splitlines() if "mean of 2" in line]
+    assert ["60.5" in line for line in means] == [True, False]
+    assert ["80.5" in line and "calibrated" in line for line in means] == [False, True]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "SANAS λ=0.25, calibrated<" in page
+    assert "tables have both, figures the calibrated one" in page
+    assert "(SANAS λ=0.25) on town, calibrated, " in page
+    made = page[page.index("<h2>How it was made") :]
+    assert made.count("--checkpoint 150 --threshold 0.7") == 2
+    assert made.count("--checkpoint 150 --detector calibrated") == 2
+    curve = json.loads((tmp_path / "run" / "curve.json").read_text())
+    assert [(r["detector"], r["correct_pct"]["mean"]) for r in curve] == [
+        ("default", 60.5),
+        ("calibrated", 80.5),
+    ]
 
 
 def test_report_needs_nothing_else(page: str) -> None:

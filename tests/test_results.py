@@ -9,7 +9,7 @@ import pytest
 from experiments.results import gate_table, read_run, read_runs, verdicts
 from sanas_jax.decoding import Detection
 from sanas_jax.metrics import score_stream
-from tests.runs import write_evaluation, write_run, write_sweep
+from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": 1}'])
@@ -86,6 +86,25 @@ def test_gate_table_of_a_conditioned_run_is_at_its_middle_price(tmp_path: Path) 
     run = read_run(tmp_path / "run", "run")
     assert list(run.by_price()) == [1, 2, 3]
     assert gate_table(run)[2] == "measured on town at λ=2"
+
+
+def test_read_run_groups_by_price_and_detector(tmp_path: Path) -> None:
+    """Where one detector is shown it is the calibrated one, at the prices that it was used at."""
+    edge_macs = write_run(tmp_path / "run", conditioned=True)
+    for price in (3.0, 1.0, 2.0):
+        write_evaluation(tmp_path / "run", edge_macs, cost_weight=price)
+    write_evaluation(tmp_path / "run", edge_macs, cost_weight=2.0, **CALIBRATED)
+    write_evaluation(tmp_path / "run", edge_macs, cost_weight=2.0, stream="wood", **CALIBRATED)
+    run = read_run(tmp_path / "run", "run")
+    assert {setting: len(group) for setting, group in run.by_setting().items()} == {
+        (1, "default"): 1,
+        (2, "default"): 1,
+        (2, "calibrated"): 2,
+        (3, "default"): 1,
+    }
+    assert {price: len(group) for price, group in run.by_price().items()} == {2: 2}
+    told = "town at λ=2, calibrated, wood at λ=2, calibrated"
+    assert gate_table(run)[2] == f"measured on {told}"
 
 
 def test_read_runs_takes_a_sweep_for_its_members(tmp_path: Path) -> None:

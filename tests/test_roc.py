@@ -7,7 +7,7 @@ import pytest
 
 from experiments.results import read_run
 from experiments.roc import best_within, read_rocs, roc_figure
-from tests.runs import roc, write_evaluation, write_run
+from tests.runs import CALIBRATED, roc, write_evaluation, write_run
 
 
 def test_read_rocs_are_means_over_common_thresholds(tmp_path: Path) -> None:
@@ -29,6 +29,14 @@ def test_read_rocs_has_one_per_price_and_leaves_out_older_results(tmp_path: Path
     write_evaluation(tmp_path / "old", write_run(tmp_path / "old"), roc=[])
     found = read_rocs([read_run(tmp_path / name, name) for name in ("old", "all")])
     assert [(r.run, r.number, r.price) for r in found] == [("all", 1, "λ=0.5"), ("all", 1, "λ=2")]
+
+
+def test_read_rocs_are_of_the_calibrated_detector_where_there_is_one(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run")
+    write_evaluation(tmp_path / "run", edge_macs)
+    write_evaluation(tmp_path / "run", edge_macs, correct_pct=30.0, **CALIBRATED)
+    (found,) = read_rocs([read_run(tmp_path / "run", "run")])
+    assert (found.run, found.used[2]) == ("run, calibrated", 30)
 
 
 def test_best_within_never_falls() -> None:
