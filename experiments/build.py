@@ -85,7 +85,9 @@ def build(
     reported = [name for name in train.report_costs if name != train.cost]
     objective = Objective(
         cost=charged.objective,
-        reported=tuple((name, named_cost(name, net, train.workers).cost) for name in reported),
+        reported=tuple(
+            (name, named_cost(name, net, train.workers, config.model.hop).cost) for name in reported
+        ),
         invalid=costs.inconsistent(net),
         invalid_penalty=train.invalid_penalty,
         static=config.model.static,

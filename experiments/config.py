@@ -95,9 +95,10 @@ class TrainConfig:
       max_grad_norm: per group; None for no clipping.
       class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
       label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
-      cost: what is charged: "macs", "params", "memory" (peak bytes of activations), "time" (µs on
-        this device, measured per edge), "parallel" (steps on `workers` workers), or a JSON file,
-        edge → cost. A config file may bring one of its own instead.
+      cost: what is charged: "macs", "incremental" (MACs of a runtime that keeps the rows of
+        convolutions it has computed; needs `discount` > 0), "params", "memory" (peak bytes of
+        activations), "time" (µs on this device, measured per edge), "parallel" (steps on `workers`
+        workers), or a JSON file, edge → cost. A config file may bring one of its own instead.
       workers: n of "parallel".
       report_costs: others of these that are measured beside it.
       budget: cost to be reached by dual ascent on λ, from `cost_weight` on, in the unit of `cost`;

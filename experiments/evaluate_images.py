@@ -57,7 +57,7 @@ def evaluate_images(
     evaluate = jax.jit(make_evaluate(built.model, built.objective))
     net, workers = built.model.net, config.train.workers
     names = dict.fromkeys(["macs", "params", *config.train.report_costs])
-    costs = {name: named_cost(name, net, workers).cost for name in names}
+    costs = {name: named_cost(name, net, workers, net.input_shape[0]).cost for name in names}
     everything = jnp.ones(len(net.edges))
     full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
     results = []

@@ -1,0 +1,313 @@
+"""Milliseconds per decision on a stream, beside the same network in plain PyTorch.
+
+    python -m experiments.benchmarks.streaming [--threads 1] [--json out.json]
+
+Batch of one, 200 ms of features per decision, network and controller (features of audio are the
+same for both sides and are timed alone). Ours skips edges and keeps rows (`sanas_jax.streaming`);
+PyTorch, run eagerly, computes each window whole and multiplies by gates, as the method's own code
+does. Architectures are forced: everything, about a half and a tenth of the MACs, the cheapest path;
+and a trained network decides for itself on a stream (--stream). Both sides must give the same
+logits, and run in turn. Needs PyTorch: pip install torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments.platform import prepare_platform
+
+prepare_platform()  # before jax is imported
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import soundfile  # noqa: E402
+
+from data_prep import cli as command  # noqa: E402
+from experiments.benchmarks.training_iteration import (  # noqa: E402
+    _import_torch,
+    _num_cpus,
+    _relative_error,
+    _use_threads,
+    describe_machine,
+)
+from experiments.models import read_model  # noqa: E402
+from sanas_jax import gates as gates_lib  # noqa: E402
+from sanas_jax import spaces  # noqa: E402
+from sanas_jax.controller import Controller  # noqa: E402
+from sanas_jax.costs import edge_macs  # noqa: E402
+from sanas_jax.features import Frontend, extract  # noqa: E402
+from sanas_jax.graph import Net, prune  # noqa: E402
+from sanas_jax.incremental import incremental_macs  # noqa: E402
+from sanas_jax.rollout import Sanas, init_model  # noqa: E402
+from sanas_jax.streaming import dead_answers, fill, init_memory, stream_step  # noqa: E402
+
+TOLERANCE = 1e-3
+WARM_UP = 10  # decisions
+
+
+class Subject(NamedTuple):
+    """A network to time: ours, and the PyTorch module that computes the same."""
+
+    name: str
+    model: Sanas
+    params: dict[str, Any]
+    peer: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (window, live [E]) → logits
+    frontend: Frontend | None
+    price: float | None
+
+
+def paper(maps: tuple[int, int] = (64, 64)) -> Subject:
+    """cnn-trad-fpool3 with shortcuts, 137M MACs, as it begins."""
+    torch, torch_kws = _import_torch()
+    model = Sanas(spaces.kws_cnn(maps=maps), Controller())
+    params = init_model(model, jax.random.key(0))
+    theirs = torch_kws.TorchSanas(maps).eval()
+    torch_kws.load(theirs, torch_kws.from_ours(jax.device_get(params), maps))
+    z = torch.zeros(1, theirs.cell.hidden_size)
+
+    def peer(window: np.ndarray, live: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            theirs.head(z)
+            x = torch.tensor(window[None, None, :, :, 0])
+            logits, features = theirs.network(x, torch.tensor(live[None]))
+            theirs.cell(features, z)
+        return logits.numpy()
+
+    return Subject("kws_paper", model, params, peer, None, None)
+
+
+def shipped(price: float) -> Subject:
+    """The model of the package, told a price."""
+    torch, _ = _import_torch()
+    from experiments.benchmarks.torch_separable import TorchSeparable
+
+    found = read_model("pretrained:kws_modern")
+    model, params = found.built.model, found.params
+    theirs = TorchSeparable(model.net, jax.device_get(params)).eval()
+    size = model.controller.cell.features
+    width = model.net.shapes[model.net.features][0]
+    cell = torch.nn.GRUCell(width + 1, size)
+    head = torch.nn.Linear(size + 1, len(model.net.gated))
+    z, told = torch.zeros(1, size), torch.zeros(1, 1)
+    last: dict[str, Any] = {}
+
+    def peer(window: np.ndarray, live: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            head(torch.cat([z, told], 1))
+            x = torch.tensor(window[None, :, :, 0]).transpose(1, 2)
+            logits, features = theirs(x, torch.tensor(live), last)
+            cell(torch.cat([features, told], 1), z)
+        return logits.numpy()
+
+    return Subject("kws_modern", model, params, peer, found.info.frontend, price)
+
+
+def architectures(net: Net) -> dict[str, np.ndarray]:
+    """Gates [E] by name: everything, and those nearest to shares of its MACs; the cheapest path."""
+    macs = np.array([*edge_macs(net).values()], np.float64)
+    every = np.array(list(itertools.product((0.0, 1.0), repeat=len(net.gated))), np.float32)
+    gates = np.ones((len(every), len(net.edges)), np.float32)
+    gates[:, list(net.gated)] = every
+    gates[:, [net.index[edge.name] for edge in net.reuse.values()]] = 0  # nothing to reuse here
+    live = np.asarray(prune(net, jnp.asarray(gates)))
+    into = [net.index[edge.name] for edge in net.incoming[net.output]]
+    answers = live[:, into].max(1) > 0
+    live, spent = live[answers], (live @ macs)[answers]
+    full = spent.max()
+    named = {"everything": full, "half": full / 2, "a tenth": full / 10, "cheapest": 0.0}
+    return {name: live[np.abs(spent - near).argmin()] for name, near in named.items()}
+
+
+def our_steps(subject: Subject, policy: Any) -> Callable[[np.ndarray], Any]:
+    """`frames [hop, ...] → decision` of a stream that has heard its first frames."""
+    model, params = subject.model, subject.params
+    answers, key = dead_answers(model.net, params), jax.random.key(0)
+    frames = np.zeros((model.window - model.hop, *model.net.input_shape[1:]), np.float32)
+    memory = fill(model, init_memory(model, subject.price), jnp.asarray(frames))
+
+    def step(memory: Any, frames: jax.Array) -> Any:
+        memory, out = stream_step(model, params, answers, memory, frames, key, policy=policy)
+        return memory, (out.logits, out.live)
+
+    run = jax.jit(step, donate_argnums=0)
+
+    def decide(frames: np.ndarray) -> Any:
+        nonlocal memory
+        memory, out = run(memory, frames)
+        return jax.device_get(out)
+
+    return decide
+
+
+def time_architecture(subject: Subject, live: np.ndarray, steps: int) -> dict[str, Any]:
+    """Ours and theirs in turn on random frames, in one architecture for all steps."""
+    model = subject.model
+    rng = np.random.default_rng(0)
+    shape = (model.window - model.hop + (steps + WARM_UP) * model.hop, *model.net.input_shape[1:])
+    stream = rng.standard_normal(shape).astype(np.float32)
+    stream[: model.window - model.hop] = 0.0
+    gates = jnp.asarray(live)[None]
+    decide = our_steps(subject, lambda gamma, key: gates)
+    ours, theirs, worst = [], [], 0.0
+    for t in range(steps + WARM_UP):
+        window = stream[t * model.hop :][: model.window]
+        begin = time.perf_counter()
+        logits, _ = decide(window[-model.hop :])
+        middle = time.perf_counter()
+        expected = subject.peer(window, live)
+        end = time.perf_counter()
+        worst = max(worst, _relative_error(logits, expected[0]))
+        if t >= WARM_UP:
+            ours.append(1000 * (middle - begin))
+            theirs.append(1000 * (end - middle))
+    if not worst <= TOLERANCE:
+        raise ValueError(
+            f"the two networks differ: expected logits within {TOLERANCE:g}, got {worst:.2g}"
+        )
+    macs = np.array([*edge_macs(model.net).values()], np.float64)
+    many = jnp.asarray(np.stack([live] * 8))
+    return {
+        "macs": float(live @ macs),
+        "macs_incremental": float(incremental_macs(model.net, model.hop)(many)[-1]),
+        "ms": statistics.median(ours),
+        "ms_pytorch": statistics.median(theirs),
+        "error": worst,
+    }
+
+
+def time_stream(subject: Subject, wav: Path, steps: int) -> dict[str, Any]:
+    """The network decides by itself on a real stream; PyTorch computes everything beside it."""
+    model, frontend = subject.model, subject.frontend
+    assert frontend is not None
+    samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
+    if rate != frontend.sample_rate:
+        raise ValueError(f"--stream: expected {frontend.sample_rate} Hz, got {rate} Hz: {wav}")
+    count = model.window - model.hop + (steps + WARM_UP) * model.hop
+    frames = np.asarray(extract(frontend, jnp.asarray(samples[: count * frontend.hop].mean(1))))
+    stream = frames[..., None]
+    decide = our_steps(subject, gates_lib.mode)
+    one = np.ones(len(model.net.edges), np.float32)
+    ours, theirs, lives = [], [], []
+    for t in range(min(steps + WARM_UP, model.num_steps(len(stream)))):
+        window = stream[t * model.hop :][: model.window]
+        begin = time.perf_counter()
+        _, live = decide(window[-model.hop :])
+        middle = time.perf_counter()
+        subject.peer(window, one)
+        end = time.perf_counter()
+        lives.append(live)
+        if t >= WARM_UP:
+            ours.append(1000 * (middle - begin))
+            theirs.append(1000 * (end - middle))
+    macs = np.array([*edge_macs(model.net).values()], np.float64)
+    live = np.stack(lives)
+    return {
+        "macs": float((live @ macs).mean()),
+        "macs_incremental": float(incremental_macs(model.net, model.hop)(jnp.asarray(live)).mean()),
+        "ms": statistics.fmean(ours),
+        "ms_pytorch": statistics.fmean(theirs),
+    }
+
+
+def time_features(frontend: Frontend, hop: int, steps: int) -> float:
+    """Median ms of the features of one decision's frames."""
+    samples = np.zeros((hop - 1) * frontend.hop + frontend.n_fft, np.float32)
+    run = jax.jit(lambda samples: extract(frontend, samples, centred=False))
+    took = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        jax.block_until_ready(run(samples))
+        took.append(1000 * (time.perf_counter() - begin))
+    return statistics.median(took)
+
+
+def table(result: dict[str, Any]) -> str:
+    """One line per architecture."""
+    lines = [
+        f"{'':34} MACs (new rows)      ms    PyTorch    ratio   wall / MACs saved",
+    ]
+    for name, rows in result["networks"].items():
+        full = rows["everything"]
+        for label, row in rows.items():
+            # Of what everything costs with rows kept: what is saved in time, and in arithmetic.
+            saved_macs = 1 - row["macs_incremental"] / full["macs_incremental"]
+            saved_ms = 1 - row["ms"] / full["ms"]
+            share = f"{saved_ms:6.1%} / {saved_macs:6.1%}" if label != "everything" else ""
+            lines.append(
+                f"{name + ', ' + label:34} {row['macs'] / 1e6:7.3f}M "
+                f"({row['macs_incremental'] / 1e6:6.3f}M) {row['ms']:7.3f} "
+                f"{row['ms_pytorch']:8.3f} {row['ms_pytorch'] / row['ms']:7.1f}x  {share}"
+            )
+    machine = result["machine"]
+    lines.append(f"features of 200 ms: {result['features_ms']:.3f} ms")
+    lines.append(
+        f"{result['threads']} threads, {result['steps']} decisions in turn; "
+        f"{machine['processor']}, {machine['cpus']} CPUs, load {machine['load_average']}"
+    )
+    return "\n".join(lines)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags of the command."""
+    flags.DEFINE_integer("threads", 1, "Threads of each side.", 1, flag_values=values)
+    flags.DEFINE_integer("steps", 300, "Timed decisions.", 1, flag_values=values)
+    flags.DEFINE_string("stream", None, "WAV on which the trained one decides.", flag_values=values)
+    flags.DEFINE_float("cost_weight", 0.1, "λ that it is told there.", flag_values=values)
+    flags.DEFINE_bool("small", False, "8 maps in place of 64: a quick check.", flag_values=values)
+    flags.DEFINE_string("json", None, "File for the result.", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Body of the command."""
+    if values.threads > _num_cpus():
+        raise ValueError(
+            f"--threads: expected at most {_num_cpus()}, the CPUs here; got {values.threads}"
+        )
+    if values.stream and not Path(values.stream).is_file():
+        raise ValueError(f"--stream: expected a file, got {values.stream}")
+    torch, _ = _import_torch()
+    _use_threads(values.threads)
+    torch.set_num_threads(values.threads)
+    subjects = [paper((8, 8) if values.small else (64, 64)), shipped(values.cost_weight)]
+    networks: dict[str, Any] = {}
+    for subject in subjects:
+        rows = {}
+        for name, live in tqdm(architectures(subject.model.net).items(), desc=subject.name):
+            rows[name] = time_architecture(subject, live, values.steps)
+        if values.stream and subject.frontend is not None:
+            rows[f"λ = {values.cost_weight:g} on a stream"] = time_stream(
+                subject, Path(values.stream), values.steps
+            )
+        networks[subject.name] = rows
+    frontend = subjects[1].frontend
+    assert frontend is not None
+    result = {
+        "networks": networks,
+        "features_ms": time_features(frontend, subjects[1].model.hop, values.steps),
+        "threads": values.threads,
+        "steps": values.steps,
+        "machine": describe_machine(),
+    }
+    print(table(result))
+    if values.json:
+        Path(values.json).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command (program name first) and return its exit status."""
+    return command.run(define_flags, run, __doc__ or "", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

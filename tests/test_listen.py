@@ -1,0 +1,144 @@
+"""The listening command on the model of the package and on a run, by file and by pipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from experiments.inference import run_streams
+from experiments.listen import DEFAULT_PRICE, chosen_detector, cli, describe
+from experiments.models import read_model
+from experiments.sources import Wav
+from sanas_jax.costs import edge_macs
+from sanas_jax.decoding import detect
+
+COMMAND = [sys.executable, "-m", "experiments.listen"]
+SECONDS = 20
+
+
+def bursts():
+    """Coloured noise that comes and goes: the network wakes at it."""
+    rng = np.random.default_rng(0)
+    loud = np.repeat(rng.uniform(0, 0.2, 2 * SECONDS) * (rng.random(2 * SECONDS) < 0.5), 8000)
+    rough = np.convolve(rng.standard_normal(SECONDS * 16000), np.hanning(12) / 4, "same")
+    return (loud * rough).clip(-0.99, 0.99)
+
+
+@pytest.fixture(scope="module")
+def wav(tmp_path_factory):
+    path = tmp_path_factory.mktemp("listen") / "noise.wav"
+    soundfile.write(path, bursts(), 16000, subtype="PCM_16")
+    return path
+
+
+def listen(monkeypatch, capsys, *argv):
+    monkeypatch.setattr(sys, "argv", ["listen", *map(str, argv)])
+    with pytest.raises(SystemExit) as stopped:
+        cli()
+    out, err = capsys.readouterr()
+    return stopped.value.code, [json.loads(line) for line in out.splitlines()], err
+
+
+def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
+    code, events, err = listen(
+        monkeypatch, capsys, "--wav", wav, "--every_step", "--json", tmp_path / "s.json"
+    )
+    assert code == 0
+    model = read_model("pretrained:kws_modern")
+    samples = soundfile.read(wav, dtype="float32")[0]
+    own = (model.params, model.info.frontend)
+    out = run_streams(model.built.model, False, [own], [DEFAULT_PRICE], [samples])
+    posteriors, live = out.posteriors[0][0][0], out.live[0][0][0]
+    assert len(events) == len(posteriors)
+    assert [e["time_ms"] for e in events] == [200 * i for i in range(len(events))]
+    detector = chosen_detector(model, DEFAULT_PRICE, None)
+    expected = detect(posteriors, 200 * np.arange(len(posteriors)), detector)
+    fired = [e for e in events if e.get("fired", True)]
+    assert [e["time_ms"] for e in fired] == [d.time_ms for d in expected]
+    assert [e["word"] for e in fired] == [model.info.classes[d.label] for d in expected]
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["steps"] == len(events)
+    assert summary["seconds"] == SECONDS
+    assert not summary["interrupted"]
+    assert 0 < summary["macs_per_frame_incremental"] <= summary["macs_per_frame"]
+    assert summary["macs_per_frame"] == pytest.approx(
+        (live @ list(edge_macs(model.built.model.net).values())).mean()
+    )
+    spent = np.mean([e["macs"] for e in events]) - summary["controller_macs"]
+    assert spent == pytest.approx(summary["macs_per_frame_incremental"], rel=1e-4)
+    assert describe(summary) in err
+
+
+def test_a_pipe_gives_what_a_file_gives_and_ctrl_c_ends_it_cleanly(wav):
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    whole = subprocess.run(
+        [*COMMAND, "--wav", wav, "--every_step"], capture_output=True, check=True, env=environment
+    )
+    expected = [json.loads(line) for line in whole.stdout.splitlines()]
+    process = subprocess.Popen(
+        [*COMMAND, "--stdin", "--every_step"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    raw = soundfile.read(wav, dtype="int16")[0].astype("<i2").tobytes()
+    process.stdin.write(raw[:400001])
+    process.stdin.flush()
+    lines = [process.stdout.readline() for _ in range(50)]
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
+    got = [json.loads(line) for line in [*lines, *rest.splitlines()]]
+    for one, other in zip(got, expected, strict=False):
+        assert (one["time_ms"], one["word"]) == (other["time_ms"], other["word"])
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+    assert process.returncode == 0
+    assert b"MACs per frame" in err
+    assert b"Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_it_quietly(wav):
+    process = subprocess.Popen(
+        [*COMMAND, "--wav", wav, "--every_step", "--realtime"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+def test_realtime_keeps_the_pace(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(3 * 16000), 16000)
+    begin = time.monotonic()
+    assert sum(len(c) for c in Wav(tmp_path / "a.wav", 16000, paced=True).chunks()) == 48000
+    assert time.monotonic() - begin >= 2.9
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "expected one of --wav FILE, --stdin and --mic"),
+        (["--wav", "none.wav"], "--wav: expected a file, got none.wav"),
+        (["--wav", "a", "--stdin"], "expected one of --wav FILE, --stdin and --mic"),
+        (["--stdin", "--realtime"], "--realtime: expected --wav"),
+        (["--wav", "a", "--pretrained", "x"], "pretrained model: expected one of"),
+        (["--wav", "a", "--budget", "0.5M", "--cost_weight", "1"], "expected one of them, got both"),
+        (["--wav", "a", "--threshold", "2"], "--threshold"),
+    ],
+)
+def test_bad_flags_are_one_line(monkeypatch, capsys, argv, message):
+    code, events, err = listen(monkeypatch, capsys, *argv)
+    assert (code, events) == (1, [])
+    assert err.count("\n") == 1
+    assert message in err
