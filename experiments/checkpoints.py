@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 
@@ -41,7 +42,12 @@ class Checkpoints:
 
         Raises ValueError for a checkpoint of something else, or a damaged one.
         """
-        return self._read(step, lambda: self._checkpointer.load(step, like))
+
+        def read() -> Any:
+            self._check(step, like)
+            return self._checkpointer.load(step, like)
+
+        return self._read(step, read)
 
     def restore_part(self, step: int, like: Any) -> Any:
         """Read what `like` names, nested dicts of arrays, and nothing else.
@@ -53,8 +59,7 @@ class Checkpoints:
         context.pytree.loading.partial_load = True
 
         def read() -> Any:
-            # Orbax would begin to read, and leave what it began behind.
-            _check_part(self._checkpointer.metadata(step).metadata, like)
+            self._check(step, like)
             with context:
                 return self._checkpointer.load(step, like)
 
@@ -67,6 +72,14 @@ class Checkpoints:
     def close(self) -> None:
         """Release the folder."""
         self._checkpointer.close()
+
+    def _check(self, step: int, like: Any) -> None:
+        """ValueError unless all arrays of `like` were saved, with their shapes.
+
+        Orbax reads all arrays at once: it would raise for the first that does not fit and close its
+        event loop, and those still on their way would complain of that on stderr afterwards.
+        """
+        _check_part(self._checkpointer.metadata(step).metadata, like)
 
     def _read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
@@ -85,7 +98,15 @@ def _check_part(saved: Any, like: Any) -> None:
     for path, leaf in leaves:
         found = saved
         for key in path:
-            found = found.get(key.key) if isinstance(found, dict) else None
-        if getattr(found, "shape", None) != leaf.shape:
+            found = _child(found, key)
+        if getattr(found, "shape", None) != np.shape(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(f"it has no {name} of shape {leaf.shape}")
+            raise ValueError(f"it has no {name} of shape {np.shape(leaf)}")
+
+
+def _child(saved: Any, key: Any) -> Any:
+    """What was saved under a key of a path; None for nothing. Named tuples are saved as dicts."""
+    if isinstance(key, jax.tree_util.SequenceKey):
+        return saved[key.idx] if isinstance(saved, list | tuple) and key.idx < len(saved) else None
+    name = key.name if isinstance(key, jax.tree_util.GetAttrKey) else key.key
+    return saved.get(name) if isinstance(saved, dict) else None
