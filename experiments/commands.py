@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from experiments import config as config_lib
@@ -39,16 +40,21 @@ def evaluations(run: Run) -> list[list[str]]:
             else ["--detector", detector]
         )
         settings += ["--tolerance_ms", result["tolerance_ms"]]
-        budgets = [
-            f"{r['budget']:.0f}" for r in results if run.kind == "conditioned" and r["budget"]
-        ]
-        if budgets:
-            settings += ["--budgets", ",".join(budgets)]
+        if run.kind == "conditioned":
+            settings += _prices(results)
         out.append([*evaluate(run, stream), *map(str, settings)])
     splits = {result["split"]: result["step"] for result in run.tested}
     for split, step in splits.items():
         out.append([*evaluate_images(run, split), "--checkpoint", str(step)])
     return out
+
+
+def _prices(results: Sequence[dict[str, Any]]) -> list[str]:
+    """What was asked of a conditioned run: budgets, or prices."""
+    budgets = [f"{result['budget']:.0f}" for result in results if result["budget"]]
+    if budgets:
+        return ["--budgets", ",".join(budgets)]
+    return ["--cost_weights", ",".join(f"{result['cost_weight']:.6g}" for result in results)]
 
 
 def evaluate(run: Run, stream: str) -> list[str]:

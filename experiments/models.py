@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,12 @@ def define_model_flags(values: flags.FlagValues) -> None:
         "its range if not given.",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "cost_weights",
+        [],
+        "Prices λ told to a conditioned network, e.g. 0.03,0.3, in place of --budgets.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "json",
         None,
@@ -64,14 +71,18 @@ def define_model_flags(values: flags.FlagValues) -> None:
 def read_models(values: flags.FlagValues) -> tuple[list[Model], list[float]]:
     """The models that the flags name, and the budgets asked of those that are conditioned."""
     budgets = [parse_macs(word) for word in word_list(values.budgets)]
+    prices = [_parse_price(word) for word in word_list(values.cost_weights)]
+    if budgets and prices:
+        raise ValueError("--budgets, --cost_weights: expected one of them, got both")
     named = [resolve(PREFIX + name) for name in values.pretrained]
     folders = workdir_lib.expand_sweeps([*map(resolve, values.workdir), *named])
     if not folders:
         raise ValueError("--workdir, --pretrained: expected a model, got none")
     models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
-    if budgets and not any(m.info.config.model.conditioned for m in models):
-        raise ValueError("--budgets: expected a run with model.conditioned, got none")
-    return models, budgets
+    if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
+        flag = "--budgets" if budgets else "--cost_weights"
+        raise ValueError(f"{flag}: expected a run with model.conditioned, got none")
+    return [_told(model, prices) for model in models], budgets
 
 
 def read_model(
@@ -116,6 +127,30 @@ def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
         )
     logs = np.log([row["cost_weight"] for row in table])
     return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))
+
+
+def _parse_price(word: str) -> float:
+    try:
+        price = float(word)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise ValueError(f"--cost_weights: expected numbers above 0, got {word!r}")
+    return price
+
+
+def _told(model: Model, prices: list[float]) -> Model:
+    """The model at these prices, if there are any and it hears them."""
+    if not (prices and model.info.config.model.conditioned):
+        return model
+    low, high = model.info.config.train.cost_weight_range
+    for price in prices:
+        if not low <= price <= high:
+            raise ValueError(
+                f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
+                f"{model.workdir.name} learnt; got {price:g}"
+            )
+    return model._replace(prices=prices)
 
 
 def asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:

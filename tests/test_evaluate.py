@@ -122,6 +122,7 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
         (["--workdir", trained, *stream, *stream[:2]], "expected one per --stream or none"),
         (["--workdir", trained, *stream, *stream], "expected files of different names"),
         (["--workdir", trained, *stream, "--budgets=1M"], "a run with model.conditioned, got none"),
+        (["--workdir", trained, *stream, "--cost_weights=1"], "--cost_weights: expected a run"),
     ]
     for arguments, message in cases:
         assert run_evaluate(*arguments) == 1
@@ -208,6 +209,28 @@ def test_conditioned_network_is_run_at_its_prices_and_at_budgets(many, tmp_path,
     assert len(list((folder / "evaluations").glob("s@*.npz"))) == 9
     assert run_evaluate("--workdir", folder, *stream, "--budgets=1") == 1
     assert "the prices that the network learnt; got 1" in capsys.readouterr().err
+    # Told prices are run as they are, at both ends of what was learnt.
+    assert run_evaluate("--workdir", folder, *stream, "--cost_weights=5,0.1", "--json", out) == 0
+    assert [r["cost_weight"] for r in json.loads(out.read_text())] == [5, 0.1]
+    ends = {table[0]["cost_weight"]: results[0], table[-1]["cost_weight"]: results[-1]}
+    for result in json.loads(out.read_text()):
+        assert result["macs_per_frame"] == ends[result["cost_weight"]]["macs_per_frame"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cost_weights=0.1,6"], "from 0.1 to 5, the prices that any learnt; got 6"),
+        (["--cost_weights=0"], "--cost_weights: expected numbers above 0, got '0'"),
+        (["--cost_weights=x"], "--cost_weights: expected numbers above 0, got 'x'"),
+        (["--cost_weights=1", "--budgets=1M"], "expected one of them, got both"),
+    ],
+)
+def test_prices_that_cannot_be_told_are_one_line(many, tmp_path, capsys, arguments, message):
+    assert run_evaluate("--workdir", many / "any", *write_stream(tmp_path), *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_price_for_a_budget_lies_between_measured_ones():

@@ -121,6 +121,14 @@ def test_report_of_a_conditioned_run(tmp_path: Path) -> None:
     assert "--budgets 100000,50000" in page
 
 
+def test_report_has_the_prices_that_were_told(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run", conditioned=True)
+    for price in (0.5, 2.0):
+        write_evaluation(tmp_path / "run", edge_macs, cost_weight=price)
+    assert make_report("--workdir", str(tmp_path / "run")) == 0
+    assert "--cost_weights 0.5,2" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_report_of_both_detectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edge_macs = write_run(tmp_path / "run")
     for stream, correct in (("town", 50.0), ("wood", 71.0)):
