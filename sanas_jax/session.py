@@ -136,6 +136,7 @@ class Session:
         half = runtime.frontend.n_fft // 2
         self._is_padded = runtime.frontend.padding == "constant"
         self._pending = np.zeros(half if self._is_padded else 0, np.float32)
+        self._tail = self._pending[:0]  # what a reflection at the end will need
 
     @property
     def seconds(self) -> float:
@@ -168,8 +169,10 @@ class Session:
         elif not np.isfinite(chunk).all():
             raise ValueError("samples: expected finite numbers")
         self._samples += len(chunk)
-        self._pending = np.concatenate([self._pending, chunk.astype(np.float32)])
+        chunk = chunk.astype(np.float32)
+        self._pending = np.concatenate([self._pending, chunk])
         half = self._runtime.frontend.n_fft // 2
+        self._tail = np.concatenate([self._tail, chunk])[-half - 1 :]
         if not self._is_padded:
             if len(self._pending) <= half:
                 return []
@@ -185,7 +188,7 @@ class Session:
         if self._is_padded:
             end = np.zeros(half, np.float32)
             if reflects == "reflect":
-                end = self._pending[-2 : -half - 2 : -1]
+                end = self._tail[-2::-1]
             self._pending = np.concatenate([self._pending, end])
         self._is_finished = True
         return self._run() if self._is_padded else []
@@ -195,6 +198,7 @@ class Session:
         state = {
             "memory": [np.asarray(leaf) for leaf in jax.tree.leaves(self._memory)],
             "pending": self._pending,
+            "tail": self._tail,
             "steps": self._steps,
             "samples": self._samples,
             "flags": [self._is_filled, self._is_finished, self._is_padded],
@@ -217,7 +221,8 @@ class Session:
         if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
             raise ValueError("saved: expected the state of this model, got one of another")
         self._memory = jax.tree.unflatten(tree, leaves)
-        self._pending, self._price = state["pending"], state["price"]
+        self._pending, self._tail = state["pending"], state["tail"]
+        self._price = state["price"]
         self._steps, self._samples = state["steps"], state["samples"]
         self._is_filled, self._is_finished, self._is_padded = state["flags"]
         self._detector = Detector(**state["detector"])
