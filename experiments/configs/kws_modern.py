@@ -26,7 +26,6 @@ def get_config() -> Config:
             silence_fraction=0.3,
             balance=True,
             unclear_weight=0.3,
-            snr_range_db=(0.0, 45.0),
             speed_range=(0.82, 1.2),
             gain_range=(0.4, 1.6),
             time_masks=2,
@@ -35,7 +34,7 @@ def get_config() -> Config:
             frequency_mask_bins=6,
         ),
         train=TrainConfig(
-            steps=8000,
+            steps=10000,
             eval_every=500,
             learning_rate=4e-3,
             relative=False,
