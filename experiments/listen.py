@@ -9,7 +9,7 @@ took. Silence and words that are not wanted print nothing. Edges that are off ar
 are computed once, so what it costs is real. With --every_step each decision is a line. At the end,
 or at Ctrl-C, a summary goes to standard error.
 
-Without a model by name it is the one that came with the package.
+Without a model by name it is the one of the package that was trained in noise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sanas_jax.clips import FIRST_WORD
 from sanas_jax.decoding import Detector
 from sanas_jax.session import Heard, Runtime, Session
 
-DEFAULT_MODEL = f"{PREFIX}kws_modern"
+DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
 
 
