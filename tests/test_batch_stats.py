@@ -131,6 +131,7 @@ def test_unroll_equals_loop(train):
     assert_trees_close(one, other, 1e-4)
 
 
+@pytest.mark.slow
 def test_update_advances_statistics_and_vmaps():
     objective = Objective(relative(NET, macs(NET)), samples=2)
     optimizer = make_optimizer(1e-2)

@@ -131,6 +131,7 @@ def test_command_writes_json(tmp_path, capsys, monkeypatch):
     assert result["steps"] == 11
 
 
+@pytest.mark.slow
 def test_sweep_benchmark_holds_its_ways_to_agree():
     result = sweep.benchmark(budgets=2, batch=2, repeats=1, maps=1)
     assert result["disagreement"] < sweep.TOLERANCE

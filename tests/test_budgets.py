@@ -130,6 +130,7 @@ def toy():
     return sanas, *make(sanas)
 
 
+@pytest.mark.slow
 def test_many_budgets_equal_each_alone(toy):
     sanas, objective, optimizer, update = toy
     asked = targets([0.2, 1.0, 3.0], [0.4, 0.5, 0.6])
@@ -146,6 +147,7 @@ def test_many_budgets_equal_each_alone(toy):
         )
 
 
+@pytest.mark.slow
 def test_budget_that_diverges_is_frozen_and_the_others_do_not_notice(toy):
     sanas, objective, optimizer, update = toy
     start = members(sanas, objective, optimizer, 2)

@@ -200,6 +200,7 @@ def test_unbiased_by_enumeration_of_nine_gates(monkeypatch, x64):
     assert_same(grads, exact)
 
 
+@pytest.mark.slow
 def test_a_baseline_with_the_sample_in_it_is_found_out(monkeypatch, x64):
     """The enumeration can fail: the plain batch mean shrinks the score by 1 − 1/S."""
     plain = Estimator(
@@ -252,6 +253,7 @@ def test_gradient_in_probabilities(monkeypatch):
     np.testing.assert_allclose(total, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_gamma_per_sample(monkeypatch, x64):
     """[S, E]: a row's gradient belongs to that row's distribution."""
     objective, params, gamma = problem(NET, 2)

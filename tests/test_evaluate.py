@@ -159,6 +159,7 @@ def many(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_one_pass_over_runs_and_streams_equals_each_alone(many, trained, tmp_path):
     for name, seconds in (("one", 8), ("two", 6)):
         write_stream(tmp_path, seconds=seconds)

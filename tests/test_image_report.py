@@ -212,6 +212,7 @@ def test_report_of_images_needs_nothing_else(page: str) -> None:
     assert not re.findall(r"#[0-9a-f]{6}\b", svgs)
 
 
+@pytest.mark.slow
 def test_report_folds_many_runs_of_images_away(tmp_path: Path) -> None:
     names = [f"seed_{i}" for i in range(6)]
     for name in names:

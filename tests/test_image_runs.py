@@ -66,6 +66,7 @@ def test_a_run_leaves_what_runs_leave(trained):
     assert len(info.classes) == 10
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(trained, tmp_path):
     folder = tmp_path / "run"
     assert launched(folder, "train.steps=4") == 0
@@ -101,6 +102,7 @@ def test_extracted_network_computes_the_same_for_less(trained, tmp_path):
     assert result["costs"]["params"] == sum(p.size for p in jax.tree.leaves(kept["net"]))
 
 
+@pytest.mark.slow
 def test_extracted_network_trains_on(trained, tmp_path):
     masked, out = result_of(trained), tmp_path / "mode"
     assert command(extract, f"--workdir={trained}", f"--out={out}") == 0
@@ -110,6 +112,7 @@ def test_extracted_network_trains_on(trained, tmp_path):
     assert [line["step"] for line in workdir.read_metrics(more)][-1] == 2
 
 
+@pytest.mark.slow
 def test_sweep_of_another_cost(tmp_path, capsys):
     folder = tmp_path / "sweep"
     budgets = ["--budgets=50%,9"]
@@ -161,6 +164,7 @@ def write_shapes(folder, count, size=8):
         Image.fromarray(mask).save(folder / "masks" / f"{number:03d}.png")
 
 
+@pytest.mark.slow
 def test_segmentation(tmp_path):
     write_shapes(tmp_path / "shapes", 60)
     cache, folder = tmp_path / "cache", tmp_path / "run"
@@ -177,6 +181,7 @@ def test_segmentation(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_cifar_archive(tmp_path):
     """The commands on a small archive in CIFAR-10's binary form."""
     rng = np.random.default_rng(0)

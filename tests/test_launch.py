@@ -91,6 +91,7 @@ def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrup
     assert_equal_runs(folder, uninterrupted)
 
 
+@pytest.mark.slow
 def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     driver = """
@@ -187,6 +188,7 @@ def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_train_without_noise_tracks_works(tmp_path):
     cache = write_toy_cache(tmp_path / "quiet", noise=False)
     assert run_launch(cache, tmp_path / "run", "--set=train.steps=2") == 0

@@ -75,6 +75,7 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     assert describe(summary) in err
 
 
+@pytest.mark.slow
 def test_a_pipe_gives_what_a_file_gives_and_ctrl_c_ends_it_cleanly(wav):
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     whole = subprocess.run(

@@ -72,6 +72,7 @@ def test_vmapped_sweep_equals_the_looped_one(cache, swept, tmp_path):
         assert_equal_runs(tmp_path / "wide" / name, swept / name, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_sweep_killed_and_resumed_equals_uninterrupted(cache, swept, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.sweep", *arguments(cache, folder, BUDGETS)[1:]]

@@ -88,6 +88,7 @@ def test_the_whole_network_is_trained_beside_the_samples():
     assert_close(both, jax.tree.map(jnp.add, plain, jax.grad(loss)(params)))
 
 
+@pytest.mark.slow
 def test_the_whole_network_teaches_the_samples_and_is_not_taught():
     batch = batch_of()
     plain, params, _ = gradient(PLAIN, batch)
