@@ -249,6 +249,16 @@ def join(
     return Output(values[net.output], values[net.features], blocks.stats, last)
 
 
+def run_edge(edge: Edge, params: Params, stats: Stats, x: jax.Array) -> jax.Array:
+    """An edge's block on x [B, ...] as it is used, with running statistics where it keeps any."""
+    variables = {"params": params.get(edge.name, {})}
+    if edge.name in stats:
+        variables["batch_stats"] = stats[edge.name]
+    value = edge.block.apply(variables, x)
+    assert isinstance(value, jax.Array)  # nothing mutable, so no second result
+    return value
+
+
 def in_join(net: Net, edge: Edge) -> bool:
     """Whether `join` runs the edge's block: it is not part of the trunk."""
     outside = edge.source not in net.trunk or edge.name in net.with_live_stats
@@ -361,12 +371,7 @@ class _Blocks:
 
     def run_dead(self, edge: Edge, x: jax.Array) -> jax.Array:
         """An edge's block on what no row of the data made: with its running statistics."""
-        variables = {"params": self._params.get(edge.name, {})}
-        if edge.name in self.stats:
-            variables["batch_stats"] = self.stats[edge.name]
-        value = edge.block.apply(variables, x)
-        assert isinstance(value, jax.Array)  # nothing mutable, so no second result
-        return value
+        return run_edge(edge, self._params, self.stats, x)
 
 
 def _settle(

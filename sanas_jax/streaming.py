@@ -21,7 +21,7 @@ from jax import lax
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.controller import advance, gamma_of
-from sanas_jax.forward import init_last
+from sanas_jax.forward import init_last, run_edge
 from sanas_jax.graph import Activation, Edge, Net, prune
 from sanas_jax.incremental import row_strides
 from sanas_jax.rollout import Carry, Policy, Sanas, init_carry
@@ -284,10 +284,4 @@ def _run_if(
 
 
 def _apply(edge: Edge, params: dict[str, Any], x: jax.Array) -> jax.Array:
-    """An edge's block, in use: with its running statistics."""
-    variables = {"params": params["net"].get(edge.name, {})}
-    if edge.name in params.get("stats", {}):
-        variables["batch_stats"] = params["stats"][edge.name]
-    value = edge.block.apply(variables, x)
-    assert isinstance(value, jax.Array)  # nothing mutable, so no second result
-    return value
+    return run_edge(edge, params["net"], params.get("stats", {}), x)
