@@ -39,6 +39,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m experiments.benchmarks.sweep
 	$(PY) -m experiments.benchmarks.training_iteration
+	$(PY) -m experiments.benchmarks.streaming
 
 clean:
 	rm -rf $(RUNS)
