@@ -107,6 +107,10 @@ class Frontend:
             cepstral=cepstral,
         )
 
+    def span(self, frames: int) -> int:
+        """Samples that so many frames in a row cover, the whole of each."""
+        return (frames - 1) * self.hop + self.n_fft if frames else 0
+
 
 def num_frames(samples: Count, hop: int = 160) -> Count:
     """Frames of a signal of `samples` samples: one is centred on every `hop`-th sample."""

@@ -15,19 +15,15 @@ What is heard does not depend on how the audio is cut into chunks, and equals `r
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from sanas_jax import gates as gates_lib
 from sanas_jax.decoding import Detection, Detector, DetectorState, detector_init, detector_step
-from sanas_jax.features import Frontend, extract
-from sanas_jax.rollout import Policy, Sanas
-from sanas_jax.streaming import Memory, dead_answers, fill, init_memory, stream_step
+from sanas_jax.runtime import Runtime, Stream
+from sanas_jax.streaming import Memory
 
 
 class Heard(NamedTuple):
@@ -50,60 +46,6 @@ class Heard(NamedTuple):
     detection: Detection | None
 
 
-class Runtime:
-    """A model compiled for one stream at a time; any number of sessions share it."""
-
-    def __init__(
-        self,
-        model: Sanas,
-        params: dict[str, Any],
-        frontend: Frontend,
-        *,
-        policy: Policy = gates_lib.mode,
-        key: jax.Array | None = None,
-    ) -> None:
-        """Weights become constants of the program: to hand them over would cost more than a step.
-
-        Args:
-          model, params: as trained.
-          frontend: of the model's features.
-          policy: `gates.all_on` for a static network, `gates.sample` to draw.
-          key: for a policy that draws.
-
-        Raises ValueError for a model whose windows leave audio out.
-        """
-        if model.hop > model.window:
-            raise ValueError(
-                f"model: expected windows without gaps, hop ≤ {model.window}, got {model.hop}"
-            )
-        self.model, self.frontend = model, frontend
-        answers = dead_answers(model.net, params)
-        key = jax.random.key(0) if key is None else key
-
-        def frames_of(samples: jax.Array) -> jax.Array:
-            return extract(frontend, samples, centred=False)[..., None]
-
-        def begin(memory: Memory, samples: jax.Array) -> Memory:
-            return fill(model, memory, frames_of(samples))
-
-        def step(
-            memory: Memory, samples: jax.Array
-        ) -> tuple[Memory, tuple[jax.Array, jax.Array, jax.Array]]:
-            memory, out = stream_step(
-                model, params, answers, memory, frames_of(samples), key, policy=policy
-            )
-            return memory, (jax.nn.softmax(out.logits), out.live, out.gamma)
-
-        self.begin = jax.jit(begin)
-        self.step = jax.jit(step, donate_argnums=0)
-        self.first_frames = model.window - model.hop
-        self.start = jax.jit(partial(init_memory, model))
-
-    def samples_of(self, frames: int) -> int:
-        """Samples that so many frames cover."""
-        return (frames - 1) * self.frontend.hop + self.frontend.n_fft
-
-
 class Session:
     """One stream: `push` audio, `finish`, and `reset` for the next. `save` and `load` its state."""
 
@@ -121,35 +63,38 @@ class Session:
           cost_weight: λ, which a conditioned controller is told; `tell` changes it.
           detector: settings of the detector.
         """
-        self._runtime, self._price = runtime, cost_weight
+        if runtime.frontend is None:
+            raise ValueError("runtime: expected one that is given audio, got one for frames")
+        self._runtime, self._frontend, self._price = runtime, runtime.frontend, cost_weight
         self._detector = Detector() if detector is None else detector
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream."""
         runtime = self._runtime
-        self._memory = runtime.start(self._price)
+        self._stream = Stream(runtime, self._price)
         self._detection_state = detector_init(self._detector)
         self._steps, self._samples = 0, 0
         self._is_filled, self._is_finished = runtime.first_frames == 0, False
         # Samples from the first of the next frame on, which begins half a frame before its centre.
-        half = runtime.frontend.n_fft // 2
-        self._is_padded = runtime.frontend.padding == "constant"
+        half = self._frontend.n_fft // 2
+        self._is_padded = self._frontend.padding == "constant"
         self._pending = np.zeros(half if self._is_padded else 0, np.float32)
         self._tail = self._pending[:0]  # what a reflection at the end will need
 
     @property
     def seconds(self) -> float:
         """Length of the audio so far."""
-        return self._samples / self._runtime.frontend.sample_rate
+        return self._samples / self._frontend.sample_rate
 
-    def tell(self, cost_weight: float) -> None:
-        """Another price λ from the next step on."""
-        if self._runtime.start(cost_weight).carry.condition is None:
+    def tell(self, cost_weight: float, detector: Detector | None = None) -> None:
+        """Another price λ from the next step on, and the detector that goes with it, if another."""
+        if not self._runtime.model.controller.conditioned:
             raise ValueError("cost_weight: expected a conditioned controller, got one that is not")
         self._price = cost_weight
-        told = self._runtime.start(cost_weight).carry.condition
-        self._memory = self._memory._replace(carry=self._memory.carry._replace(condition=told))
+        self._stream.tell(cost_weight)
+        if detector is not None:
+            self._detector = detector
 
     def push(self, samples: np.ndarray) -> list[Heard]:
         """Hear samples [n], int16 or float in [-1, 1]; the steps that they complete."""
@@ -171,7 +116,7 @@ class Session:
         self._samples += len(chunk)
         chunk = chunk.astype(np.float32)
         self._pending = np.concatenate([self._pending, chunk])
-        half = self._runtime.frontend.n_fft // 2
+        half = self._frontend.n_fft // 2
         self._tail = np.concatenate([self._tail, chunk])[-half - 1 :]
         if not self._is_padded:
             if len(self._pending) <= half:
@@ -184,7 +129,7 @@ class Session:
         """The audio ends: the steps whose last frame reaches beyond it."""
         if self._is_finished:
             return []
-        half, reflects = self._runtime.frontend.n_fft // 2, self._runtime.frontend.padding
+        half, reflects = self._frontend.n_fft // 2, self._frontend.padding
         if self._is_padded:
             end = np.zeros(half, np.float32)
             if reflects == "reflect":
@@ -196,7 +141,7 @@ class Session:
     def save(self) -> bytes:
         """The state of the stream; `load` goes on from it, in this process or another."""
         state = {
-            "memory": [np.asarray(leaf) for leaf in jax.tree.leaves(self._memory)],
+            "memory": [np.asarray(leaf) for leaf in self._stream.memory],
             "pending": self._pending,
             "tail": self._tail,
             "steps": self._steps,
@@ -217,10 +162,10 @@ class Session:
             leaves = [jnp.asarray(leaf) for leaf in state["memory"]]
         except Exception as error:
             raise ValueError(f"saved: expected bytes of Session.save, got {error}") from error
-        here, tree = jax.tree.flatten(self._runtime.start(state["price"]))
+        here = self._runtime.start(state["price"])
         if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
             raise ValueError("saved: expected the state of this model, got one of another")
-        self._memory = jax.tree.unflatten(tree, leaves)
+        self._stream.memory = Memory(*leaves)
         self._pending, self._tail = state["pending"], state["tail"]
         self._price = state["price"]
         self._steps, self._samples = state["steps"], state["samples"]
@@ -232,14 +177,14 @@ class Session:
     def _run(self) -> list[Heard]:
         """All the steps that the pending samples complete."""
         runtime, at, heard = self._runtime, 0, []
-        hop = runtime.frontend.hop
+        hop = self._frontend.hop
         if not self._is_filled:
-            needed = runtime.samples_of(runtime.first_frames)
+            needed = self._frontend.span(runtime.first_frames)
             if len(self._pending) < needed:
                 return []
-            self._memory = runtime.begin(self._memory, self._pending[:needed])
+            self._stream.begin(self._pending[:needed])
             self._is_filled, at = True, runtime.first_frames * hop
-        needed = runtime.samples_of(runtime.model.hop)
+        needed = self._frontend.span(runtime.model.hop)
         while len(self._pending) - at >= needed:
             heard.append(self._step(self._pending[at : at + needed]))
             at += runtime.model.hop * hop
@@ -247,9 +192,8 @@ class Session:
         return heard
 
     def _step(self, samples: np.ndarray) -> Heard:
-        self._memory, out = self._runtime.step(self._memory, samples)
-        posterior, live, gamma = (np.asarray(value) for value in out)
-        frontend = self._runtime.frontend
+        posterior, live, gamma = self._stream.step(samples)
+        frontend = self._frontend
         hop_ms = 1000 * self._runtime.model.hop * frontend.hop / frontend.sample_rate
         time_ms = round(self._steps * hop_ms)
         self._detection_state, found = detector_step(

@@ -9,21 +9,21 @@ those of `rollout.unroll`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.controller import advance, gamma_of
-from sanas_jax.forward import init_last, run_edge
+from sanas_jax.forward import run_edge
 from sanas_jax.graph import Activation, Edge, Net, prune
-from sanas_jax.incremental import row_strides
+from sanas_jax.rings import Ring, rings
 from sanas_jax.rollout import Carry, Policy, Sanas, init_carry
 
 Values = dict[str, jax.Array]
@@ -32,15 +32,26 @@ Values = dict[str, jax.Array]
 class Memory(NamedTuple):
     """What one step hands to the next: arrays of fixed sizes, however long the stream.
 
-    carry: the controller's (`rollout.Carry`, B = 1; its `stats` are in the parameters instead).
-    tape: float32 [N], all the rings, one after the other (`rings`): what is handed over at every
-      step are few arrays, since each costs more than computing a small edge.
-    missed: int32 [E], steps that an edge with a ring has to catch up with, besides the present one.
+    Few, since each that a program takes or gives costs more than computing a small edge. Not one,
+    since the tape is changed in place only if all that happens to it is that rows are written.
+
+    tape: float32 [N], all the rings (`rings`), one after the other.
+    state: float32 [S], what `carry_of` unpacks: the controller's state, log λ, values to reuse.
+    counts: int32 [1 + E]: the number of the step, and for each edge with a ring the steps that it
+      has to catch up with besides the present one.
     """
 
-    carry: Carry
     tape: jax.Array
-    missed: jax.Array
+    state: jax.Array
+    counts: jax.Array
+
+
+class Plan(NamedTuple):
+    """The architecture of a step, known when the step before has ended: gates [E], and gamma [E],
+    the probabilities of which they were chosen."""
+
+    gates: jax.Array
+    gamma: jax.Array
 
 
 class Decision(NamedTuple):
@@ -53,83 +64,31 @@ class Decision(NamedTuple):
     features: jax.Array
 
 
-@dataclass(frozen=True)
-class Ring:
-    """Rows of a stream, on a part of the tape: the last C = steps · fresh, twice.
-
-    Step t appends `fresh` rows and looks at the last `size`, contiguous in one half or across both.
-
-    Fields:
-      start: where it begins on the tape.
-      size: rows of a window.
-      hop: rows from one window to the next.
-      row: shape of one.
-    """
-
-    start: int
-    size: int
-    hop: int
-    row: tuple[int, ...]
-
-    @property
-    def fresh(self) -> int:
-        """Rows that a step writes."""
-        return min(self.hop, self.size)
-
-    @property
-    def steps(self) -> int:
-        """K, steps whose rows a window holds; an edge that missed more begins anew."""
-        return -(-self.size // self.fresh)
-
-    @property
-    def capacity(self) -> int:
-        """C."""
-        return self.steps * self.fresh
-
-    @property
-    def length(self) -> int:
-        """Numbers on the tape."""
-        return 2 * self.capacity * math.prod(self.row)
-
-    def write(self, tape: jax.Array, rows: jax.Array, t: jax.Array) -> jax.Array:
-        """The tape with the rows [1, fresh, ...] of step t, in place."""
-        numbers, width = rows.reshape(-1), math.prod(self.row)
-        at = self.start + (t - 1) % self.steps * (self.fresh * width)
-        tape = lax.dynamic_update_slice(tape, numbers, (at,))
-        return lax.dynamic_update_slice(tape, numbers, (at + self.capacity * width,))
-
-    def read(self, tape: jax.Array, t: jax.Array, first: int, count: int) -> jax.Array:
-        """Rows `first`.. of the window of step t, [1, count, ...]."""
-        width, at = math.prod(self.row), jnp.int32(first)
-        if self.steps > 1:
-            spare = self.capacity - self.size
-            at = (t % self.steps * self.hop + spare + first) % self.capacity
-        numbers = lax.dynamic_slice(tape, (self.start + at * width,), (count * width,))
-        return numbers.reshape(1, count, *self.row)
-
-    def window(self, tape: jax.Array, t: jax.Array) -> jax.Array:
-        """All rows of the window of step t, [1, size, ...]."""
-        return self.read(tape, t, 0, self.size)
-
-
-def rings(model: Sanas) -> dict[str, Ring]:
-    """Ring of the input (by its layer) and of each trunk edge over the rows of the stream."""
-    net = model.net
-    out = {net.input: Ring(0, model.window, model.hop, tuple(net.input_shape[1:]))}
-    for name, stride in row_strides(net, model.hop).items():
-        start = sum(ring.length for ring in out.values())
-        size, *row = net.shapes[net.edges[net.index[name]].target]
-        out[name] = Ring(start, size, model.hop // stride, tuple(row))
-    return out
-
-
 def init_memory(model: Sanas, cost_weight: float | None = None) -> Memory:
     """Before the first frame; λ as in `rollout.init_carry`."""
-    found = rings(model)
+    found, carry = rings(model), init_carry(model, 1, cost_weight)
     # All rows are missing.
     missed = [found[edge.name].steps if edge.name in found else 0 for edge in model.net.edges]
     tape = jnp.zeros(sum(ring.length for ring in found.values()))
-    return Memory(init_carry(model, 1, cost_weight), tape, jnp.array(missed, jnp.int32))
+    return Memory(tape, _flat(carry), jnp.array([0, *missed], jnp.int32))
+
+
+def tell(model: Sanas, memory: Memory, cost_weight: jax.Array | float) -> Memory:
+    """The price λ from the next step on; controllers that are not conditioned do not hear it."""
+    told = init_carry(model, 1, cost_weight).condition
+    return memory._replace(state=_flat(carry_of(model, memory)._replace(condition=told)))
+
+
+def carry_of(model: Sanas, memory: Memory) -> Carry:
+    """The memory's part that `rollout.step` has too; without `stats`, which are parameters here."""
+    like = init_carry(model, 1, 1.0)
+    _, unravel = ravel_pytree((like.z, like.condition, like.last))
+    z, condition, last = unravel(memory.state)
+    return Carry(z, memory.counts[0], condition, None, last)
+
+
+def _flat(carry: Carry) -> jax.Array:
+    return ravel_pytree((carry.z, carry.condition, carry.last))[0]
 
 
 def fill(model: Sanas, memory: Memory, frames: jax.Array) -> Memory:
@@ -171,6 +130,26 @@ def dead_answers(net: Net, params: dict[str, Any]) -> Values:
     return answers
 
 
+def plan(
+    model: Sanas,
+    params: dict[str, Any],
+    memory: Memory,
+    key: jax.Array,
+    *,
+    policy: Policy = gates_lib.mode,
+) -> Plan:
+    """The architecture of the step to come; arguments as of `stream_step`."""
+    carry = carry_of(model, memory)
+    gamma = gamma_of(model.controller, model.net, params["controller"], carry.z, carry.condition)
+    return Plan(policy(gamma, jax.random.fold_in(key, carry.t))[0], gamma.probs[0])
+
+
+def most_turns(model: Sanas) -> np.ndarray:
+    """[E]: steps whose rows a window holds, by edge; 0 for edges without a ring."""
+    found = rings(model)
+    return np.array([found[e.name].steps if e.name in found else 0 for e in model.net.edges])
+
+
 def stream_step(
     model: Sanas,
     params: dict[str, Any],
@@ -180,6 +159,7 @@ def stream_step(
     key: jax.Array,
     *,
     policy: Policy = gates_lib.mode,
+    turns: Sequence[int] | None = None,
 ) -> tuple[Memory, Decision]:
     """Hear `hop` frames more, and decide. Jit it with `memory` donated: rings change in place.
 
@@ -191,22 +171,28 @@ def stream_step(
       frames: [hop, *net.input_shape[1:]].
       key: the stream's, for a policy that draws.
       policy: as in `rollout.step`.
+      turns: for a program that knows what it runs: for every edge 0 if it is off, else the steps
+        whose rows it computes, as `plan` and `memory` have them (1 for an edge without a ring).
     """
-    net, carry, found = model.net, memory.carry, rings(model)
-    gamma = gamma_of(model.controller, net, params["controller"], carry.z, carry.condition)
-    gates = policy(gamma, jax.random.fold_in(key, carry.t))
-    live = prune(net, gates)
-    on = live[0] > 0
-    most = jnp.array([found[e.name].steps if e.name in found else 0 for e in net.edges], jnp.int32)
-    behind = jnp.minimum(memory.missed + 1, most)
+    net, found, carry = model.net, rings(model), carry_of(model, memory)
+    t, chosen = carry.t, plan(model, params, memory, key, policy=policy)
+    live = prune(net, chosen.gates[None])[0]
+    most = jnp.asarray(most_turns(model), jnp.int32)
+    behind = jnp.minimum(memory.counts[1:] + 1, most)
+    if turns is None:
+        on: Sequence[bool] | jax.Array = live > 0
+        todo: Sequence[int] | jax.Array = jnp.where(live > 0, behind, 0)
+    else:
+        on, todo = [n > 0 for n in turns], turns
+        live = jnp.array(on, jnp.float32)
     heard = frames[None, -found[net.input].fresh :]
-    tape = found[net.input].write(memory.tape, heard, carry.t)
+    tape = found[net.input].write(memory.tape, heard, t)
     ring_of = {net.input: found[net.input]}  # of trunk layers
     values: Values = {}
-    last = dict(carry.last or init_last(net, 1))
+    last = dict(carry.last or {})
 
     def value_of(layer: str, tape: jax.Array) -> jax.Array:
-        return ring_of[layer].window(tape, carry.t) if layer in ring_of else values[layer]
+        return ring_of[layer].window(tape, t) if layer in ring_of else values[layer]
 
     for layer in net.layers[1:]:
         terms = []
@@ -214,15 +200,14 @@ def stream_step(
             e = net.index[edge.name]
             if edge.name in found:
                 ring, inside = found[edge.name], layer.name in net.trunk
-                steps = jnp.where(on[e], behind[e], 0)
                 activation = layer.activation if inside else None
-                source = ring_of[edge.source]
-                tape = _catch_up(edge, params, activation, ring, source, tape, carry.t, steps)
+                new_rows = _new_rows(edge, params, activation, ring, ring_of[edge.source])
+                tape = _catch_up(new_rows, ring, tape, t, todo[e])
                 if inside:
                     ring_of[layer.name] = ring
                 if inside and layer.name not in net.read_layers:
                     continue
-                value = ring.window(tape, carry.t)
+                value = ring.window(tape, t)
             else:
                 value = _run_if(on[e], edge, params, partial(value_of, edge.source, tape))
             terms.append(jnp.where(on[e], value, answers.get(edge.name, 0.0)))
@@ -237,42 +222,54 @@ def stream_step(
         values[layer.name] = value
     features = values[net.features]
     z = advance(model.controller, params["controller"], carry.z, features, carry.condition)
-    carry = carry._replace(z=z, t=carry.t + 1, last=last if net.reuse else None)
-    missed = jnp.where(on, 0, behind)
-    out = Decision(values[net.output][0], gates[0], live[0], gamma.probs[0], features[0])
-    return Memory(carry, tape, missed), out
+    state = _flat(Carry(z, t, carry.condition, None, last if net.reuse else None))
+    counts = jnp.concatenate([t[None] + 1, jnp.where(live > 0, 0, behind)])
+    out = Decision(values[net.output][0], chosen.gates, live, chosen.gamma, features[0])
+    return Memory(tape, state, counts), out
 
 
-def _catch_up(
-    edge: Edge,
-    params: dict[str, Any],
-    activation: Activation | None,
-    target: Ring,
-    source: Ring,
-    tape: jax.Array,
-    t: jax.Array,
-    steps: jax.Array,
-) -> jax.Array:
-    """The tape with an edge's rows of the last `steps` steps.
+NewRows = Callable[[jax.Array, jax.Array, int], jax.Array]
 
-    A loop, not a branch: a loop changes its operand in place, a branch copies it.
-    """
+
+def _new_rows(
+    edge: Edge, params: dict[str, Any], activation: Activation | None, target: Ring, source: Ring
+) -> NewRows:
+    """`(tape, t, n) → [1, n, ...]`: an edge's last n rows in the window of step t."""
     stride = edge.block.time_stride
     # As many rows as the block sees; those that it leaves over do not make an output more.
     kernel = source.size - (target.size - 1) * stride
-    count = (target.fresh - 1) * stride + kernel
-    first = (target.size - target.fresh) * stride
 
-    def body(i: jax.Array, tape: jax.Array) -> jax.Array:
-        now = t - steps + 1 + i
-        new = _apply(edge, params, source.read(tape, now, first, count))
-        return target.write(tape, new if activation is None else activation(new), now)
+    def new_rows(tape: jax.Array, t: jax.Array, n: int) -> jax.Array:
+        x = source.read(tape, t, (target.size - n) * stride, (n - 1) * stride + kernel)
+        y = _apply(edge, params, x)
+        return y if activation is None else activation(y)
 
-    return lax.fori_loop(0, steps, body, tape)
+    return new_rows
+
+
+def _catch_up(
+    new_rows: NewRows, ring: Ring, tape: jax.Array, t: jax.Array, steps: int | jax.Array
+) -> jax.Array:
+    """The tape with an edge's rows of the last `steps` steps."""
+    if isinstance(steps, jax.Array):
+        # A loop, not a branch: a loop changes its operand in place, a branch copies it.
+        def body(i: jax.Array, tape: jax.Array) -> jax.Array:
+            now = t - steps + 1 + i
+            return ring.write(tape, new_rows(tape, now, ring.fresh), now)
+
+        return lax.fori_loop(0, steps, body, tape)
+    if not steps:
+        return tape
+    seen = min(steps * ring.fresh, ring.size)  # rows before the window are never looked at again
+    rows = new_rows(tape, t, seen)
+    rows = jnp.pad(rows, [(0, 0), (steps * ring.fresh - seen, 0)] + [(0, 0)] * len(ring.row))
+    for i, part in enumerate(jnp.split(rows, steps, axis=1)):
+        tape = ring.write(tape, part, t - steps + 1 + i)
+    return tape
 
 
 def _run_if(
-    is_on: jax.Array, edge: Edge, params: dict[str, Any], x: Callable[[], jax.Array]
+    is_on: bool | jax.Array, edge: Edge, params: dict[str, Any], x: Callable[[], jax.Array]
 ) -> jax.Array:
     """An edge's block on x() [1, ...] if it is on; else zeros."""
 
@@ -280,7 +277,10 @@ def _run_if(
         return _apply(edge, params, x())
 
     like = jax.eval_shape(run)
-    return lax.cond(is_on, run, lambda: jnp.zeros(like.shape, like.dtype))
+    zeros = jnp.zeros(like.shape, like.dtype)
+    if isinstance(is_on, bool):
+        return run() if is_on else zeros
+    return lax.cond(is_on, run, lambda: zeros)
 
 
 def _apply(edge: Edge, params: dict[str, Any], x: jax.Array) -> jax.Array:

@@ -14,7 +14,8 @@ from sanas_jax.decoding import Detector, detect
 from sanas_jax.features import Frontend, extract
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.session import Runtime, Session
+from sanas_jax.runtime import Runtime
+from sanas_jax.session import Session
 from tests.nets import random_like
 
 RATE = 2000
@@ -50,7 +51,7 @@ def case(request):
     params = random_like(init_model(MODEL, jax.random.key(0)), 4)
     params["stats"] = jax.tree.map(jnp.abs, params["stats"])
     front = frontend(*request.param)
-    runtime = Runtime(MODEL, params, front)
+    runtime = Runtime(MODEL, params, front, programs=4)
     rng = np.random.default_rng(1)
     size = int(RATE * SECONDS)
     loud = np.repeat(rng.uniform(0, 0.3, 13), -(-size // 13))[:size]

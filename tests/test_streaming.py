@@ -11,8 +11,9 @@ from sanas_jax.blocks import Conv2D, Dense, Identity
 from sanas_jax.blocks_separable import Exit, Separable
 from sanas_jax.controller import Controller
 from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.rings import rings
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.streaming import dead_answers, fill, init_memory, rings, stream_step
+from sanas_jax.streaming import carry_of, dead_answers, fill, init_memory, stream_step
 from tests.nets import random_like
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -103,7 +104,7 @@ def test_steps_are_those_of_unroll(name):
     np.testing.assert_array_equal(got.live, expected.live[:, 0])
     np.testing.assert_allclose(got.logits, expected.logits[:, 0], atol=1e-5)
     np.testing.assert_allclose(got.features, expected.features[:, 0], atol=1e-5)
-    np.testing.assert_allclose(memory.carry.z, end.z, atol=1e-5)
+    np.testing.assert_allclose(carry_of(model, memory).z, end.z, atol=1e-5)
     off = 1 - np.asarray(expected.live[:, 0])
     assert off.any(0).sum() > len(model.net.edges) // 2  # or there was nothing to catch up with
 
@@ -134,7 +135,7 @@ def test_an_edge_catches_up_with_what_it_missed():
         conv = model.net.index["conv"]
         most = rings(model)["conv"].steps
         since = next((i for i in range(t + 1) if away[t - i]), t + 1 + most)
-        assert memory.missed[conv] == min(since, most)
+        assert memory.counts[1 + conv] == min(since, most)
 
 
 def test_an_edge_that_is_off_is_not_computed():

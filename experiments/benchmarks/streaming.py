@@ -3,11 +3,13 @@
     python -m experiments.benchmarks.streaming [--threads 1] [--json out.json]
 
 Batch of one, 200 ms of features per decision, network and controller (features of audio are the
-same for both sides and are timed alone). Ours skips edges and keeps rows (`sanas_jax.streaming`);
-PyTorch, run eagerly, computes each window whole and multiplies by gates, as the method's own code
-does. Architectures are forced: everything, about a half and a tenth of the MACs, the cheapest path;
-and a trained network decides for itself on a stream (--stream). Both sides must give the same
-logits, and run in turn. Needs PyTorch: pip install torch.
+same for both sides and are timed alone). Ours skips edges and keeps rows (`sanas_jax.streaming`),
+with one program for all architectures and, "own", with programs of their own for those that occur
+most (`sanas_jax.runtime`). PyTorch, run eagerly, computes each window whole and multiplies by
+gates, as the method's own code does. Architectures are forced: everything, about a half and a tenth
+of the MACs, the cheapest path; and a trained network decides for itself on a stream (--stream),
+timed from its second minute on. All must give the same posteriors, and run in turn, 100 decisions
+each. Needs PyTorch: pip install torch.
 """
 
 from __future__ import annotations
@@ -50,10 +52,16 @@ from sanas_jax.features import Frontend, extract  # noqa: E402
 from sanas_jax.graph import Net, prune  # noqa: E402
 from sanas_jax.incremental import incremental_macs  # noqa: E402
 from sanas_jax.rollout import Sanas, init_model  # noqa: E402
-from sanas_jax.streaming import dead_answers, fill, init_memory, stream_step  # noqa: E402
+from sanas_jax.runtime import Answer, Runtime, Stream  # noqa: E402
 
 TOLERANCE = 1e-3
-WARM_UP = 10  # decisions
+BLOCK = 100  # decisions
+WARM_UP = BLOCK
+LEARNING_SECONDS = 60.0  # of a stream, before it is timed
+PROGRAMS = 16
+
+
+Peer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (window, live [E]) → logits
 
 
 class Subject(NamedTuple):
@@ -62,7 +70,7 @@ class Subject(NamedTuple):
     name: str
     model: Sanas
     params: dict[str, Any]
-    peer: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (window, live [E]) → logits
+    peer: Peer
     frontend: Frontend | None
     price: float | None
 
@@ -129,25 +137,55 @@ def architectures(net: Net) -> dict[str, np.ndarray]:
     return {name: live[np.abs(spent - near).argmin()] for name, near in named.items()}
 
 
-def our_steps(subject: Subject, policy: Any) -> Callable[[np.ndarray], Any]:
-    """`frames [hop, ...] → decision` of a stream that has heard its first frames."""
-    model, params = subject.model, subject.params
-    answers, key = dead_answers(model.net, params), jax.random.key(0)
-    frames = np.zeros((model.window - model.hop, *model.net.input_shape[1:]), np.float32)
-    memory = fill(model, init_memory(model, subject.price), jnp.asarray(frames))
+Side = Callable[[np.ndarray], tuple[Any, float]]  # window → answer and its ms
 
-    def step(memory: Any, frames: jax.Array) -> Any:
-        memory, out = stream_step(model, params, answers, memory, frames, key, policy=policy)
-        return memory, (out.logits, out.live)
 
-    run = jax.jit(step, donate_argnums=0)
+class Turns(NamedTuple):
+    """What a side answered, and in how many ms each time."""
 
-    def decide(frames: np.ndarray) -> Any:
-        nonlocal memory
-        memory, out = run(memory, frames)
-        return jax.device_get(out)
+    answers: list[Any]
+    ms: list[float]
+
+
+def our_side(subject: Subject, policy: Any, programs: int, first: np.ndarray) -> Side:
+    """`window → Answer` of ours on a stream that begins with these frames."""
+    runtime = Runtime(subject.model, subject.params, None, policy=policy, programs=programs)
+    stream = Stream(runtime, subject.price)
+    stream.begin(first)
+
+    def decide(window: np.ndarray) -> tuple[Answer, float]:
+        runtime.settle()  # on a stream as fast as speech there is time to compile
+        begin = time.perf_counter()
+        answer = stream.step(window[-runtime.model.hop :])
+        return answer, 1000 * (time.perf_counter() - begin)
 
     return decide
+
+
+def their_side(subject: Subject, live: np.ndarray) -> Side:
+    """`window → logits` of PyTorch with these edges."""
+
+    def decide(window: np.ndarray) -> tuple[np.ndarray, float]:
+        begin = time.perf_counter()
+        logits = subject.peer(window, live)[0]
+        return logits, 1000 * (time.perf_counter() - begin)
+
+    return decide
+
+
+def in_turn(sides: dict[str, Side], windows: Sequence[np.ndarray]) -> dict[str, Turns]:
+    """A block of decisions by each side after the other.
+
+    In blocks, since one that has just waited for the other begins with cold caches.
+    """
+    turns = {name: Turns([], []) for name in sides}
+    for at in range(0, len(windows), BLOCK):
+        for name, side in sides.items():
+            for window in windows[at : at + BLOCK]:
+                answer, ms = side(window)
+                turns[name].answers.append(answer)
+                turns[name].ms.append(ms)
+    return turns
 
 
 def time_architecture(subject: Subject, live: np.ndarray, steps: int) -> dict[str, Any]:
@@ -156,73 +194,79 @@ def time_architecture(subject: Subject, live: np.ndarray, steps: int) -> dict[st
     rng = np.random.default_rng(0)
     shape = (model.window - model.hop + (steps + WARM_UP) * model.hop, *model.net.input_shape[1:])
     stream = rng.standard_normal(shape).astype(np.float32)
-    stream[: model.window - model.hop] = 0.0
     gates = jnp.asarray(live)[None]
-    decide = our_steps(subject, lambda gamma, key: gates)
-    ours, theirs, worst = [], [], 0.0
-    for t in range(steps + WARM_UP):
-        window = stream[t * model.hop :][: model.window]
-        begin = time.perf_counter()
-        logits, _ = decide(window[-model.hop :])
-        middle = time.perf_counter()
-        expected = subject.peer(window, live)
-        end = time.perf_counter()
-        worst = max(worst, _relative_error(logits, expected[0]))
-        if t >= WARM_UP:
-            ours.append(1000 * (middle - begin))
-            theirs.append(1000 * (end - middle))
+    first = stream[: model.window - model.hop]
+    windows = [stream[t * model.hop :][: model.window] for t in range(steps + WARM_UP)]
+    sides = {
+        "ms": our_side(subject, lambda gamma, key: gates, 0, first),
+        "ms_own": our_side(subject, lambda gamma, key: gates, 1, first),
+        "ms_pytorch": their_side(subject, live),
+    }
+    in_turn(sides, windows[:WARM_UP])
+    turns = in_turn(sides, windows[WARM_UP:])
+    expected = [log_softmax(logits) for logits in turns["ms_pytorch"].answers]
+    worst = max(
+        _relative_error(np.log(answer.posterior), logs)
+        for name in ("ms", "ms_own")
+        for answer, logs in zip(turns[name].answers, expected, strict=True)
+    )
     if not worst <= TOLERANCE:
         raise ValueError(
-            f"the two networks differ: expected logits within {TOLERANCE:g}, got {worst:.2g}"
+            f"the two networks differ: expected log p within {TOLERANCE:g}, got {worst:.2g}"
         )
     macs = np.array([*edge_macs(model.net).values()], np.float64)
     many = jnp.asarray(np.stack([live] * 8))
     return {
         "macs": float(live @ macs),
         "macs_incremental": float(incremental_macs(model.net, model.hop)(many)[-1]),
-        "ms": statistics.median(ours),
-        "ms_pytorch": statistics.median(theirs),
         "error": worst,
-    }
+    } | {name: statistics.fmean(turn.ms) for name, turn in turns.items()}
 
 
 def time_stream(subject: Subject, wav: Path, steps: int) -> dict[str, Any]:
     """The network decides by itself on a real stream; PyTorch computes everything beside it."""
     model, frontend = subject.model, subject.frontend
     assert frontend is not None
+    learn = round(LEARNING_SECONDS * frontend.sample_rate / frontend.hop / model.hop)
     samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
     if rate != frontend.sample_rate:
         raise ValueError(f"--stream: expected {frontend.sample_rate} Hz, got {rate} Hz: {wav}")
-    count = model.window - model.hop + (steps + WARM_UP) * model.hop
+    count = model.window - model.hop + (learn + steps) * model.hop
     frames = np.asarray(extract(frontend, jnp.asarray(samples[: count * frontend.hop].mean(1))))
     stream = frames[..., None]
-    decide = our_steps(subject, gates_lib.mode)
-    one = np.ones(len(model.net.edges), np.float32)
-    ours, theirs, lives = [], [], []
-    for t in range(min(steps + WARM_UP, model.num_steps(len(stream)))):
-        window = stream[t * model.hop :][: model.window]
-        begin = time.perf_counter()
-        _, live = decide(window[-model.hop :])
-        middle = time.perf_counter()
-        subject.peer(window, one)
-        end = time.perf_counter()
-        lives.append(live)
-        if t >= WARM_UP:
-            ours.append(1000 * (middle - begin))
-            theirs.append(1000 * (end - middle))
+    first = stream[: model.window - model.hop]
+    sides = {
+        "ms": our_side(subject, gates_lib.mode, 0, first),
+        "ms_own": our_side(subject, gates_lib.mode, PROGRAMS, first),
+        "ms_pytorch": their_side(subject, np.ones(len(model.net.edges), np.float32)),
+    }
+    windows = [
+        stream[t * model.hop :][: model.window]
+        for t in range(min(learn + steps, model.num_steps(len(stream))))
+    ]
+    if len(windows) <= learn:
+        raise ValueError(
+            f"--stream: expected more than {LEARNING_SECONDS + 2:g} s of audio, "
+            f"got {len(samples) / rate:.1f} s"
+        )
+    in_turn({name: sides[name] for name in ("ms", "ms_own")}, windows[:learn])
+    turns = in_turn(sides, windows[learn:])
     macs = np.array([*edge_macs(model.net).values()], np.float64)
-    live = np.stack(lives)
+    live = np.stack([answer.live for answer in turns["ms"].answers])
     return {
         "macs": float((live @ macs).mean()),
         "macs_incremental": float(incremental_macs(model.net, model.hop)(jnp.asarray(live)).mean()),
-        "ms": statistics.fmean(ours),
-        "ms_pytorch": statistics.fmean(theirs),
-    }
+    } | {name: statistics.fmean(turn.ms) for name, turn in turns.items()}
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """log p."""
+    return np.asarray(jax.nn.log_softmax(logits))
 
 
 def time_features(frontend: Frontend, hop: int, steps: int) -> float:
     """Median ms of the features of one decision's frames."""
-    samples = np.zeros((hop - 1) * frontend.hop + frontend.n_fft, np.float32)
+    samples = np.zeros(frontend.span(hop), np.float32)
     run = jax.jit(lambda samples: extract(frontend, samples, centred=False))
     took = []
     for _ in range(steps):
@@ -235,19 +279,19 @@ def time_features(frontend: Frontend, hop: int, steps: int) -> float:
 def table(result: dict[str, Any]) -> str:
     """One line per architecture."""
     lines = [
-        f"{'':34} MACs (new rows)      ms    PyTorch    ratio   wall / MACs saved",
+        f"{'':34} MACs (new rows)      ms      own  PyTorch    ratio     own   saved: MACs, ms, own"
     ]
     for name, rows in result["networks"].items():
         full = rows["everything"]
         for label, row in rows.items():
-            # Of what everything costs with rows kept: what is saved in time, and in arithmetic.
-            saved_macs = 1 - row["macs_incremental"] / full["macs_incremental"]
-            saved_ms = 1 - row["ms"] / full["ms"]
-            share = f"{saved_ms:6.1%} / {saved_macs:6.1%}" if label != "everything" else ""
+            # Of what everything costs with rows kept: what is saved in arithmetic, and in time.
+            saved = [1 - row[key] / full[key] for key in ("macs_incremental", "ms", "ms_own")]
+            share = "  ".join(f"{part:6.1%}" for part in saved) if label != "everything" else ""
             lines.append(
                 f"{name + ', ' + label:34} {row['macs'] / 1e6:7.3f}M "
-                f"({row['macs_incremental'] / 1e6:6.3f}M) {row['ms']:7.3f} "
-                f"{row['ms_pytorch']:8.3f} {row['ms_pytorch'] / row['ms']:7.1f}x  {share}"
+                f"({row['macs_incremental'] / 1e6:6.3f}M) {row['ms']:7.3f} {row['ms_own']:8.3f} "
+                f"{row['ms_pytorch']:8.3f} {row['ms_pytorch'] / row['ms']:7.1f}x "
+                f"{row['ms_pytorch'] / row['ms_own']:6.1f}x   {share}"
             )
     machine = result["machine"]
     lines.append(f"features of 200 ms: {result['features_ms']:.3f} ms")
