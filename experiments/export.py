@@ -1,0 +1,273 @@
+"""A trained model to be run elsewhere: `python -m experiments.export --pretrained N --out FOLDER`.
+
+Writes the step of a stream, which skips what is off and runs the most probable architecture:
+
+    description.json    what to know about it, below
+    jax/                begin.bin, step.bin: `jax.export`, one StableHLO program for all of
+                        --platforms; `experiments.exported` runs it with jax and numpy alone
+    onnx/               begin.onnx, step.onnx: edges that may be off are `If` nodes
+                        (`onnx_graph`, `onnx_state`); needs the extra `onnx`;
+                        examples/onnx_listen.py runs it
+    */memory.npz        the arrays that one step hands to the next, before the first
+
+Both take audio. Pad a recording with `pad_samples` on both sides (`padding`: as NumPy names it),
+give `begin` the first `begin_samples`, then every `step` its `step_samples`: the first step begins
+`begin_advance` samples after the beginning, each other one `step_advance` after the one before.
+Step t answers with its posterior [K] over `classes` (words from `first_word` on), the edges that
+ran [E] and their probabilities [E]; its window begins `step_advance` · t samples into the
+recording.
+
+`edges` are in that order: `macs` of a whole window, and `fresh_macs` of the rows of one step; an
+edge that has missed n steps computes min(macs, n · fresh_macs). `controller_macs` come on top.
+`detector` is the calibrated one (`sanas_jax/decoding.py`). A conditioned network was told
+`cost_weight`; where its log lies in the memory of a format is `log_price`: {array, index in the
+flat array}. It may be changed between any two steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax import export
+
+from data_prep.atomic import new_folder
+from data_prep.cli import run, word_list
+from experiments.build import macs_per_step
+from experiments.listen import chosen_detector, chosen_model, chosen_price, define_model_flags
+from experiments.models import Model
+from sanas_jax import gates
+from sanas_jax.clips import FIRST_WORD
+from sanas_jax.decoding import Detector
+from sanas_jax.features import extract
+from sanas_jax.incremental import fresh_macs
+from sanas_jax.streaming import Memory, dead_answers, fill, init_memory, stream_step
+
+FORMATS = ("jax", "onnx")
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+Arrays = dict[str, Any]
+# Fills a folder with a model that is told a price; what description.json says of it.
+Writer = Callable[[Path, Model, float | None], dict[str, Any]]
+
+
+class Samples(NamedTuple):
+    """How many `begin` and `step` take, and how far they advance."""
+
+    begin: int
+    begin_advance: int
+    step: int
+    step_advance: int
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The command's flags."""
+    define_model_flags(values)
+    flags.DEFINE_string("out", None, "Folder to make.", required=True, flag_values=values)
+    flags.DEFINE_list("format", ["jax"], f"Any of {', '.join(FORMATS)}.", flag_values=values)
+    flags.DEFINE_list(
+        "platforms", list(PLATFORMS), "What the program for jax runs on.", flag_values=values
+    )
+
+
+def main(values: flags.FlagValues) -> None:
+    """Export a model; print what came out."""
+    formats = _chosen("format", values.format, FORMATS)
+    platforms = _chosen("platforms", values.platforms, PLATFORMS)
+    out = Path(values.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = "another export" if (out / "description.json").is_file() else "something else"
+        raise ValueError(f"--out: expected a new folder, got {found}: {out}")
+    writers: dict[str, Writer] = {"jax": partial(write_jax, platforms=platforms)}
+    if "onnx" in formats:
+        writers["onnx"] = _onnx_writer()
+    model = chosen_model(values)
+    price = chosen_price(values, model)
+    detector = chosen_detector(model, price, values.threshold)
+    description = describe(model, price, detector) | {"formats": {}}
+    with new_folder(out) as folder:
+        for name in formats:
+            (folder / name).mkdir()
+            description["formats"][name] = writers[name](folder / name, model, price)
+        text = json.dumps(description, indent=1, ensure_ascii=False)
+        (folder / "description.json").write_text(text + "\n", encoding="utf-8")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    told = "" if price is None else f", told λ = {price:g}"
+    print(f"wrote {out}: {model.workdir.name}, step {model.step}{told}; {size:,} bytes")
+
+
+def describe(model: Model, price: float | None, detector: Detector) -> dict[str, Any]:
+    """What a consumer needs to know (module docstring)."""
+    info, net = model.info, model.built.model.net
+    frontend, samples = info.frontend, samples_of(model)
+    macs, controller = macs_per_step(model.built.model, info.config.model.static)
+    fresh = fresh_macs(net, model.built.model.hop)
+    return {
+        "model": model.workdir.name,
+        "step": model.step,
+        "classes": list(info.classes),
+        "first_word": FIRST_WORD,
+        "sample_rate": frontend.sample_rate,
+        "padding": frontend.padding,
+        "pad_samples": frontend.n_fft // 2,
+        "begin_samples": samples.begin,
+        "begin_advance": samples.begin_advance,
+        "step_samples": samples.step,
+        "step_advance": samples.step_advance,
+        "cost_weight": price,
+        "detector": asdict(detector),
+        "controller_macs": controller,
+        "edges": [
+            {
+                "name": edge.name,
+                "source": edge.source,
+                "target": edge.target,
+                "gated": edge.gated,
+                "macs": macs[edge.name],
+                "fresh_macs": fresh[edge.name],
+            }
+            for edge in net.edges
+        ],
+    }
+
+
+def samples_of(model: Model) -> Samples:
+    """Of `begin` and `step`; `begin` takes none where windows do not overlap.
+
+    Raises ValueError for windows that leave audio out.
+    """
+    stream, frontend = model.built.model, model.info.frontend
+    first = stream.window - stream.hop
+    if first < 0:
+        raise ValueError(
+            f"model: expected windows without gaps, hop ≤ {stream.window}, got {stream.hop}"
+        )
+    hop, begin, step = frontend.hop, frontend.span(first), frontend.span(stream.hop)
+    return Samples(begin, first * hop, step, stream.hop * hop)
+
+
+def write_jax(
+    folder: Path, model: Model, price: float | None, *, platforms: Sequence[str] = PLATFORMS
+) -> dict[str, Any]:
+    """Write begin.bin, step.bin and memory.npz; what description.json says of them."""
+    begin, step = functions(model)
+    memory, samples = initial(model, price), samples_of(model)
+    for name, function, count in (("begin", begin, samples.begin), ("step", step, samples.step)):
+        like = [{key: _like(array) for key, array in memory.items()}, _like(np.zeros(count))]
+        exported = export.export(jax.jit(function), platforms=platforms)(*like)
+        (folder / f"{name}.bin").write_bytes(exported.serialize())
+    np.savez_compressed(folder / "memory.npz", **memory)
+    conditioned = price is not None
+    place = _difference(initial(model, 1.0), initial(model, math.e)) if conditioned else None
+    return {
+        "platforms": list(platforms),
+        "jax": jax.__version__,
+        "memory": shapes(memory),
+        "log_price": place,
+    }
+
+
+def functions(model: Model) -> tuple[Callable[..., Arrays], Callable[..., tuple[Any, ...]]]:
+    """`begin` and `step` on plain dicts of arrays, which need no code to be read back."""
+    stream, params, frontend = model.built.model, model.params, model.info.frontend
+    policy = gates.all_on if model.info.config.model.static else gates.mode
+    answers, key = dead_answers(stream.net, params), jax.random.key(0)
+
+    def begin(memory: Arrays, samples: jax.Array) -> Arrays:
+        if not samples.size:
+            return memory
+        frames = extract(frontend, samples, centred=False)[..., None]
+        return fill(stream, Memory(**memory), frames)._asdict()
+
+    def step(memory: Arrays, samples: jax.Array) -> tuple[Any, ...]:
+        frames = extract(frontend, samples, centred=False)[..., None]
+        after, out = stream_step(
+            stream, params, answers, Memory(**memory), frames, key, policy=policy
+        )
+        return after._asdict(), jax.nn.softmax(out.logits), out.live, out.gamma
+
+    return begin, step
+
+
+def initial(model: Model, price: float | None) -> Arrays:
+    """The memory before the first sample."""
+    memory = init_memory(model.built.model, price)
+    return {name: np.asarray(array) for name, array in memory._asdict().items()}
+
+
+def shapes(memory: Arrays) -> dict[str, Any]:
+    """Of the arrays of a memory, for people."""
+    return {
+        name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+        for name, array in memory.items()
+    }
+
+
+def _onnx_writer() -> Writer:
+    """`write_jax` for ONNX; ValueError without the extra."""
+    try:
+        from experiments import onnx_graph, onnx_scope, onnx_state
+    except ImportError as error:
+        raise ValueError(
+            "--format: onnx needs the package onnx: pip install 'sanas-jax[onnx]'"
+        ) from error
+
+    def write(folder: Path, model: Model, price: float | None) -> dict[str, Any]:
+        stream, frontend, samples = model.built.model, model.info.frontend, samples_of(model)
+        static = model.info.config.model.static
+        step = onnx_graph.step_model(stream, model.params, frontend, samples.step, static=static)
+        begin = onnx_graph.begin_model(stream, frontend, samples.begin)
+        memory: Arrays = onnx_state.initial_memory(stream, price)
+        (folder / "begin.onnx").write_bytes(begin.SerializeToString())
+        (folder / "step.onnx").write_bytes(step.SerializeToString())
+        np.savez_compressed(folder / "memory.npz", **memory)
+        place = None if price is None else {"array": "log_price", "index": 0}
+        return {"opset": onnx_scope.OPSET, "memory": shapes(memory), "log_price": place}
+
+    return write
+
+
+def _chosen(flag: str, words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Words of a flag, each of them known."""
+    found = tuple(dict.fromkeys(word_list(words)))
+    wrong = [word for word in found if word not in known]
+    if wrong or not found:
+        raise ValueError(
+            f"--{flag}: expected any of {', '.join(known)}, got {', '.join(wrong) or 'none'}"
+        )
+    return found
+
+
+def _like(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    dtype = jnp.float32 if array.dtype == np.float64 else array.dtype
+    return jax.ShapeDtypeStruct(array.shape, dtype)
+
+
+def _difference(one: Arrays, other: Arrays) -> dict[str, Any]:
+    """The only number in which two memories differ."""
+    places = [
+        {"array": name, "index": int(index)}
+        for name in one
+        for index in np.flatnonzero(one[name] != other[name])
+    ]
+    assert len(places) == 1, places
+    return places[0]
+
+
+def cli() -> None:
+    """Console entry point."""
+    sys.exit(run(define_flags, main, __doc__, sys.argv))
+
+
+if __name__ == "__main__":
+    cli()
