@@ -47,7 +47,7 @@ clean:
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: expected Python >= 3.11; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[synth,test,lint]'
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[synth,onnx,test,lint]'
 	touch $@
 
 $(RUNS)/corpus: | $(STAMP)

@@ -9,7 +9,8 @@ took. Silence and words that are not wanted print nothing. Edges that are off ar
 are computed once, so what it costs is real. With --every_step each decision is a line. At the end,
 or at Ctrl-C, a summary goes to standard error.
 
-Without a model by name it is the one of the package that was trained in noise.
+Without a model by name it is the one of the package that was trained in noise. --serve shows it all
+on a web page instead (`experiments.serve`).
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ from experiments.spending import Spending
 from sanas_jax import gates
 from sanas_jax.clips import FIRST_WORD
 from sanas_jax.decoding import Detector
-from sanas_jax.session import Heard, Runtime, Session
+from sanas_jax.runtime import Runtime
+from sanas_jax.session import Heard, Session
 
 DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """The command's flags."""
+def define_model_flags(values: flags.FlagValues) -> None:
+    """Flags that say which model listens, and how."""
     flags.DEFINE_string("workdir", None, "Folder of a run.", flag_values=values)
     flags.DEFINE_string("pretrained", None, "Name of a model of the package.", flag_values=values)
     flags.DEFINE_string("checkpoint", "latest", "'latest', or a step.", flag_values=values)
@@ -57,14 +59,6 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=1e-9,
         flag_values=values,
     )
-    flags.DEFINE_string("wav", None, "An audio file.", flag_values=values)
-    flags.DEFINE_bool("stdin", False, "Raw 16-bit mono PCM in a pipe.", flag_values=values)
-    flags.DEFINE_bool("mic", False, "A microphone.", flag_values=values)
-    flags.DEFINE_integer(
-        "rate", 16000, "Rate of --stdin, Hz.", lower_bound=1000, flag_values=values
-    )
-    flags.DEFINE_string("device", None, "Name or number for --mic.", flag_values=values)
-    flags.DEFINE_bool("realtime", False, "Pace --wav as it was spoken.", flag_values=values)
     flags.DEFINE_float(
         "threshold",
         None,
@@ -73,23 +67,80 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=1,
         flag_values=values,
     )
+
+
+def define_runtime_flags(values: flags.FlagValues) -> None:
+    """Flags that say how it is run."""
+    flags.DEFINE_integer(
+        "programs",
+        0,
+        "How many architectures, those that occur most, get a program of their own: faster, after "
+        "a second or two of compilation each in the background. For long streams.",
+        lower_bound=0,
+        flag_values=values,
+    )
+
+
+def define_address_flags(values: flags.FlagValues) -> None:
+    """Flags that say where the live page is served."""
+    flags.DEFINE_string("host", "127.0.0.1", "Address of the live page.", flag_values=values)
+    flags.DEFINE_integer(
+        "port",
+        8765,
+        "Port of the live page; 0 for any.",
+        lower_bound=0,
+        upper_bound=65535,
+        flag_values=values,
+    )
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The command's flags."""
+    define_model_flags(values)
+    define_runtime_flags(values)
+    define_address_flags(values)
+    flags.DEFINE_bool("serve", False, "A web page to watch it on.", flag_values=values)
+    flags.DEFINE_string("wav", None, "An audio file.", flag_values=values)
+    flags.DEFINE_bool("stdin", False, "Raw 16-bit mono PCM in a pipe.", flag_values=values)
+    flags.DEFINE_bool("mic", False, "A microphone.", flag_values=values)
+    flags.DEFINE_integer(
+        "rate", 16000, "Rate of --stdin, Hz.", lower_bound=1000, flag_values=values
+    )
+    flags.DEFINE_string("device", None, "Name or number for --mic.", flag_values=values)
+    flags.DEFINE_bool("realtime", False, "Pace --wav as it was spoken.", flag_values=values)
     flags.DEFINE_bool("every_step", False, "A line for each decision.", flag_values=values)
     flags.DEFINE_string("json", None, "Where to write the summary as JSON.", flag_values=values)
 
 
 def main(values: flags.FlagValues) -> None:
     """Listen until the source ends or the user does."""
+    if values.serve:
+        show_page(values)
+        return
     model = chosen_model(values)
     price = chosen_price(values, model)
     rate = model.info.frontend.sample_rate
     source = chosen_source(values, rate)
     detector = chosen_detector(model, price, values.threshold)
-    session = Session(runtime_of(model), cost_weight=price, detector=detector)
+    runtime = runtime_of(model, values.programs)
+    session = Session(runtime, cost_weight=price, detector=detector)
     warm_up(session, rate)
     summary = listen(session, model, source, values.every_step)
+    runtime.close()
     print(describe(summary), file=sys.stderr)
     if values.json:
         workdir_lib.write_atomic(Path(values.json), json.dumps(summary, indent=1) + "\n")
+
+
+def show_page(values: flags.FlagValues) -> None:
+    """The live page in place of a source."""
+    from experiments import serve  # which imports this module
+
+    if values.wav is not None or values.stdin or values.mic or values.realtime:
+        raise ValueError("--serve: expected no other source, the page chooses one")
+    if values.every_step or values.json:
+        raise ValueError("--serve: expected neither --every_step nor --json, the page shows all")
+    serve.main(values)
 
 
 def chosen_model(values: flags.FlagValues) -> Model:
@@ -123,7 +174,7 @@ def chosen_price(values: flags.FlagValues, model: Model) -> float | None:
 def chosen_source(values: flags.FlagValues, rate: int) -> Source:
     """The one source that the flags name."""
     if sum((values.wav is not None, values.stdin, values.mic)) != 1:
-        raise ValueError("expected one of --wav FILE, --stdin and --mic")
+        raise ValueError("expected one of --wav FILE, --stdin and --mic, or --serve")
     if values.realtime and values.wav is None:
         raise ValueError("--realtime: expected --wav, other sources have a pace of their own")
     if values.wav is not None:
@@ -142,10 +193,16 @@ def chosen_detector(model: Model, price: float | None, threshold: float | None) 
     return workdir_lib.read_detector(model.workdir, model.step, price)[0]
 
 
-def runtime_of(model: Model) -> Runtime:
-    """The model, compiled for a stream."""
+def runtime_of(model: Model, programs: int = 0) -> Runtime:
+    """The model, compiled for a stream; `programs` as of `Runtime`."""
     policy = gates.all_on if model.info.config.model.static else gates.mode
-    return Runtime(model.built.model, model.params, model.info.frontend, policy=policy)
+    return Runtime(
+        model.built.model,
+        model.params,
+        model.info.frontend,
+        policy=policy,
+        programs=programs,
+    )
 
 
 def warm_up(session: Session, rate: int) -> None:
@@ -175,7 +232,7 @@ def listen(session: Session, model: Model, source: Source, every_step: bool) -> 
             is_word = heard.detection is not None and heard.detection.label >= FIRST_WORD
             words += is_word
             if every_step or is_word:
-                print(json.dumps(_event(heard, model, macs, ms)), flush=True)
+                print(json.dumps(event(heard, model, macs, ms)), flush=True)
             if source.dropped_seconds > told_dropped:
                 told_dropped = source.dropped_seconds
                 print(f"dropped {told_dropped:.1f} s of audio so far", file=sys.stderr)
@@ -222,8 +279,8 @@ def _steps(session: Session, source: Source, model: Model) -> Iterator[tuple[Hea
         yield one, 1000 * (time.perf_counter() - begin) / len(heard)
 
 
-def _event(heard: Heard, model: Model, macs: float, ms: float) -> dict[str, Any]:
-    """One line of output."""
+def event(heard: Heard, model: Model, macs: float, ms: float) -> dict[str, Any]:
+    """A decision as a line of output shows it."""
     found = heard.detection
     label = int(heard.posterior.argmax()) if found is None else found.label
     score = float(heard.posterior[label]) if found is None else found.score
