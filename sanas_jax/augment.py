@@ -49,7 +49,10 @@ def draw_batch(clips: Clips, settings: MixSettings, key: jax.Array, batch_size: 
     """Draw a batch. Row i depends on (clips, settings, key, i) alone, not on `batch_size`."""
     _check_draw(clips, settings, key, batch_size)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
-    signal, *steps = jax.vmap(lambda k: _draw_item(clips, settings, k))(keys)
+    # On a CPU one after the other: XLA would fuse the batch so that words and noise are computed
+    # anew for each of their uses, at twice the time.
+    draw = partial(_draw_item, clips, settings)
+    signal, *steps = lax.platform_dependent(keys, cpu=partial(lax.map, draw), default=jax.vmap(draw))
     labels, mask, weight = (values.T for values in steps)
     return AudioBatch(signal=signal, labels=labels, mask=mask, weight=weight)
 
