@@ -52,7 +52,9 @@ def draw_batch(clips: Clips, settings: MixSettings, key: jax.Array, batch_size: 
     # On a CPU one after the other: XLA would fuse the batch so that words and noise are computed
     # anew for each of their uses, at twice the time.
     draw = partial(_draw_item, clips, settings)
-    signal, *steps = lax.platform_dependent(keys, cpu=partial(lax.map, draw), default=jax.vmap(draw))
+    signal, *steps = lax.platform_dependent(
+        keys, cpu=partial(lax.map, draw), default=jax.vmap(draw)
+    )
     labels, mask, weight = (values.T for values in steps)
     return AudioBatch(signal=signal, labels=labels, mask=mask, weight=weight)
 

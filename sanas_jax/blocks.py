@@ -67,17 +67,22 @@ class Dense(nn.Module):
     """Affine map of the whole (flattened) input.
 
     `init_scale` is the variance of an output for inputs of unit second moment; with n branches that
-    meet in a sum, 2/n keeps the sum at He's scale.
+    meet in a sum, 2/n keeps the sum at He's scale. `by_output`: the kernel is [features, inputs]
+    (`layout.by_output`).
     """
 
     features: int
     init_scale: float = 2.0
+    by_output: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, ...] → [B, features]."""
+        x = x.reshape(x.shape[0], -1)
+        if self.by_output:
+            return nn.Einsum((self.features, x.shape[1]), "bi,oi->bo", name="Dense_0")(x)
         init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
-        return nn.Dense(self.features, kernel_init=init)(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.features, kernel_init=init)(x)
 
 
 class ConvBn(nn.Module):

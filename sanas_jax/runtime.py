@@ -22,6 +22,7 @@ import numpy as np
 from sanas_jax import gates as gates_lib
 from sanas_jax.features import Frontend, extract
 from sanas_jax.graph import prune
+from sanas_jax.layout import by_output
 from sanas_jax.rollout import Policy, Sanas
 from sanas_jax.streaming import (
     Memory,
@@ -78,7 +79,8 @@ class Runtime:
             raise ValueError(
                 f"model: expected windows without gaps, hop ≤ {model.window}, got {model.hop}"
             )
-        self.model, self.params, self.frontend = model, params, frontend
+        self.model, self.params = model, params = by_output(model, params)
+        self.frontend = frontend
         self.first_frames = model.window - model.hop
         self._policy, self._key = policy, jax.random.key(0) if key is None else key
         self._answers, self._most = dead_answers(model.net, params), most_turns(model)
@@ -197,11 +199,13 @@ class Stream:
 
     def step(self, x: np.ndarray) -> Answer:
         """`hop` frames more, or their audio."""
-        gates, gamma = np.split(self._coming, 2)
+        edges = len(self._runtime.model.net.edges)
+        gates, gamma = self._coming[:edges], self._coming[edges:]
         live, turns, self._missed = self._runtime.consequences(gates.tobytes(), self._missed)
         self._memory, out = self._runtime.program(turns, x)(self._memory, x)
-        posterior, self._coming = np.split(np.asarray(out), [-2 * len(live)])
-        return Answer(posterior, live, gamma)
+        answer = np.asarray(out)
+        self._coming = answer[-2 * edges :]
+        return Answer(answer[: -2 * edges], live, gamma)
 
     def tell(self, cost_weight: float) -> None:
         """Another price λ from the next step on, for a conditioned controller."""

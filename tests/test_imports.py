@@ -28,7 +28,7 @@ ROWS = (
     ("training",),
     ("budgets",),
     ("rings",),
-    ("streaming",),
+    ("streaming", "layout"),
     ("runtime",),
     ("session",),
     ("sharding",),
