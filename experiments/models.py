@@ -71,7 +71,7 @@ def define_model_flags(values: flags.FlagValues) -> None:
 def read_models(values: flags.FlagValues) -> tuple[list[Model], list[float]]:
     """The models that the flags name, and the budgets asked of those that are conditioned."""
     budgets = [parse_macs(word) for word in word_list(values.budgets)]
-    prices = [_parse_price(word) for word in word_list(values.cost_weights)]
+    prices = [parse_price(word) for word in word_list(values.cost_weights)]
     if budgets and prices:
         raise ValueError("--budgets, --cost_weights: expected one of them, got both")
     named = [resolve(PREFIX + name) for name in values.pretrained]
@@ -129,7 +129,8 @@ def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
     return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))
 
 
-def _parse_price(word: str) -> float:
+def parse_price(word: str) -> float:
+    """λ, above 0, of a word of --cost_weights."""
     try:
         price = float(word)
     except ValueError:

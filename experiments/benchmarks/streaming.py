@@ -1,15 +1,15 @@
 """Milliseconds per decision on a stream, beside the same network in plain PyTorch.
 
-    python -m experiments.benchmarks.streaming [--threads 1] [--json out.json]
+    python -m experiments.benchmarks.streaming [--threads 1] [--stream s.wav] [--json out.json]
 
 Batch of one, 200 ms of features per decision, network and controller (features of audio are the
 same for both sides and are timed alone). Ours skips edges and keeps rows (`sanas_jax.streaming`),
 with one program for all architectures and, "own", with programs of their own for those that occur
 most (`sanas_jax.runtime`). PyTorch, run eagerly, computes each window whole and multiplies by
 gates, as the method's own code does. Architectures are forced: everything, about a half and a tenth
-of the MACs, the cheapest path; and a trained network decides for itself on a stream (--stream),
-timed from its second minute on. All must give the same posteriors, and run in turn, 100 decisions
-each. Needs PyTorch: pip install torch.
+of the MACs, the cheapest path; and trained networks (--model) decide for themselves on a stream
+(--stream), told each price of --cost_weights, timed from its second minute on. All must give the
+same posteriors, and run in turn, 100 decisions each. Needs PyTorch: pip install torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from experiments.benchmarks.training_iteration import (  # noqa: E402
     _use_threads,
     describe_machine,
 )
-from experiments.models import read_model  # noqa: E402
+from experiments.models import parse_price, read_model  # noqa: E402
 from sanas_jax import gates as gates_lib  # noqa: E402
 from sanas_jax import spaces  # noqa: E402
 from sanas_jax.controller import Controller  # noqa: E402
@@ -72,7 +72,6 @@ class Subject(NamedTuple):
     params: dict[str, Any]
     peer: Peer
     frontend: Frontend | None
-    price: float | None
 
 
 def paper(maps: tuple[int, int] = (64, 64)) -> Subject:
@@ -92,15 +91,15 @@ def paper(maps: tuple[int, int] = (64, 64)) -> Subject:
             theirs.cell(features, z)
         return logits.numpy()
 
-    return Subject("kws_paper", model, params, peer, None, None)
+    return Subject("kws_paper", model, params, peer, None)
 
 
-def shipped(price: float) -> Subject:
-    """The model of the package, told a price."""
+def trained(reference: str) -> Subject:
+    """A run, or a model of the package, of the separable space."""
     torch, _ = _import_torch()
     from experiments.benchmarks.torch_separable import TorchSeparable
 
-    found = read_model("pretrained:kws_modern")
+    found = read_model(reference)
     model, params = found.built.model, found.params
     theirs = TorchSeparable(model.net, jax.device_get(params)).eval()
     size = model.controller.cell.features
@@ -118,7 +117,7 @@ def shipped(price: float) -> Subject:
             cell(torch.cat([features, told], 1), z)
         return logits.numpy()
 
-    return Subject("kws_modern", model, params, peer, found.info.frontend, price)
+    return Subject(found.workdir.name, model, params, peer, found.info.frontend)
 
 
 def architectures(net: Net) -> dict[str, np.ndarray]:
@@ -147,10 +146,12 @@ class Turns(NamedTuple):
     ms: list[float]
 
 
-def our_side(subject: Subject, policy: Any, programs: int, first: np.ndarray) -> Side:
+def our_side(
+    subject: Subject, policy: Any, programs: int, first: np.ndarray, price: float = 1.0
+) -> Side:
     """`window → Answer` of ours on a stream that begins with these frames."""
     runtime = Runtime(subject.model, subject.params, None, policy=policy, programs=programs)
-    stream = Stream(runtime, subject.price)
+    stream = Stream(runtime, price)
     stream.begin(first)
 
     def decide(window: np.ndarray) -> tuple[Answer, float]:
@@ -223,7 +224,7 @@ def time_architecture(subject: Subject, live: np.ndarray, steps: int) -> dict[st
     } | {name: statistics.fmean(turn.ms) for name, turn in turns.items()}
 
 
-def time_stream(subject: Subject, wav: Path, steps: int) -> dict[str, Any]:
+def time_stream(subject: Subject, wav: Path, steps: int, price: float) -> dict[str, Any]:
     """The network decides by itself on a real stream; PyTorch computes everything beside it."""
     model, frontend = subject.model, subject.frontend
     assert frontend is not None
@@ -236,8 +237,8 @@ def time_stream(subject: Subject, wav: Path, steps: int) -> dict[str, Any]:
     stream = frames[..., None]
     first = stream[: model.window - model.hop]
     sides = {
-        "ms": our_side(subject, gates_lib.mode, 0, first),
-        "ms_own": our_side(subject, gates_lib.mode, PROGRAMS, first),
+        "ms": our_side(subject, gates_lib.mode, 0, first, price),
+        "ms_own": our_side(subject, gates_lib.mode, PROGRAMS, first, price),
         "ms_pytorch": their_side(subject, np.ones(len(model.net.edges), np.float32)),
     }
     windows = [
@@ -306,8 +307,11 @@ def define_flags(values: flags.FlagValues) -> None:
     """Flags of the command."""
     flags.DEFINE_integer("threads", 1, "Threads of each side.", 1, flag_values=values)
     flags.DEFINE_integer("steps", 300, "Timed decisions.", 1, flag_values=values)
-    flags.DEFINE_string("stream", None, "WAV on which the trained one decides.", flag_values=values)
-    flags.DEFINE_float("cost_weight", 0.1, "λ that it is told there.", flag_values=values)
+    flags.DEFINE_list(
+        "model", ["pretrained:kws_modern"], "Trained networks to time.", flag_values=values
+    )
+    flags.DEFINE_string("stream", None, "WAV on which they decide.", flag_values=values)
+    flags.DEFINE_list("cost_weights", ["0.1"], "λ that they are told there.", flag_values=values)
     flags.DEFINE_bool("small", False, "8 maps in place of 64: a quick check.", flag_values=values)
     flags.DEFINE_string("json", None, "File for the result.", flag_values=values)
 
@@ -323,16 +327,18 @@ def run(values: flags.FlagValues) -> None:
     torch, _ = _import_torch()
     _use_threads(values.threads)
     torch.set_num_threads(values.threads)
-    subjects = [paper((8, 8) if values.small else (64, 64)), shipped(values.cost_weight)]
+    prices = [parse_price(word) for word in values.cost_weights]
+    subjects = [paper((8, 8) if values.small else (64, 64)), *map(trained, values.model)]
     networks: dict[str, Any] = {}
     for subject in subjects:
         rows = {}
         for name, live in tqdm(architectures(subject.model.net).items(), desc=subject.name):
             rows[name] = time_architecture(subject, live, values.steps)
         if values.stream and subject.frontend is not None:
-            rows[f"λ = {values.cost_weight:g} on a stream"] = time_stream(
-                subject, Path(values.stream), values.steps
-            )
+            for price in prices:
+                rows[f"λ = {price:g} on a stream"] = time_stream(
+                    subject, Path(values.stream), values.steps, price
+                )
         networks[subject.name] = rows
     frontend = subjects[1].frontend
     assert frontend is not None
