@@ -10,10 +10,11 @@ STAMP := $(VENV)/.installed
 # Runs are about a tenth as long as the configs': averages are shorter, the controller learns faster.
 CONFIGS := experiments/configs
 STATIC_STEPS := 600
-STATIC := --set train.steps=$(STATIC_STEPS) --set train.eval_every=200 \
+NOISE := --set data.snr_range_db=0,45
+STATIC := $(NOISE) --set train.steps=$(STATIC_STEPS) --set train.eval_every=200 \
 	--set train.warmup_steps=100 --set train.average_decay=0.99
 SANAS_STEPS := 300
-SANAS := --set train.steps=$(SANAS_STEPS) --set train.eval_every=100 \
+SANAS := $(NOISE) --set train.steps=$(SANAS_STEPS) --set train.eval_every=100 \
 	--set train.warmup_steps=20 --set train.average_decay=0.97 \
 	--set train.learning_rate=3e-3 --set train.controller_learning_rate=1e-2 \
 	--set train.controller_delay_steps=30 --set train.cost_weight_range=0.03,1

@@ -40,7 +40,7 @@ from sanas_jax.decoding import Detector
 from sanas_jax.runtime import Runtime
 from sanas_jax.session import Heard, Session
 
-DEFAULT_MODEL = f"{PREFIX}kws_modern"
+DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
 
 

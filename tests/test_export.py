@@ -363,9 +363,10 @@ def test_a_folder_without_an_export_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_shipped_model_answers_as_a_session(audio, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["kws_modern", "kws_noise"])
+def test_shipped_models_answer_as_a_session(name, audio, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
-    reference = "pretrained:kws_modern"
+    reference = f"pretrained:{name}"
     about = exported(monkeypatch, capsys, reference, tmp_path / "out", "--format", "jax,onnx")
     model = read_model(reference)
     assert about["detector"] == asdict(chosen_detector(model, PRICES[0], None))

@@ -21,7 +21,7 @@ def model(request):
 
 
 def test_they_are_there():
-    assert NAMES == ["kws_modern"]
+    assert NAMES == ["kws_modern", "kws_noise"]
 
 
 def test_it_is_small_and_says_what_it_is(model):
@@ -36,7 +36,7 @@ def test_it_is_small_and_says_what_it_is(model):
     assert [row["cost_weight"] for row in detectors] == pytest.approx(model.prices)
 
 
-def test_it_is_quiet_and_cheap_in_silence(model):
+def test_it_is_quiet_in_silence_and_the_one_for_quiet_rooms_cheap(model):
     rate = model.info.frontend.sample_rate
     hiss = 1e-3 * jax.random.normal(jax.random.key(0), (4 * rate,))
     own = [(model.params, model.info.frontend)]
@@ -46,10 +46,12 @@ def test_it_is_quiet_and_cheap_in_silence(model):
     for price in range(len(model.prices)):
         assert (found.posteriors[0][price][0].argmax(1) == 0).all()
         spent = found.live[0][price][0] @ macs
-        assert jnp.median(spent) < 0.05 * macs.sum()  # at its first step it looks closely
+        if model.workdir.name == "kws_modern":
+            assert jnp.median(spent) < 0.05 * macs.sum()  # at its first step it looks closely
 
 
-def test_it_hears_no_word_in_noise(model):
+def test_the_one_for_noise_hears_no_word_in_it():
+    model = read_model("pretrained:kws_noise")
     rate = model.info.frontend.sample_rate
     noise = np.asarray(0.03 * jax.random.normal(jax.random.key(0), (20 * rate,)))
     own = [(model.params, model.info.frontend)]

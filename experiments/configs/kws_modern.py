@@ -12,7 +12,7 @@ from experiments.config import Config, DataConfig, ModelConfig, TrainConfig
 
 
 def get_config() -> Config:
-    """Streams of 3 s with up to two words, perturbed, in noise; AdamW, averaged weights."""
+    """Streams of 3 s with up to two words, perturbed and masked; AdamW, averaged weights."""
     return Config(
         description="separable temporal network with exits",
         model=ModelConfig(family="separable", static=True),
@@ -28,10 +28,13 @@ def get_config() -> Config:
             unclear_weight=0.3,
             speed_range=(0.82, 1.2),
             gain_range=(0.4, 1.6),
-            snr_range_db=(0.0, 45.0),
+            time_masks=2,
+            time_mask_frames=15,
+            frequency_masks=2,
+            frequency_mask_bins=6,
         ),
         train=TrainConfig(
-            steps=8000,
+            steps=10000,
             eval_every=500,
             learning_rate=4e-3,
             relative=False,
@@ -40,6 +43,7 @@ def get_config() -> Config:
             decoupled=True,
             max_grad_norm=2.0,
             class_weight_power=0.5,
+            label_smoothing=0.1,
             average_decay=0.998,
         ),
     )
