@@ -51,6 +51,7 @@ from sanas_jax.clips import FIRST_WORD
 from sanas_jax.decoding import Detector
 from sanas_jax.features import extract
 from sanas_jax.incremental import fresh_macs
+from sanas_jax.layout import by_output
 from sanas_jax.streaming import Memory, dead_answers, fill, init_memory, stream_step
 
 FORMATS = ("jax", "onnx")
@@ -179,7 +180,7 @@ def write_jax(
 
 def functions(model: Model) -> tuple[Callable[..., Arrays], Callable[..., tuple[Any, ...]]]:
     """`begin` and `step` on plain dicts of arrays, which need no code to be read back."""
-    stream, params, frontend = model.built.model, model.params, model.info.frontend
+    (stream, params), frontend = by_output(model.built.model, model.params), model.info.frontend
     policy = gates.all_on if model.info.config.model.static else gates.mode
     answers, key = dead_answers(stream.net, params), jax.random.key(0)
 

@@ -31,6 +31,7 @@ from data_prep.cli import run
 from experiments import workdir as workdir_lib
 from experiments.budgets import parse_macs
 from experiments.models import Model, read_model
+from experiments.platform import prepare_streaming
 from experiments.pretrained import PREFIX
 from experiments.sources import Microphone, Pipe, Source, Wav, standard_input
 from experiments.spending import Spending
@@ -117,6 +118,7 @@ def main(values: flags.FlagValues) -> None:
     if values.serve:
         show_page(values)
         return
+    prepare_streaming()
     model = chosen_model(values)
     price = chosen_price(values, model)
     rate = model.info.frontend.sample_rate

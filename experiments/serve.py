@@ -34,6 +34,7 @@ from experiments.live_client import Client
 from experiments.live_demo import Demo
 from experiments.live_page import TYPES, describe, read_files
 from experiments.live_stream import Engine, LiveStream
+from experiments.platform import prepare_streaming
 from experiments.sources import Wav
 from sanas_jax.clips import FIRST_WORD
 from sanas_jax.session import Session
@@ -66,6 +67,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Serve the page until Ctrl-C."""
+    prepare_streaming()
     with listening_socket(values.host, values.port) as address:
         engine = make_engine(values)
         app = make_app(engine, is_local=values.host in LOOPBACK)

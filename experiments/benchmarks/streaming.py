@@ -8,8 +8,8 @@ with one program for all architectures and, "own", with programs of their own fo
 most (`sanas_jax.runtime`). PyTorch, run eagerly, computes each window whole and multiplies by
 gates, as the method's own code does. Architectures are forced: everything, about a half and a tenth
 of the MACs, the cheapest path; and trained networks (--model) decide for themselves on a stream
-(--stream), told each price of --cost_weights, timed from its second minute on. All must give the
-same posteriors, and run in turn, 100 decisions each. Needs PyTorch: pip install torch.
+(--stream), told each price of --cost_weights, timed from its fourth minute on. All must give the
+same posteriors, and run in turn, 500 decisions each. Needs PyTorch: pip install torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments.platform import prepare_platform
+from experiments.platform import prepare_platform, prepare_streaming
 
 prepare_platform()  # before jax is imported
 
@@ -55,9 +55,9 @@ from sanas_jax.rollout import Sanas, init_model  # noqa: E402
 from sanas_jax.runtime import Answer, Runtime, Stream  # noqa: E402
 
 TOLERANCE = 1e-3
-BLOCK = 100  # decisions
-WARM_UP = BLOCK
-LEARNING_SECONDS = 60.0  # of a stream, before it is timed
+BLOCK = 500  # decisions
+WARM_UP = 100
+LEARNING_SECONDS = 180.0  # of a stream, before it is timed: programs are compiled meanwhile
 PROGRAMS = 16
 
 
@@ -177,7 +177,8 @@ def their_side(subject: Subject, live: np.ndarray) -> Side:
 def in_turn(sides: dict[str, Side], windows: Sequence[np.ndarray]) -> dict[str, Turns]:
     """A block of decisions by each side after the other.
 
-    In blocks, since one that has just waited for the other begins with cold caches.
+    In blocks, since one that has just waited for the other begins with cold caches, each
+    of many programs anew.
     """
     turns = {name: Turns([], []) for name in sides}
     for at in range(0, len(windows), BLOCK):
@@ -325,6 +326,7 @@ def run(values: flags.FlagValues) -> None:
     if values.stream and not Path(values.stream).is_file():
         raise ValueError(f"--stream: expected a file, got {values.stream}")
     torch, _ = _import_torch()
+    prepare_streaming()
     _use_threads(values.threads)
     torch.set_num_threads(values.threads)
     prices = [parse_price(word) for word in values.cost_weights]
