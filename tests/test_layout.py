@@ -15,13 +15,17 @@ from sanas_jax.spaces import kws_cnn
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-@pytest.fixture(name="model")
+@pytest.fixture(name="model", scope="module")
 def make_model():
     return Sanas(kws_cnn(maps=(2, 2)), Controller(nn.GRUCell(4)))
 
 
-def test_by_output_changes_large_dense_edges_only_and_no_answer(model, monkeypatch):
-    params = init_model(model, jax.random.key(0))
+@pytest.fixture(name="params", scope="module")
+def make_params(model):
+    return init_model(model, jax.random.key(0))
+
+
+def test_by_output_changes_large_dense_edges_only_and_no_answer(model, params, monkeypatch):
     sizes = {
         name: weights["Dense_0"]["kernel"].size
         for name, weights in params["net"].items()
@@ -39,15 +43,14 @@ def test_by_output_changes_large_dense_edges_only_and_no_answer(model, monkeypat
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
 
 
-def test_by_output_twice_is_once(model, monkeypatch):
+def test_by_output_twice_is_once(model, params, monkeypatch):
     monkeypatch.setattr(layout, "LARGE", 1)
-    once, weights = by_output(model, init_model(model, jax.random.key(0)))
+    once, weights = by_output(model, params)
     assert by_output(once, weights)[0] == once
 
 
-def test_by_output_leaves_small_models_as_they_are(model, monkeypatch):
+def test_by_output_leaves_small_models_as_they_are(model, params, monkeypatch):
     monkeypatch.setattr(layout, "LARGE", 10**9)
-    params = init_model(model, jax.random.key(0))
     same, weights = by_output(model, params)
     assert same == model
     assert weights["net"] == params["net"]
