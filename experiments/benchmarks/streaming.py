@@ -100,6 +100,12 @@ def trained(reference: str) -> Subject:
     from experiments.benchmarks.torch_separable import TorchSeparable
 
     found = read_model(reference)
+    about = found.info.config.model
+    if about.family != "separable" or not about.conditioned:
+        raise ValueError(
+            "--model: expected a separable network that is told its price, got "
+            f"{about.family}{'' if about.conditioned else ', not told one'}: {reference}"
+        )
     model, params = found.built.model, found.params
     theirs = TorchSeparable(model.net, jax.device_get(params)).eval()
     size = model.controller.cell.features
