@@ -78,7 +78,7 @@ def main(values: flags.FlagValues) -> None:
         write_run(out, source, info._replace(config=config), params)
     print(_compare(net, small, step))
     if values.steps:
-        run_loop(*begin([config], [out], str(source / "config.py")))
+        run_loop(begin([config], [out], str(source / "config.py")))
 
 
 def extracted_config(config: Config, edges: list[str], steps: int) -> Config:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from data_prep.image_cache import digits_cache, open_image_cache
 from experiments.config import DataConfig
-from sanas_jax.augment_images import Images, ImageSettings, draw_images, take_images
+from sanas_jax.augment_images import Images, ImageSettings, draw_image_rows, take_images
 from sanas_jax.objectives import class_weights
+from sanas_jax.sharding import place
 from sanas_jax.training import Batch
 
 DIGITS = "digits"
@@ -32,8 +34,11 @@ class ImageSource:
 
     input_shape: tuple[int, ...] | None
 
-    def __init__(self, config: DataConfig) -> None:
-        """Open `config.cache` and put its training images on the device."""
+    streams = False
+
+    def __init__(self, config: DataConfig, mesh: Mesh | None = None) -> None:
+        """Open `config.cache` and put its training images on the devices of the mesh."""
+        self._mesh = mesh
         cache = digits_cache() if config.cache == DIGITS else open_image_cache(config.cache)
         self.cache = cache
         self.classes = tuple(cache.classes)
@@ -46,28 +51,38 @@ class ImageSource:
         chosen = self.cache.indices(name)
         if not len(chosen):
             raise ValueError(f"expected {name} images in the cache {self.cache.path}, got none")
-        return Images(
-            jnp.asarray(np.asarray(self.cache.images[chosen])),
-            jnp.asarray(np.asarray(self.cache.labels[chosen])),
-            jnp.asarray(self.cache.mean),
-            jnp.asarray(self.cache.std),
+        arrays = (
+            np.asarray(self.cache.images[chosen]),
+            np.asarray(self.cache.labels[chosen]),
+            self.cache.mean,
+            self.cache.std,
         )
+        return Images(*(place(array, self._mesh) for array in arrays))
 
     def fit(self, settings: ImageSettings, key: jax.Array) -> tuple[Pixels, jax.Array]:
         """Normalisation and class weights of the training images."""
         del settings, key
-        labels = self.training.labels.reshape(-1)
+        labels = jnp.asarray(jax.device_get(self.training.labels)).reshape(-1)
         counts = jnp.bincount(labels[labels >= 0], length=len(self.classes))
         return Pixels(self.training.mean, self.training.std), class_weights(counts)
 
     @staticmethod
     def draw(
-        examples: Images, frontend: Pixels, settings: ImageSettings, key: jax.Array, size: int
+        examples: Images,
+        frontend: Pixels,
+        settings: ImageSettings,
+        key: jax.Array,
+        rows: jax.Array,
+        sent: jax.Array | None = None,
     ) -> Batch:
         """Random images, cropped and flipped."""
+        del sent
         images = dataclasses.replace(examples, mean=frontend.mean, std=frontend.std)
-        drawn = draw_images(images, settings, key, size)
-        return Batch(drawn.images, drawn.labels[None], jnp.ones((1, size), bool))
+        drawn = draw_image_rows(images, settings, key, rows)
+        return Batch(drawn.images, drawn.labels[None], jnp.ones((1, len(rows)), bool))
+
+    def feed(self, settings: ImageSettings, keys: jax.Array, size: int) -> None:
+        """Nothing: all images are on the device."""
 
     def validation(
         self, frontend: Pixels, settings: ImageSettings, key: jax.Array, size: int, count: int
@@ -79,10 +94,11 @@ class ImageSource:
     def batches(self, split: str, frontend: Pixels, size: int) -> list[Batch]:
         """A whole split in order, unvaried; the last batch is filled up with masked images."""
         images = dataclasses.replace(self.split(split), mean=frontend.mean, std=frontend.std)
-        number = len(images.labels)
+        number, take = len(images.labels), jax.jit(take_images)
         out = []
         for start in range(0, number, size):
-            index = jnp.arange(start, start + size)
-            taken = take_images(images, jnp.minimum(index, number - 1))
-            out.append(Batch(taken.images, taken.labels[None], (index < number)[None]))
+            index = np.arange(start, start + size)
+            taken = take(images, np.minimum(index, number - 1))
+            mask = place((index < number)[None], self._mesh)
+            out.append(Batch(taken.images, taken.labels[None], mask))
         return out

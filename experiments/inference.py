@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.runs import budgets_at_once
+from experiments.execution import Execution
 from sanas_jax import gates as gates_lib
 from sanas_jax.budgets import over_budgets
 from sanas_jax.features import Frontend, extract, num_frames
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
+from sanas_jax.sharding import make_mesh
 
 CHUNK_STEPS = 128
 # Frames computed beyond each end of a chunk: a frame reaches n_fft/2 = 1.5 hops to either side.
@@ -72,13 +74,15 @@ def run_streams(
     for row, signal in zip(padded, signals, strict=True):
         row[margin : margin + len(signal)] = signal
 
-    run_chunk = jax.jit(over_budgets(_make_chunk(model, static), shared=(2,)))
-    size = budgets_at_once(len(runs), budgets_per_step)
+    size = Execution(budgets_per_step).group_size(len(runs))
     groups = [runs[i : i + size] for i in range(0, len(runs), size)]
     bar = tqdm(total=len(groups) * num_chunks, unit="chunk", desc="streams", mininterval=1.0)
     outs, seconds = [], 0.0
     with bar:
         for group in groups:
+            devices = jax.local_devices()[: math.gcd(len(group), jax.local_device_count())]
+            mesh = make_mesh(devices, len(group), 1)
+            run_chunk = jax.jit(over_budgets(_make_chunk(model, static), (2,), mesh))
             own = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group)
             carry = _start(model, len(group), prices, len(signals))
             jax.block_until_ready(run_chunk(own, carry, padded[:, :length]))  # compile

@@ -13,19 +13,25 @@ from tensorboardX import SummaryWriter
 
 from experiments import workdir as workdir_lib
 from experiments.checkpoints import Checkpoints
+from experiments.processes import is_first
 
 
 class Journal:
-    """metrics.jsonl and TensorBoard events, written line by line."""
+    """metrics.jsonl and TensorBoard events, written line by line by the first process."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         """Open for appending; lines after `resume_step` are dropped first."""
+        self._writes = is_first()
+        if not self._writes:
+            return
         workdir_lib.truncate_metrics(folder, resume_step)
         self._file = open(folder / "metrics.jsonl", "a")  # noqa: SIM115  closed in close()
         self._board = SummaryWriter(str(folder), purge_step=resume_step + 1, flush_secs=10)
 
     def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """One line."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -37,6 +43,8 @@ class Journal:
 
     def close(self) -> None:
         """Flush and close both."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 
@@ -62,7 +70,8 @@ class Front:
         if point in kept:
             self._checkpoints.save(step, params)
         # The list is written before anything is deleted: a kill in between leaves no loose end.
-        workdir_lib.write_atomic(self._path, json.dumps(kept, indent=1) + "\n")
+        if is_first():
+            workdir_lib.write_atomic(self._path, json.dumps(kept, indent=1) + "\n")
         for old in self.points:
             if old not in kept:
                 self._checkpoints.delete(old["step"])

@@ -14,6 +14,7 @@ from absl import flags
 
 from data_prep.cli import run
 from experiments import config as config_lib
+from experiments import execution
 from experiments.config import Config
 from experiments.loop import run_loop
 from experiments.runs import begin
@@ -42,15 +43,22 @@ def define_flags(values: flags.FlagValues) -> None:
         "Run or pretrained:NAME whose parameters start this one (train.init_from).",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "precision",
+        None,
+        "default, float32, tf32 or bfloat16 (train.precision).",
+        flag_values=values,
+    )
     flags.DEFINE_multi_string(
         "set", [], "Override of a config field, e.g. train.steps=500.", flag_values=values
     )
+    execution.define_flags(values)
 
 
 def main(values: flags.FlagValues) -> None:
     """Train, or go on training."""
-    built, data, runs = begin([read_config(values)], [workdir_of(values)], values.config)
-    run_loop(built, data, runs)
+    how = execution.start(values)
+    run_loop(begin([read_config(values)], [workdir_of(values)], values.config, how))
 
 
 def workdir_of(values: flags.FlagValues) -> Path:
@@ -66,6 +74,8 @@ def read_config(values: flags.FlagValues) -> Config:
         config = config_lib.override(config, [f"data.cache={values.data}"])
     if values.init_from:
         config = config_lib.override(config, [f"train.init_from={values.init_from}"])
+    if values.precision:
+        config = config_lib.override(config, [f"train.precision={values.precision}"])
     return config
 
 

@@ -1,50 +1,88 @@
 """The train loop: steps, metrics, validation, checkpoints. Everything that a kill may interrupt.
 
-One loop for one run and for many: runs are trained in groups, each group by one vmapped program, on
-batches that all of them share.
+One loop for one run and for many: runs are trained in groups, each group by one program, on batches
+that all of them share. A program makes one step or several; it may span the devices of many
+processes, which all run this loop (`sanas_jax.sharding`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from tqdm import tqdm
 
 from experiments.build import Built, macs_per_step, ramp
 from experiments.config import Config
-from experiments.data import Source
-from experiments.runs import Run, budgets_at_once
+from experiments.prefetch import ahead
+from experiments.processes import is_first, wait_for_all
+from experiments.profile import Profile
+from experiments.runs import Job, Run
 from experiments.track import Group, Metrics, Track
 from sanas_jax.budgets import Member, Target, make_member_update, over_budgets
+from sanas_jax.sharding import BUDGET, DATA, jit_onto, place
 from sanas_jax.training import Batch, make_evaluate, make_update
 
 CALIBRATION_POINTS = 9
 
+# Numbers of steps [K], from 0, and what was sent for them.
+Fed = tuple[np.ndarray, jax.Array | None]
+
 
 def make_draw(
-    config: Config, built: Built, draw_batch: Callable[..., Batch]
+    config: Config, built: Built, draw_rows: Callable[..., Batch], mesh: Mesh | None = None
 ) -> Callable[..., Batch]:
-    """`(examples, frontend, key, step) -> Batch`: what every run of a step sees.
+    """`(examples, sent, frontend, key, steps) -> batches` [K, ...] of steps [K]: what all runs see.
 
-    `draw_batch` is a `Source`'s.
+    Each device draws its own rows. `draw_rows` is a `Source`'s `draw`, `sent` what its `feed` gave.
     """
+    rows = np.arange(config.train.batch_size, dtype=np.int32)
 
-    @jax.jit
-    def draw(examples: Any, frontend: Any, key: jax.Array, step: jax.Array) -> Batch:
-        key, _ = jax.random.split(jax.random.fold_in(key, step))
-        return draw_batch(examples, frontend, built.settings, key, config.train.batch_size)
+    def draw(
+        examples: Any, sent: Any, frontend: Any, key: jax.Array, steps: jax.Array, rows: Any
+    ) -> Batch:
+        def one(now: tuple[jax.Array, Any]) -> Batch:
+            step, of_step = now
+            drawn_with = batch_key(key, step)
+            return draw_rows(examples, frontend, built.settings, drawn_with, rows, of_step)
 
-    return draw
+        return _over_steps(one, (steps, sent))
+
+    if mesh is None:
+        return jax.jit(partial(draw, rows=rows))
+    whole = PartitionSpec()
+    by_row: Any = PartitionSpec(None, DATA)
+    by_step: Any = PartitionSpec(None, None, DATA)
+    spread: Callable = jax.shard_map(
+        draw,
+        mesh=mesh,
+        in_specs=(whole, by_row, whole, whole, whole, PartitionSpec(DATA)),
+        out_specs=Batch(features=by_row, labels=by_step, mask=by_step, weight=by_step),
+        # Columns of the mesh draw the same.
+        check_vma=False,
+    )
+    return jax.jit(lambda *args: spread(*args, rows))
 
 
-def make_train_step(config: Config, built: Built, class_weights: jax.Array | None) -> Callable:
-    """`(members, batch, keys, targets, step) -> (members, metrics)`, fields [G, ...]."""
+def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:
+    """The key of a step's batch, from the run's."""
+    return jax.random.split(jax.random.fold_in(key, step))[0]
+
+
+def make_train_steps(
+    config: Config, built: Built, class_weights: Any, mesh: Mesh | None = None
+) -> Callable:
+    """`(members, batches, keys, targets, steps) -> (members, metrics)`, fields [G, ...].
+
+    Batches [K, ...] are of steps [K], one after the other; metrics are [G, K, ...].
+    """
     train = config.train
     full = built.charged.full * built.charged.scale
     member_update = make_member_update(
@@ -67,21 +105,47 @@ def make_train_step(config: Config, built: Built, class_weights: jax.Array | Non
         )
         return member_update(member, batch, key, target)
 
-    return jax.jit(over_budgets(one, shared=(1, 4)), donate_argnums=0)
+    def several(
+        member: Member, batches: Batch, key: jax.Array, target: Target, steps: jax.Array
+    ) -> tuple[Member, Metrics]:
+        def next_step(member: Member, now: tuple[Batch, jax.Array]) -> tuple[Member, Metrics]:
+            batch, step = now
+            return one(member, batch, key, target, step)
+
+        if len(steps) > 1:
+            return lax.scan(next_step, member, (batches, steps))
+        member, metrics = next_step(member, _first((batches, steps)))
+        return member, jax.tree.map(lambda leaf: leaf[None], metrics)
+
+    spread = over_budgets(several, (1, 4), mesh)
+    return jit_onto(spread, mesh, (BUDGET,), (), donate_argnums=0)
 
 
-def make_validation(config: Config, built: Built, class_weights: jax.Array | None) -> Callable:
+def make_validation(
+    config: Config, built: Built, class_weights: Any, mesh: Mesh | None = None
+) -> Callable:
     """`(params, batch, key) -> metrics` [G, P, ...] at each of P prices, gates at their mode.
 
     A conditioned controller is asked at `CALIBRATION_POINTS` prices; others know only one.
     """
     evaluate = make_evaluate(built.model, built.objective, class_weights)
-    prices = jnp.asarray(prices_of(config), jnp.float32)
+    prices = np.asarray(prices_of(config), np.float32)
 
     def one(params: Any, batch: Batch, key: jax.Array) -> Metrics:
-        return jax.vmap(lambda price: evaluate(params, batch, key, price))(prices)
+        return jax.vmap(lambda price: evaluate(params, batch, key, price))(jnp.asarray(prices))
 
-    return jax.jit(over_budgets(one, shared=(1, 2)))
+    return jit_onto(over_budgets(one, (1, 2), mesh), mesh)
+
+
+def _over_steps(function: Callable[[Any], Any], steps: Any) -> Any:
+    """`function` of each entry of a leading axis in turn; of a single one without a loop."""
+    if len(jax.tree.leaves(steps)[0]) > 1:
+        return lax.map(function, steps)
+    return jax.tree.map(lambda leaf: leaf[None], function(_first(steps)))
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def prices_of(config: Config) -> list[float]:
@@ -125,31 +189,30 @@ def summarize(
     return out
 
 
-def run_loop(
-    built: Built, data: Source, runs: Sequence[Run], budgets_per_step: int | None = None
-) -> list[Run]:
+def run_loop(job: Job) -> list[Run]:
     """Train runs from where they stand to the last step; returns them as they end.
-
-    Args:
-      built: static part that all runs share.
-      data: examples.
-      runs: of `runs.begin`, at a common step.
-      budgets_per_step: runs per program, see `runs.budgets_at_once`.
 
     Raises:
       ValueError if no run has a finite loss and gradient any more.
     """
+    built, data, runs, mesh, execution = job
     first = runs[0]
     config, info, train = first.info.config, first.info, first.info.config.train
-    size = budgets_at_once(len(runs), budgets_per_step)
-    groups = [Group(runs[i : i + size]) for i in range(0, len(runs), size)]
+    size = execution.group_size(len(runs))
+    groups = [Group(runs[i : i + size], mesh) for i in range(0, len(runs), size)]
 
-    weights = info.class_weights**train.class_weight_power if train.class_weighted else None
-    draw = make_draw(config, built, data.draw)
-    train_step = make_train_step(config, built, weights)
-    validate = make_validation(config, built, weights)
+    weights = None
+    if train.class_weighted:
+        weights = np.asarray(info.class_weights**train.class_weight_power)
+    draw = make_draw(config, built, data.draw, mesh)
+    train_steps = make_train_steps(config, built, weights, mesh)
+    validate = make_validation(config, built, weights, mesh)
     batches = data.validation(
         info.frontend, built.settings, first.keys.validate, train.batch_size, train.eval_batches
+    )
+    batches = [place_batch(batch, mesh) for batch in batches]
+    frontend, key, validation_key = place(
+        (info.frontend, first.keys.train, first.keys.validate), mesh
     )
     macs, controller = macs_per_step(built.model, config.model.static)
     summary = partial(
@@ -160,22 +223,32 @@ def run_loop(
         unit=1 / built.charged.scale,
     )
     tracks = [Track(run, groups[i // size], i % size, summary) for i, run in enumerate(runs)]
-    if first.step:
+    silent = not is_first()
+    if first.step and not silent:
         tqdm.write(f"resuming at step {first.step} of {train.steps}")
 
     bar = tqdm(
-        total=train.steps, initial=first.step, unit="step", mininterval=1.0, dynamic_ncols=True
+        total=train.steps,
+        initial=first.step,
+        unit="step",
+        mininterval=1.0,
+        dynamic_ncols=True,
+        disable=silent,
     )
+    profile = Profile(runs[0].workdir, 0 if silent else execution.profile_steps)
+    feed = fed(job, first.keys.train)
     try:
-        for step in range(first.step + 1, train.steps + 1):
-            number = jnp.int32(step - 1)
-            batch = draw(data.training, info.frontend, first.keys.train, number)
+        for steps, sent in feed:
+            profile.before(steps)
+            drawn = draw(data.training, sent, frontend, key, steps)
             for group in groups:
-                group.members, metrics = train_step(
-                    group.members, batch, group.keys, group.targets, number
+                group.members, metrics = train_steps(
+                    group.members, drawn, group.keys, group.targets, steps
                 )
                 group.metrics.append(metrics)
-            bar.update()
+            profile.after(steps, groups[-1].metrics[-1])
+            bar.update(len(steps))
+            step = int(steps[-1]) + 1
             last = step == train.steps
             if step % train.log_every == 0 or last:
                 for group in groups:
@@ -188,19 +261,54 @@ def run_loop(
             if step % train.eval_every == 0 or last:
                 for group in groups:
                     params = group.members.train.deployed
-                    results = [validate(params, b, first.keys.validate) for b in batches]
+                    results = [validate(params, b, validation_key) for b in batches]
                     host = jax.device_get(results)
                     for track in (t for t in tracks if t.group is group and t.alive):
                         track.validate(step, host, prices_of(config))
                         name = f"{track.run.workdir.name}: " if len(runs) > 1 else ""
-                        bar.write(f"step {step}: {name}validation {describe([track])}")
+                        if not silent:
+                            bar.write(f"step {step}: {name}validation {describe([track])}")
                 for track in tracks:  # last: what comes before is computed again if this fails
                     track.save(step)
     finally:
+        feed.close()
+        profile.close()
         bar.close()
         for track in tracks:
             track.close()
+    wait_for_all("trained")
     return [t.run._replace(step=train.steps, member=t.member) for t in tracks]
+
+
+def fed(job: Job, key: jax.Array) -> Generator[Fed]:
+    """What each program to come takes, in order.
+
+    Programs end where metrics are written. What is sent is made ready while the device computes.
+    """
+    train = job.runs[0].info.config.train
+    at_once = job.execution.steps_at_once(train.log_every)
+    begin, end = job.runs[0].step, train.steps
+    keys = jax.jit(jax.vmap(batch_key, (None, 0)))
+
+    def steps() -> Iterator[np.ndarray]:
+        for start in range(begin, end, at_once):
+            yield np.arange(start, min(start + at_once, end), dtype=np.int32)
+
+    def sent() -> Iterator[Fed]:
+        for numbers in steps():
+            own = keys(key, numbers)
+            yield numbers, job.data.feed(job.built.settings, own, train.batch_size)
+
+    if job.data.streams:
+        return ahead(sent())
+    return ((numbers, None) for numbers in steps())
+
+
+def place_batch(batch: Batch, mesh: Mesh | None) -> Batch:
+    """A batch on the devices of the mesh, each having its rows."""
+    features = place(batch.features, mesh, DATA)
+    rest = place(batch[1:], mesh, None, DATA)
+    return Batch(features, *rest)
 
 
 def describe(tracks: Sequence[Track]) -> str:

@@ -1,6 +1,9 @@
 """Settings of the machine that must hold before jax is used. Imports nothing of jax by itself."""
 
+import hashlib
 import os
+import platform
+from pathlib import Path
 
 # Convolutions on CPU are 2-5x faster with it; other devices ignore it.
 _XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -23,3 +26,20 @@ def prepare_streaming() -> None:
     import jax
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def cache_programs(folder: Path) -> None:
+    """Keep compiled programs in `folder` for later processes; a folder of jax's own goes first.
+
+    Programs for a CPU are of its instruction set, so each kind of CPU has a folder of its own: a
+    home folder may be shared by machines that differ.
+    """
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"]:
+        return
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    kind = hashlib.sha256(repr((platform.machine(), kinds)).encode()).hexdigest()[:12]
+    jax.config.update("jax_compilation_cache_dir", str(folder / kind))

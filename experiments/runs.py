@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from data_prep.image_cache import is_image_cache
 from experiments import config as config_lib
@@ -15,10 +16,13 @@ from experiments.build import Built, build, target_of
 from experiments.checkpoints import Checkpoints
 from experiments.config import Config, DataConfig
 from experiments.data import AudioSource, Source
+from experiments.execution import Execution
 from experiments.image_source import DIGITS, ImageSource
+from experiments.processes import is_first, say, wait_for_all
 from experiments.start import Start, fresh_member, read_start, start_from
 from experiments.workdir import RunInfo
 from sanas_jax.budgets import Member, Target
+from sanas_jax.sharding import place
 
 
 class Keys(NamedTuple):
@@ -41,31 +45,42 @@ class Run(NamedTuple):
     member: Member
 
 
+class Job(NamedTuple):
+    """Runs that are trained together.
+
+    Fields:
+      built: static part that all share.
+      data: examples.
+      runs: at a common step.
+      mesh: of the devices; None for one.
+      execution: how.
+    """
+
+    built: Built
+    data: Source
+    runs: list[Run]
+    mesh: Mesh | None = None
+    execution: Execution = Execution()
+
+
 def run_keys(seed: int) -> Keys:
     """The run's keys, all from its seed."""
     return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
 
 
-def budgets_at_once(runs: int, asked: int | None = None) -> int:
-    """How many runs share a program: what was asked, else all, but on a CPU one per device.
-
-    One run keeps a CPU's cores busy, and a vmap over convolutions with weights of their own makes
-    them no faster there.
-    """
-    default = jax.local_device_count() if jax.default_backend() == "cpu" else runs
-    return min(asked or default, runs)
-
-
-def open_source(config: DataConfig) -> Source:
-    """The data set that a config names: of images or of audio."""
+def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | None = None) -> Source:
+    """The data set that a config names, of images or of audio; `mesh`, `limit` as its class."""
     if config.cache == DIGITS or is_image_cache(config.cache):
-        return ImageSource(config)
-    return AudioSource(config)
+        return ImageSource(config, mesh)
+    return AudioSource(config, mesh, limit)
 
 
 def begin(
-    configs: Sequence[Config], workdirs: Sequence[Path], config_file: str
-) -> tuple[Built, Source, list[Run]]:
+    configs: Sequence[Config],
+    workdirs: Sequence[Path],
+    config_file: str,
+    execution: Execution | None = None,
+) -> Job:
     """Create the folders of new runs, read those of old ones; nothing is written on bad input.
 
     Runs that stand at different steps (a kill between two saves) go back to the last common one.
@@ -74,40 +89,50 @@ def begin(
       configs: one per run, equal but for `train.budget`, `train.cost_weight` and `train.seed`.
       workdirs: one per run.
       config_file: Python file that the configs come from, for its hooks.
+      execution: on which devices, and how.
     """
     _, hooks = config_lib.load_config(config_file)
+    execution = execution or Execution()
+    first = configs[0]
     known = {w: workdir_lib.read(w) for w in workdirs if workdir_lib.is_run(w)}
     for config, workdir in zip(configs, workdirs, strict=True):
         if workdir in known:
             _check_same_config(workdir, known[workdir].config, config)
-    data = open_source(configs[0].data)
+        else:
+            workdir_lib.check_new(workdir)
+    execution.steps_at_once(first.train.log_every)
+    mesh = execution.mesh(len(configs), first.train.batch_size)
+    data = open_source(first.data, mesh, execution.data_limit())
     # A budget that is asked for changes the program: all or none of the runs have one.
-    built = build(configs[0], len(data.classes), hooks, data.input_shape)
+    built = build(first, len(data.classes), hooks, data.input_shape)
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
-    members = [fresh_member(built, run_keys(config.train.seed).init) for config in configs]
+    members = [
+        place(fresh_member(built, run_keys(config.train.seed).init), mesh) for config in configs
+    ]
     start = None
-    init_from = configs[0].train.init_from
+    init_from = first.train.init_from
     if init_from and not all(map(_has_checkpoint, workdirs)):
         fresh = members[0].train.params
-        start = read_start(
-            init_from, data.classes, data.input_shape, configs[0], built.model.net, fresh
-        )
-        print(start.summary)
-    described: RunInfo | None = None
+        start = read_start(init_from, data.classes, data.input_shape, first, built.model.net, fresh)
+        say(start.summary)
+    for workdir, info in known.items():
+        _check_same_data(workdir, info, data)
+    if len(known) < len(workdirs):
+        described = _describe(first, hooks, data, built, start)
+        wait_for_all("looked for runs")
+        for config, workdir in zip(configs, workdirs, strict=True):
+            if workdir not in known and is_first():
+                workdir_lib.create(workdir, described._replace(config=config), config_file)
+        wait_for_all("created runs")
     runs = []
     for config, workdir, target, member in zip(configs, workdirs, targets, members, strict=True):
-        if workdir in known:
-            info = known[workdir]
-            _check_same_data(workdir, info, data)
-        else:
-            described = described or _describe(configs[0], hooks, data, built, start)
-            info = described._replace(config=config)
-            workdir_lib.create(workdir, info, config_file)
+        # All processes go on from what was written, which is what a resumed run will read.
+        info = known.get(workdir) or workdir_lib.read(workdir)
         if start and not _has_checkpoint(workdir):
-            member = start_from(start, member, workdir)
+            member = start_from(start, member, workdir, mesh)
         runs.append(Run(workdir, info, target, run_keys(config.train.seed), 0, member))
-    return built, data, _at_common_step(runs)
+    return Job(built, data, _at_common_step(runs), mesh, execution)
 
 
 def _at_common_step(runs: Sequence[Run]) -> list[Run]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments import workdir as workdir_lib
 from experiments.build import Built, rebuild
@@ -22,6 +23,7 @@ from experiments.workdir import RunInfo
 from sanas_jax.budgets import Member, init_member
 from sanas_jax.graph import Net
 from sanas_jax.rollout import init_model
+from sanas_jax.sharding import place
 from sanas_jax.training import init_state
 
 Params = dict[str, Any]
@@ -136,11 +138,11 @@ def read_start(
     return Start(info, params, same, summary)
 
 
-def start_from(start: Start, member: Member, workdir: Path) -> Member:
+def start_from(start: Start, member: Member, workdir: Path, mesh: Mesh | None) -> Member:
     """The member with what is taken over, kept as step 0: a resumed run needs no source."""
     fresh = member.train.params
     taken = {part: fresh[part] | start.params[part] for part in start.params}
-    params = fresh | taken
+    params = place(fresh | taken, mesh)
     train = member.train._replace(params=params)
     if train.average is not None:
         train = train._replace(average=params)

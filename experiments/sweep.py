@@ -17,12 +17,13 @@ from absl import flags
 
 from data_prep.cli import run, word_list
 from experiments import config as config_lib
-from experiments import launch
+from experiments import execution, launch
 from experiments import workdir as workdir_lib
 from experiments.budgets import format_macs, parse_budget, verdict
 from experiments.build import Built, in_units
 from experiments.config import Config
 from experiments.loop import run_loop
+from experiments.processes import is_first, say
 from experiments.runs import begin
 
 Number = TypeVar("Number", int, float)
@@ -45,17 +46,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "Seeds of initial weights and gates; the batches are shared.",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "budgets_per_step",
-        None,
-        "Budgets in one program. All unless given; on a CPU one per device.",
-        lower_bound=1,
-        flag_values=values,
-    )
 
 
 def main(values: flags.FlagValues) -> None:
     """Train all, or go on training; print what was asked and what was reached."""
+    how = execution.start(values)
     members = expand(
         launch.read_config(values),
         [parse_budget(word) for word in word_list(values.budgets)],
@@ -65,10 +60,11 @@ def main(values: flags.FlagValues) -> None:
     workdir = launch.workdir_of(values)
     _check_same_members(workdir, list(members))
     folders = [workdir / name for name in members]
-    built, data, runs = begin(list(members.values()), folders, values.config)
-    workdir_lib.write_sweep(workdir, list(members))
-    run_loop(built, data, runs, values.budgets_per_step)
-    print(reached_table(folders, built))
+    job = begin(list(members.values()), folders, values.config, how)
+    if is_first():
+        workdir_lib.write_sweep(workdir, list(members))
+    run_loop(job)
+    say(reached_table(folders, job.built))
 
 
 def expand(

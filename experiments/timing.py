@@ -42,7 +42,7 @@ def edge_times(
     """
     subject = describe(net, batch)
     if path is None:
-        path = _user_cache() / f"edge_times_{_digest(subject)[:16]}.json"
+        path = user_cache() / f"edge_times_{_digest(subject)[:16]}.json"
     times = _read(path, net, subject)
     if times is None:
         times = measure_edges(net, params, batch=batch)
@@ -140,7 +140,8 @@ def _num_cores() -> int | None:
     return os.cpu_count()
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The project's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sanas-jax"
 
 

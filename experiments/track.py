@@ -7,12 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from experiments.checkpoints import Checkpoints
 from experiments.journal import Front, Journal
+from experiments.processes import is_first
 from experiments.runs import Run
 from sanas_jax.budgets import Member
+from sanas_jax.sharding import BUDGET, jit_onto, place
 
 Metrics = dict[str, Any]
 Line = dict[str, Any]
@@ -21,17 +24,22 @@ Line = dict[str, Any]
 class Group:
     """Runs that one program trains: members, targets and keys stacked, [G, ...].
 
-    `metrics` are those of the steps since they were last written, fields [G, ...].
+    `metrics` are those of the steps since they were last written, fields [G, K, ...] for K steps.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        """Stack."""
-        self.members, self.targets = (
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-            for parts in ([run.member for run in runs], [run.target for run in runs])
-        )
-        self.keys = jnp.stack([run.keys.train for run in runs])
+    def __init__(self, runs: Sequence[Run], mesh: Mesh | None = None) -> None:
+        """Stack, each device of the mesh having its part of the runs."""
+
+        def stack(parts: Sequence[Any]) -> Any:
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+        by_run = jit_onto(stack, mesh, BUDGET)
+        self.members = by_run([run.member for run in runs])
+        self.targets = by_run(place([run.target for run in runs], mesh))
+        self.keys = by_run(place([run.keys.train for run in runs], mesh))
         self.metrics: list[Metrics] = []
+        # What is one run's, on all devices: written by one process, read by all.
+        self.entry = jit_onto(_entry, mesh, static_argnums=1)
 
 
 class Track:
@@ -53,17 +61,18 @@ class Track:
     @property
     def member(self) -> Member:
         """The run's state as it is now."""
-        return self._own(self.group.members)
+        return self.group.entry(self.group.members, self.index)
 
     def log(self, step: int, metrics: Sequence[Metrics]) -> None:
         """Write a line of training; a run that has just diverged says so, its last one.
 
         Args:
           step: of training.
-          metrics: of the group's steps since the last line, on the host, fields [G, ...].
+          metrics: of the group's steps since the last line, on the host, fields [G, K, ...].
         """
-        self.line = self._summarize([self._own(m) for m in metrics])
-        self.alive = bool(self.group.members.alive[self.index])
+        own = [_entry(m, self.index) for m in metrics]
+        self.line = self._summarize([_entry(m, k) for m in own for k in range(len(m["loss"]))])
+        self.alive = bool(self.group.entry(self.group.members.alive, self.index))
         if self.alive:
             self._journal.write(step, "training", self.line)
             return
@@ -72,7 +81,9 @@ class Track:
             f"{self.line['loss']} and {self.line['grad_norm']}"
         )
         self._journal.write(step, "diverged", {"reason": reason})
-        tqdm.write(f"{self.run.workdir}: diverged by step {step}, {reason}; {self._kept()}")
+        kept = self._kept()
+        if is_first():
+            tqdm.write(f"{self.run.workdir}: diverged by step {step}, {reason}; {kept}")
 
     def validate(self, step: int, results: Sequence[Metrics], prices: Sequence[float]) -> None:
         """Write a line of validation and offer the parameters to the front.
@@ -82,7 +93,7 @@ class Track:
           results: per batch, fields [G, P, ...].
           prices: P; with several, the line is that of the middle one.
         """
-        own = [self._own(metrics) for metrics in results]
+        own = [_entry(metrics, self.index) for metrics in results]
         lines = [self._summarize([_entry(m, p) for m in own]) for p in range(len(prices))]
         self.line = lines[len(lines) // 2]
         if len(prices) > 1:
@@ -101,9 +112,6 @@ class Track:
     def close(self) -> None:
         """Release the files."""
         self._journal.close()
-
-    def _own(self, tree: Any) -> Any:
-        return _entry(tree, self.index)
 
     def _kept(self) -> str:
         saved = self._latest.steps()

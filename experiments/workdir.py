@@ -71,12 +71,17 @@ def is_run(workdir: Path) -> bool:
     return (workdir / "config.json").is_file()
 
 
-def create(workdir: Path, info: RunInfo, config_file: str) -> None:
-    """Write a new run's description."""
+def check_new(workdir: Path) -> None:
+    """ValueError unless a run may begin here."""
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir: expected a folder, got a file: {workdir}")
     if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / "frontend.npz").is_file():
         raise ValueError(f"--workdir: expected a new or empty folder or a run, got {workdir}")
+
+
+def create(workdir: Path, info: RunInfo, config_file: str) -> None:
+    """Write a new run's description."""
+    check_new(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(config_file, workdir / "config.py")
     with open(workdir / "frontend.npz.tmp", "wb") as file:

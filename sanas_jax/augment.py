@@ -47,16 +47,48 @@ class AudioBatch:
 
 def draw_batch(clips: Clips, settings: MixSettings, key: jax.Array, batch_size: int) -> AudioBatch:
     """Draw a batch. Row i depends on (clips, settings, key, i) alone, not on `batch_size`."""
-    _check_draw(clips, settings, key, batch_size)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
+    return draw_rows(clips, settings, key, jnp.arange(batch_size))
+
+
+def draw_rows(
+    clips: Clips,
+    settings: MixSettings,
+    key: jax.Array,
+    rows: jax.Array,
+    sounds: jax.Array | None = None,
+) -> AudioBatch:
+    """Some rows of a batch, as `draw_batch` draws them.
+
+    Args:
+      clips: of one split.
+      settings: how they are mixed.
+      key: of the batch.
+      rows: [B] integers.
+      sounds: int16 [B, words, S], the samples of the clips that `chosen_clips` names, where
+        `clips.samples` does not hold them.
+    """
+    _check_draw(clips, settings, key)
+    if sounds is None and not clips.samples.shape[0]:
+        raise ValueError("sounds: expected the samples of the chosen clips, for they are not here")
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
     # On a CPU one after the other: XLA would fuse the batch so that words and noise are computed
     # anew for each of their uses, at twice the time.
     draw = partial(_draw_item, clips, settings)
-    signal, *steps = lax.platform_dependent(
-        keys, cpu=partial(lax.map, draw), default=jax.vmap(draw)
-    )
+
+    def in_turn(keys: jax.Array, sounds: jax.Array | None) -> tuple[jax.Array, ...]:
+        return lax.map(lambda item: draw(*item), (keys, sounds))
+
+    signal, *steps = lax.platform_dependent(keys, sounds, cpu=in_turn, default=jax.vmap(draw))
     labels, mask, weight = (values.T for values in steps)
     return AudioBatch(signal=signal, labels=labels, mask=mask, weight=weight)
+
+
+def chosen_clips(clips: Clips, settings: MixSettings, key: jax.Array, rows: jax.Array) -> jax.Array:
+    """Numbers [B, words] of the clips in rows [B] of a batch; silent ones have a number, too."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    return jax.vmap(lambda key: _draw_words(clips, settings, key)[1])(keys)
 
 
 def mix(
@@ -94,10 +126,10 @@ def mix(
     return signal, inside & (position >= begin) & (position < begin + size)
 
 
-def _draw_item(
+def _draw_words(
     clips: Clips, settings: MixSettings, key: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """One item: signal [max_samples], labels [T], mask [T], weight [T]."""
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array]:
+    """An item's uniform numbers [9], [n]; numbers of its clips [n], and whether silent [n]."""
     # All the draws at once: a generator call per draw takes up to twice as long to compile.
     uniform = jax.random.uniform(key, (9,))
     choices, places = uniform[None, :3], uniform[4:5]
@@ -107,8 +139,18 @@ def _draw_item(
         choices = jnp.concatenate([choices, more[:, :3]])
         places = jnp.concatenate([places, more[:, 3]])
     index, silent = jax.vmap(partial(choose_clip, clips, settings))(choices)
+    return (uniform, places), index, silent
+
+
+def _draw_item(
+    clips: Clips, settings: MixSettings, key: jax.Array, samples: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One item: signal [max_samples], labels [T], mask [T], weight [T]."""
+    (uniform, places), index, silent = _draw_words(clips, settings, key)
     labels = jnp.where(silent, SILENCE, clips.labels[index])
-    sounds = _perturbed(as_float(clips.samples[index]), clips.lengths[index], settings, key)
+    if samples is None:
+        samples = clips.samples[index]
+    sounds = _perturbed(as_float(samples), clips.lengths[index], settings, key)
     words = jnp.where(silent[:, None], 0.0, sounds)
     shortest, longest = settings.min_samples, settings.max_samples
     length = shortest + below(jnp.int32(longest - shortest + 1), uniform[3])
@@ -176,10 +218,8 @@ def _choose_noise(
     return noise
 
 
-def _check_draw(clips: Clips, settings: MixSettings, key: jax.Array, batch_size: int) -> None:
+def _check_draw(clips: Clips, settings: MixSettings, key: jax.Array) -> None:
     """ValueError unless a batch can be drawn."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
         raise ValueError(
             f"key: expected one typed key (jax.random.key), got {key.dtype} {key.shape}"

@@ -60,17 +60,24 @@ def draw_images(images: Images, settings: ImageSettings, key: jax.Array, size: i
     Row i depends on (images, settings, key, i) alone, not on `size`. Padding is zeros before
     normalisation, so black, with the label VOID.
     """
-    _check(images)
-    height, width = images.images.shape[1:3]
     if size < 1:
         raise ValueError(f"size: expected 1 or more, got {size}")
+    return draw_image_rows(images, settings, key, jnp.arange(size))
+
+
+def draw_image_rows(
+    images: Images, settings: ImageSettings, key: jax.Array, rows_of_batch: jax.Array
+) -> ImageBatch:
+    """Some rows [B] of a batch, as `draw_images` draws them."""
+    _check(images)
+    height, width = images.images.shape[1:3]
     if settings.pad >= min(height, width):
         raise ValueError(f"pad: expected less than {height} × {width}, got {settings.pad}")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
         raise ValueError(
             f"key: expected one typed key (jax.random.key), got {key.dtype} {key.shape}"
         )
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(size))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows_of_batch)
     # A remainder of 32 bits favours no image by more than N / 2^32.
     bits = jax.vmap(lambda k: jax.random.bits(k, (4,)))(keys)
     index, top, left, mirrored = (

@@ -13,16 +13,15 @@ budgets are its `vmap`; they share the batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from sanas_jax.graph import Net
+from sanas_jax.sharding import BUDGET
 from sanas_jax.training import Batch, Budget, TrainState, Update
 
 
@@ -102,36 +101,47 @@ def ascend(dual: jax.Array, cost: jax.Array, target: Target) -> tuple[jax.Array,
     return jnp.maximum(dual + target.rate * error, -target.cost_weight.mean()), error
 
 
-def over_budgets(function: Callable[..., Any], shared: Sequence[int]) -> Callable[..., Any]:
+def over_budgets(
+    function: Callable[..., Any], shared: Sequence[int], mesh: Mesh | None = None
+) -> Callable[..., Any]:
     """`function` over a leading axis G of its arguments, but for those whose index is in `shared`.
 
-    Where several devices are at hand and divide G, each takes its part of the axis. A single budget
+    On a mesh (`sharding.make_mesh`) each of its columns takes its part of the axis. A single budget
     is run as it is: a vmap over one would only disguise its convolutions.
     """
 
     def local(*args: Any) -> Any:
         axes = [None if i in shared else 0 for i in range(len(args))]
-        if length(args) > 1:
+        if _length(args, shared) > 1:
             return jax.vmap(function, axes)(*args)
         single = [a if i in shared else jax.tree.map(lambda x: x[0], a) for i, a in enumerate(args)]
         return jax.tree.map(lambda x: x[None], function(*single))
 
+    if mesh is None or mesh.shape[BUDGET] == 1:
+        return local
+
     def spread(*args: Any) -> Any:
-        devices = math.gcd(length(args), jax.local_device_count())
-        if devices == 1:
-            return local(*args)
-        mesh = Mesh(np.array(jax.local_devices()[:devices]), ("budget",))
-        all_of_it, its_part = PartitionSpec(), PartitionSpec("budget")
+        all_of_it, its_part = PartitionSpec(), PartitionSpec(BUDGET)
         specs = tuple(all_of_it if i in shared else its_part for i in range(len(args)))
-        # Budgets share no arithmetic: nothing is lost by not tracking what varies over them.
-        whole = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=its_part, check_vma=False)
+        # Budgets share no arithmetic: nothing is lost by not tracking what varies over them. The
+        # rows of a batch stay the compiler's business.
+        whole = jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=its_part,
+            axis_names={BUDGET},
+            check_vma=False,
+        )
         return whole(*args)
 
-    def length(args: Sequence[Any]) -> int:
-        own = next(arg for i, arg in enumerate(args) if i not in shared)
-        return jax.tree.leaves(own)[0].shape[0]
-
     return spread
+
+
+def _length(args: Sequence[Any], shared: Sequence[int]) -> int:
+    """G, or a device's part of it."""
+    own = next(arg for i, arg in enumerate(args) if i not in shared)
+    return jax.tree.leaves(own)[0].shape[0]
 
 
 def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:

@@ -5,7 +5,9 @@ Labels: 0 is silence and has no clips, 1 is an unknown word, from 2 on are the w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,8 @@ SILENCE, UNKNOWN, FIRST_WORD = 0, 1, 2
 class Clips:
     """The decoded audio of one split; make it with `Clips.create`.
 
-    samples: [N, S] int16, each clip followed by zeros up to S samples
+    samples: [N, S] int16, each clip followed by zeros up to S samples; [0, S] where they are kept
+      elsewhere
     lengths: [N] int32, samples of the clip before those zeros
     labels: [N] int32, at least 1
     order: [N] int32, the clips sorted by label: the unknown words come first
@@ -47,8 +50,17 @@ class Clips:
         labels: ArrayLike,
         noise: ArrayLike | None = None,
         noise_bounds: ArrayLike | None = None,
+        *,
+        put: Callable[[Any], Any] = jnp.asarray,
+        with_samples: bool = True,
     ) -> Clips:
-        """Check the arrays of one split, move them to the device and sort the clips by label."""
+        """Check the arrays of one split, move them to the device and sort the clips by label.
+
+        Args:
+          samples, lengths, labels, noise, noise_bounds: as the fields.
+          put: what moves an array to the device.
+          with_samples: or leave the samples where they are.
+        """
         audio, length, label = np.asarray(samples), np.asarray(lengths), np.asarray(labels)
         track = np.zeros(0, np.int16) if noise is None else np.asarray(noise)
         if noise_bounds is None:
@@ -87,13 +99,13 @@ class Clips:
                 f"noise_bounds: expected integers that rise from 0 to {track.size}, got {bounds}"
             )
         return cls(
-            samples=jnp.asarray(audio),
-            lengths=jnp.asarray(length, jnp.int32),
-            labels=jnp.asarray(label, jnp.int32),
-            order=jnp.asarray(np.argsort(label, kind="stable"), jnp.int32),
-            counts=jnp.asarray(np.bincount(label), jnp.int32),
-            noise=jnp.asarray(track),
-            noise_bounds=jnp.asarray(bounds, jnp.int32),
+            samples=put(audio if with_samples else np.zeros((0, audio.shape[1]), np.int16)),
+            lengths=put(length.astype(np.int32)),
+            labels=put(label.astype(np.int32)),
+            order=put(np.argsort(label, kind="stable").astype(np.int32)),
+            counts=put(np.bincount(label).astype(np.int32)),
+            noise=put(track),
+            noise_bounds=put(bounds.astype(np.int32)),
         )
 
 

@@ -14,12 +14,13 @@ def spec_augment(
     time_mask_frames: int = 20,
     frequency_masks: int = 0,
     frequency_mask_bins: int = 7,
+    rows: jax.Array | None = None,
 ) -> jax.Array:
     """Set random bands of features [B, frames, F, 1] to 0, the mean of normalised features.
 
     Each of the masks of an example is 0 to `time_mask_frames` frames, or 0 to
     `frequency_mask_bins` bins wide, with equal chance, and lies anywhere; masks may overlap. Row i
-    depends on (features[i], key, i) alone.
+    depends on (features[i], key, i) alone; with `rows` [B] on rows[i] in place of i.
 
     Raises:
       ValueError for another shape, a negative count, or a mask that is wider than its axis.
@@ -36,11 +37,12 @@ def spec_augment(
         if count and not 0 <= width <= features.shape[axis]:
             unit = "frames" if axis == 1 else "bins"
             raise ValueError(f"{name}_{unit}: expected 0 to {features.shape[axis]}, got {width}")
-    rows = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(features.shape[0]))
+    numbers = jnp.arange(features.shape[0]) if rows is None else rows
+    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
     kept = jax.vmap(_kept, (0, None, None, None))
     for stream, (_, count, width, axis) in enumerate(masks):
         if count:
-            keys = jax.vmap(jax.random.fold_in, (0, None))(rows, stream)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, stream)
             band = kept(keys, features.shape[axis], count, width)
             shape = tuple(n if i in (0, axis) else 1 for i, n in enumerate(features.shape))
             features = jnp.where(band.reshape(shape), features, 0.0)

@@ -61,9 +61,10 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
     )
     built = build(config, 4, Hooks())
     targets = jax.tree.map(lambda leaf: leaf[None], target_of(config, built))
-    step = loop.make_train_step(config, built, None)
+    train_steps = loop.make_train_steps(config, built, None)
     for number in (0, 2, 4, 9):
         keys = jax.random.split(jax.random.key(0), 1)
-        _, metrics = step(jnp.zeros(1), jnp.zeros(1), keys, targets, jnp.int32(number))
-        asked.append(float(metrics["cost"][0]))
+        steps = np.array([number], np.int32)
+        _, metrics = train_steps(jnp.zeros(1), jnp.zeros((1, 1)), keys, targets, steps)
+        asked.append(float(metrics["cost"][0, 0]))
     np.testing.assert_allclose(asked, [1.0, 0.8, 0.64, 0.64], rtol=1e-6)

@@ -153,7 +153,7 @@ def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -
 
     @jax.jit
     def draw(key: jax.Array) -> Batch:
-        return data.draw(data.training, frontend, settings, key, batch)
+        return data.draw(data.training, frontend, settings, key, jnp.arange(batch))
 
     first, *others = (draw(key) for key in jax.random.split(jax.random.key(1), 1 + WARM_UP))
     return Problem(

@@ -29,7 +29,7 @@ from experiments import config as config_lib
 from experiments.build import Built, build, target_of
 from experiments.config import Config
 from experiments.data import AudioSource
-from experiments.loop import make_draw, make_train_step
+from experiments.loop import make_draw, make_train_steps
 from experiments.runs import run_keys
 from sanas_jax.budgets import Member, init_member
 from sanas_jax.clips import Clips
@@ -134,7 +134,7 @@ def _ways(
     )
     frontend = Frontend.create(rng.random((40, 241), np.float32), sample_rate=RATE)
     draw = make_draw(config, built, AudioSource.draw)
-    train_step = make_train_step(config, built, None)
+    train_steps = make_train_steps(config, built, None)
     key = run_keys(0).train
 
     def part(tree: Any, start: int, size: int) -> Any:
@@ -145,12 +145,12 @@ def _ways(
         own = [part(targets, start, size) for start in range(0, budgets, size)]
 
         def run(members: list[Member], step: int) -> list[Member]:
-            number, batch = jnp.int32(step), None
+            number, batch = np.array([step], np.int32), None
             out = []
             for member, target in zip(members, own, strict=True):
                 if batch is None or not share:
-                    batch = draw(clips, frontend, key, number)
-                out.append(train_step(member, batch, keys, target, number)[0])
+                    batch = draw(clips, None, frontend, key, number)
+                out.append(train_steps(member, batch, keys, target, number)[0])
             return out
 
         return run

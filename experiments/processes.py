@@ -1,0 +1,84 @@
+"""Several processes that train one job together, one per host or per group of devices.
+
+All run the same commands in the same order; the first one writes. Folders and data must be the same
+for all: a shared file system.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import jax
+from absl import flags
+from jax.experimental import multihost_utils
+
+# A process that is lost is missed after so many seconds, and the others end.
+HEARTBEAT_SECONDS = 30
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags of commands that many processes can run."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "One of several processes, as the cluster says (Cloud TPU, Slurm, Open MPI, Kubernetes).",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "host:port of process 0, where no cluster says; with --num_processes and --process_id.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "Processes of this job.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Number of this one, from 0.", lower_bound=0, flag_values=values
+    )
+
+
+def join(values: flags.FlagValues) -> None:
+    """Join the other processes; before anything is computed. ValueError if that cannot work."""
+    by_hand = (values.coordinator, values.num_processes, values.process_id)
+    given = [value is not None for value in by_hand]
+    if not (values.distributed or any(given)):
+        return
+    if any(given) and not all(given):
+        raise ValueError(
+            "expected --coordinator, --num_processes and --process_id together, or --distributed "
+            f"alone, got {by_hand}"
+        )
+    if all(given) and values.process_id >= values.num_processes:
+        raise ValueError(
+            f"--process_id: expected less than --num_processes={values.num_processes}, "
+            f"got {values.process_id}"
+        )
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    if all(given):
+        options |= dict(
+            zip(("coordinator_address", "num_processes", "process_id"), by_hand, strict=True)
+        )
+    try:
+        jax.distributed.initialize(**options)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"--distributed: could not join the other processes: {error}") from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def say(line: str) -> None:
+    """Print a line, once for all processes."""
+    if is_first():
+        print(line)
+        sys.stdout.flush()
+
+
+def wait_for_all(what: str) -> None:
+    """Go on when all processes have come here; `what` has been done names the place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
