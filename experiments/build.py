@@ -23,7 +23,7 @@ from sanas_jax.mix_settings import MixSettings
 from sanas_jax.optimizer import make_optimizer
 from sanas_jax.recipe import Recipe
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import Objective
+from sanas_jax.training import PRECISIONS, Objective
 
 
 class Built(NamedTuple):
@@ -101,6 +101,7 @@ def build(
         full_weight=train.full_weight,
         distill_weight=train.distill_weight,
         average_decay=train.average_decay,
+        precision=choose("train.precision", train.precision, {name: name for name in PRECISIONS}),
     )
     optimizer = make_optimizer(
         _schedule(config, train.learning_rate),

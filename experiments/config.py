@@ -93,6 +93,7 @@ class TrainConfig:
       weight_decay: L2 on the network's weights, not on the controller's; with `decoupled` that of
         AdamW.
       max_grad_norm: per group; None for no clipping.
+      precision: "default", "float32", "tf32" or "bfloat16", as in `training.Objective`.
       class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
       label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
       cost: what is charged: "macs", "incremental" (MACs of a runtime that keeps the rows of
@@ -137,6 +138,7 @@ class TrainConfig:
     weight_decay: float = 1e-5
     decoupled: bool = False
     max_grad_norm: float | None = 5.0
+    precision: str = "default"
     class_weighted: bool = True
     class_weight_power: float = 1.0
     label_smoothing: float = 0.0

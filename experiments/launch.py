@@ -17,6 +17,7 @@ from experiments import config as config_lib
 from experiments import execution
 from experiments.config import Config
 from experiments.loop import run_loop
+from experiments.processes import failing_at_once
 from experiments.runs import begin
 
 
@@ -58,7 +59,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Train, or go on training."""
     how = execution.start(values)
-    run_loop(begin([read_config(values)], [workdir_of(values)], values.config, how))
+    with failing_at_once():
+        run_loop(begin([read_config(values)], [workdir_of(values)], values.config, how))
 
 
 def workdir_of(values: flags.FlagValues) -> Path:

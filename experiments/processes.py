@@ -6,12 +6,17 @@ for all: a shared file system.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from absl import flags
 from jax.experimental import multihost_utils
+
+from data_prep.cli import one_line
 
 # A process that is lost is missed after so many seconds, and the others end.
 HEARTBEAT_SECONDS = 30
@@ -64,6 +69,30 @@ def join(values: flags.FlagValues) -> None:
         jax.distributed.initialize(**options)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"--distributed: could not join the other processes: {error}") from error
+
+
+@contextlib.contextmanager
+def failing_at_once() -> Iterator[None]:
+    """Among several processes one that fails ends with a line, and does not wait for the others.
+
+    Waiting, as jax does at exit, would keep them waiting for this one.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError, OSError, KeyboardInterrupt) as error:
+        if jax.process_count() == 1:
+            raise
+        again = "the same command in all processes goes on from the last checkpoint"
+        status = 1
+        if isinstance(error, KeyboardInterrupt):
+            line, status = f"interrupted: {again}", 130
+        elif isinstance(error, jax.errors.JaxRuntimeError):
+            line = f"error: another process was lost, or a device failed; {again}: "
+            line += one_line(error)[:300]
+        else:
+            line = f"error: {one_line(error)}"
+        print(line, file=sys.stderr, flush=True)
+        os._exit(status)
 
 
 def is_first() -> bool:

@@ -23,7 +23,7 @@ from experiments.budgets import format_macs, parse_budget, verdict
 from experiments.build import Built, in_units
 from experiments.config import Config
 from experiments.loop import run_loop
-from experiments.processes import is_first, say
+from experiments.processes import failing_at_once, is_first, say
 from experiments.runs import begin
 
 Number = TypeVar("Number", int, float)
@@ -58,13 +58,14 @@ def main(values: flags.FlagValues) -> None:
         [_number(int, "--seeds", word) for word in word_list(values.seeds)],
     )
     workdir = launch.workdir_of(values)
-    _check_same_members(workdir, list(members))
     folders = [workdir / name for name in members]
-    job = begin(list(members.values()), folders, values.config, how)
-    if is_first():
-        workdir_lib.write_sweep(workdir, list(members))
-    run_loop(job)
-    say(reached_table(folders, job.built))
+    with failing_at_once():
+        _check_same_members(workdir, list(members))
+        job = begin(list(members.values()), folders, values.config, how)
+        if is_first():
+            workdir_lib.write_sweep(workdir, list(members))
+        run_loop(job)
+        say(reached_table(folders, job.built))
 
 
 def expand(

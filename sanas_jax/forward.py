@@ -26,6 +26,7 @@ from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
 Params = dict[str, Any]
 Stats = dict[str, Any]
 Last = dict[str, jax.Array]
+DType = type[jnp.bfloat16] | None
 
 
 class Output(NamedTuple):
@@ -157,6 +158,7 @@ def trunk_edges(
     hop: int,
     stats: Stats | None = None,
     train: bool = False,
+    dtype: DType = None,
 ) -> Trunk:
     """Everything upstream of the joins, once, for all steps of a stream.
 
@@ -171,14 +173,16 @@ def trunk_edges(
       num_steps: T.
       hop: frames between the starts of two windows.
       stats, train: as in `forward`.
+      dtype: that blocks compute in, and their values have until they leave the trunk; None: that of
+        the weights.
 
     Returns:
       Ungated outputs of the edges that leave the trunk, and of those that end in a read layer of
       the trunk; of an edge whose batch statistics are of its live rows, its input instead.
     """
-    batch = stream.shape[0]
-    blocks = _Blocks(net, params, None, stats, train)
-    values: dict[str, _Rows | _Steps] = {net.input: _Rows(stream, 1)}
+    batch, outside = stream.shape[0], stream.dtype
+    blocks = _Blocks(net, params, None, stats, train, dtype)
+    values: dict[str, _Rows | _Steps] = {net.input: _Rows(_cast(stream, dtype), 1)}
     out = {}
     for layer in net.layers[1:]:
         for edge in net.incoming[layer.name]:
@@ -187,7 +191,8 @@ def trunk_edges(
             if edge.name in net.with_live_stats:
                 shape = net.shapes[edge.source]
                 steps = _to_steps(values[edge.source], shape, num_steps, hop)
-                out[edge.name] = jnp.moveaxis(steps.reshape(batch, num_steps, *shape), 1, 0)
+                steps = steps.reshape(batch, num_steps, *shape).astype(outside)
+                out[edge.name] = jnp.moveaxis(steps, 1, 0)
                 continue
             value = _run_over_time(net, edge, blocks, values[edge.source], num_steps, hop)
             inside = layer.name in net.trunk
@@ -196,7 +201,7 @@ def trunk_edges(
                 values[layer.name] = type(value)(activated, value.stride)
             if not inside or layer.name in net.read_layers:
                 steps = _to_steps(value, net.shapes[layer.name], num_steps, hop)
-                steps = steps.reshape(batch, num_steps, *net.shapes[layer.name])
+                steps = steps.reshape(batch, num_steps, *net.shapes[layer.name]).astype(outside)
                 out[edge.name] = jnp.moveaxis(steps, 1, 0)
     return Trunk(out, blocks.stats)
 
@@ -210,6 +215,7 @@ def join(
     stats: Stats | None = None,
     last: Last | None = None,
     train: bool = False,
+    dtype: DType = None,
 ) -> Output:
     """The rest of one step: gated sums of the trunk's edges and what follows them.
 
@@ -222,8 +228,10 @@ def join(
         of the last trunk edge stands for all the gates before it.
       trunk: {edge: [B, ...]}, one step of `trunk_edges`.
       stats, last, train: as in `forward`.
+      dtype: that blocks over more than a vector compute in; None: that of the weights. Sums and
+        what reads them keep theirs.
     """
-    blocks = _Blocks(net, params, live, stats, train)
+    blocks = _Blocks(net, params, live, stats, train, dtype)
     gates = read_gates(net, live)
     dead = _dead_values(net, blocks)
     last = init_last(net, live.shape[0]) if last is None else dict(last)
@@ -335,13 +343,21 @@ def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
 class _Blocks:
     """Runs the blocks of one pass, and collects the statistics that they update.
 
-    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates.
+    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates. `dtype` is
+    that of the arithmetic; running statistics keep theirs.
     """
 
     def __init__(
-        self, net: Net, params: Params, live: jax.Array | None, stats: Stats | None, train: bool
+        self,
+        net: Net,
+        params: Params,
+        live: jax.Array | None,
+        stats: Stats | None,
+        train: bool,
+        dtype: DType = None,
     ) -> None:
         self._net, self._params, self._live, self._train = net, params, live, train
+        self._dtype = dtype
         self.stats = dict(stats or {})
         if set(self.stats) != net.with_stats:
             raise ValueError(
@@ -350,11 +366,19 @@ class _Blocks:
             )
 
     def run(self, edge: Edge, x: jax.Array) -> jax.Array:
-        """An edge's block on x [B, ...]."""
+        """An edge's block on x [B, ...]; outside the trunk its value has x's dtype."""
+        if self._live is None:
+            return self._run(edge, x, self._dtype)
+        heavy = len(self._net.shapes[edge.source]) > 1
+        return self._run(edge, x, self._dtype if heavy else None).astype(x.dtype)
+
+    def _run(self, edge: Edge, x: jax.Array, dtype: DType) -> jax.Array:
+        params = _cast(self._params.get(edge.name, {}), dtype)
+        x = _cast(x, dtype)
         if edge.name not in self.stats or not self._train:
-            return self.run_dead(edge, x)
+            return run_edge(edge, {edge.name: params}, self.stats, x)
         old = self.stats[edge.name]
-        variables = {"params": self._params.get(edge.name, {}), "batch_stats": old}
+        variables = {"params": params, "batch_stats": old}
         if edge.name not in self._net.with_live_stats:
             value, updated = edge.block.apply(variables, x, train=True, mutable=["batch_stats"])
             self.stats[edge.name] = updated["batch_stats"]
@@ -372,6 +396,11 @@ class _Blocks:
     def run_dead(self, edge: Edge, x: jax.Array) -> jax.Array:
         """An edge's block on what no row of the data made: with its running statistics."""
         return run_edge(edge, self._params, self.stats, x)
+
+
+def _cast(tree: Any, dtype: DType) -> Any:
+    """Arrays in `dtype`, if there is one."""
+    return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
 def _settle(

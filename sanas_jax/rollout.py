@@ -23,6 +23,7 @@ from sanas_jax.controller import (
     initial_state,
 )
 from sanas_jax.forward import (
+    DType,
     Output,
     forward,
     in_join,
@@ -180,6 +181,7 @@ def unroll(
     policy: Policy = gates_lib.sample,
     gates: jax.Array | None = None,
     train: bool = False,
+    dtype: DType = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -191,6 +193,8 @@ def unroll(
       key: the stream's key.
       policy, train: as in `step`.
       gates: [T, B, E] forced architectures in place of the policy's.
+      dtype: that the network's convolutions and all of the trunk compute in; results have the
+        stream's. None: that of the weights.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -212,6 +216,7 @@ def unroll(
         hop=model.hop,
         stats=carry.stats,
         train=train,
+        dtype=dtype,
     )
     if carry.stats is not None:
         carry = carry._replace(stats=trunk.stats)
@@ -231,6 +236,7 @@ def unroll(
                 stats=carry.stats,
                 last=carry.last,
                 train=train,
+                dtype=dtype,
             )
 
         return _step(model, params, carry, run, key, forced or policy)

@@ -7,6 +7,7 @@ function whose array arguments can all be vmapped: many budgets are one `vmap`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from sanas_jax.estimators import (
     paired_surrogate,
     surrogate,
 )
+from sanas_jax.forward import DType
 from sanas_jax.metrics import confusion, frame_accuracy
 from sanas_jax.objectives import (
     Penalty,
@@ -34,6 +36,9 @@ from sanas_jax.objectives import (
 from sanas_jax.rollout import Carry, Policy, Sanas, Step, init_carry, init_model, unroll
 
 Params = dict[str, Any]
+
+# Names of `Objective.precision`, and jax's for what the device may make of float32 operands.
+PRECISIONS = {"default": None, "float32": "float32", "tf32": "tensorfloat32", "bfloat16": None}
 
 
 class Batch(NamedTuple):
@@ -102,6 +107,10 @@ class Objective:
         the labels with `full_weight`, and teaches the sampled ones with `distill_weight`: its
         posteriors are their soft labels (the sandwich rule's in-place distillation, Yu & Huang,
         ICCV 2019). Neither enters the reward, so gates answer to labels and cost alone.
+      precision: of the network's arithmetic in training, a key of `PRECISIONS`. "default" is what
+        the device does by itself (TF32 on recent NVIDIA, bfloat16 passes on a TPU); "float32" and
+        "tf32" ask for it; "bfloat16" computes convolutions and the trunk in it, with weights,
+        sums, losses and statistics in float32.
       average_decay: of the moving average of the parameters (Polyak); 0 for none.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
         deployed. One scan more, without a gradient.
@@ -122,8 +131,13 @@ class Objective:
     full_weight: float = 0.0
     distill_weight: float = 0.0
     average_decay: float = 0.0
+    precision: str = "default"
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision: expected one of {sorted(PRECISIONS)}, got {self.precision!r}"
+            )
         for name in ("label_smoothing", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 0 to less than 1, got {getattr(self, name)}")
@@ -135,6 +149,11 @@ class Objective:
                 "estimator: disarm credits a gate with its own step only; expected discount 0, got "
                 f"{self.discount}"
             )
+
+    @property
+    def dtype(self) -> DType:
+        """What the network's blocks compute in; None: as their weights."""
+        return jnp.bfloat16 if self.precision == "bfloat16" else None
 
 
 Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
@@ -176,7 +195,9 @@ def make_update(
                 model, objective, class_weights, params, state.estimator_state, batch, key, budget
             )
 
-        grads, (estimator_state, stats, metrics) = jax.grad(loss, has_aux=True)(old)
+        asked = PRECISIONS[objective.precision]
+        with jax.default_matmul_precision(asked) if asked else nullcontext():
+            grads, (estimator_state, stats, metrics) = jax.grad(loss, has_aux=True)(old)
         updates, opt_state = optimizer.update(grads, state.opt_state, old)
         params = dict(optax.apply_updates(old, updates))
         if stats is not None:
@@ -235,7 +256,9 @@ def _loss(
     policy = gates_lib.all_on if objective.static else gates_lib.sample
     samples = 1 if objective.static else objective.samples
     carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
-    outs, stats = _unroll_samples(model, params, carry, batch, key, policy, samples)
+    outs, stats = _unroll_samples(
+        model, params, carry, batch, key, policy, samples, objective.dtype
+    )
     mode_cost = _mode_cost(model, objective, params, carry, batch) if objective.measure_mode else {}
     extra = _sandwich(model, objective, class_weights, params, carry, batch, outs)
     batch = _repeat(batch, samples)
@@ -262,7 +285,7 @@ def _loss(
     returns = returns_of(ce + price)
     if objective.estimator.paired:
         other = _partner_gates(outs, jax.random.fold_in(key, samples))
-        theirs = _run_gates(model, params, carry, batch.features, other, samples)
+        theirs = _run_gates(model, params, carry, batch.features, other, samples, objective.dtype)
         their_ce = _training_loss(objective, theirs.logits, batch, class_weights)
         partner = Partner(other, returns_of(their_ce + price_of(other)))
         score = paired_surrogate(outs.gamma, outs.gates, partner, returns, batch.mask)
@@ -310,7 +333,16 @@ def _sandwich(
     if objective.static or not (objective.full_weight or objective.distill_weight):
         return jnp.zeros(())
     key = jax.random.key(0)  # nothing is drawn
-    _, full = unroll(model, params, carry, batch.features, key, policy=gates_lib.all_on, train=True)
+    _, full = unroll(
+        model,
+        params,
+        carry,
+        batch.features,
+        key,
+        policy=gates_lib.all_on,
+        train=True,
+        dtype=objective.dtype,
+    )
     loss = masked_mean(_training_loss(objective, full.logits, batch, class_weights), batch.mask)
     taught = jax.nn.softmax(jax.lax.stop_gradient(full.logits))
     samples = outs.logits.shape[1] // full.logits.shape[1]
@@ -328,6 +360,7 @@ def _unroll_samples(
     key: jax.Array,
     policy: Policy,
     samples: int,
+    dtype: DType,
 ) -> tuple[Step, Any]:
     """M rollouts of each stream as one wide batch: fields [T, M·B, ...], and running statistics.
 
@@ -336,7 +369,9 @@ def _unroll_samples(
     """
 
     def rollout(key: jax.Array) -> tuple[Step, Any]:
-        end, outs = unroll(model, params, carry, batch.features, key, policy=policy, train=True)
+        end, outs = unroll(
+            model, params, carry, batch.features, key, policy=policy, train=True, dtype=dtype
+        )
         return outs, end.stats
 
     keys = jax.random.split(key, samples)
@@ -351,7 +386,13 @@ def _partner_gates(outs: Step, key: jax.Array) -> jax.Array:
 
 
 def _run_gates(
-    model: Sanas, params: Params, carry: Carry, features: jax.Array, gates: jax.Array, samples: int
+    model: Sanas,
+    params: Params,
+    carry: Carry,
+    features: jax.Array,
+    gates: jax.Array,
+    samples: int,
+    dtype: DType,
 ) -> Step:
     """What given architectures [T, M·B, E] answer, without a gradient.
 
@@ -362,7 +403,8 @@ def _run_gates(
     by_sample = gates.reshape(gates.shape[0], samples, -1, gates.shape[-1])
 
     def rollout(gates: jax.Array) -> Step:
-        return unroll(model, fixed, carry, features, jax.random.key(0), gates=gates, train=True)[1]
+        key = jax.random.key(0)  # nothing is drawn
+        return unroll(model, fixed, carry, features, key, gates=gates, train=True, dtype=dtype)[1]
 
     outs = jax.vmap(rollout, in_axes=1, out_axes=1)(by_sample)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)

@@ -43,7 +43,7 @@ def begin_run(cache, workdir, source, *settings):
     config, _ = config_lib.load_config(CONFIG)
     paths = (f"data.cache={cache}", f"train.init_from={source}")
     config = config_lib.override(config, (*SETTINGS, *paths, *settings))
-    _, _, (run,) = begin([config], [workdir], CONFIG)
+    (run,) = begin([config], [workdir], CONFIG).runs
     return run
 
 
