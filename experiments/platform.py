@@ -8,6 +8,7 @@ from pathlib import Path
 # Convolutions on CPU are 2-5x faster with it; other devices ignore it.
 _XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _XLA_VALUE = "-individual_convolution"
+_CACHE_DIR = "jax_compilation_cache_dir"
 
 
 def prepare_platform() -> None:
@@ -36,10 +37,10 @@ def cache_programs(folder: Path) -> None:
     """
     import jax
 
-    if jax.config.values["jax_compilation_cache_dir"]:
+    if getattr(jax.config, _CACHE_DIR):
         return
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     kind = hashlib.sha256(repr((platform.machine(), kinds)).encode()).hexdigest()[:12]
-    jax.config.update("jax_compilation_cache_dir", str(folder / kind))
+    jax.config.update(_CACHE_DIR, str(folder / kind))

@@ -25,10 +25,10 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T]:
         while not stopped.is_set():
             try:
                 queue.put(entry, timeout=_POLL_SECONDS)
-                return True
+                break
             except Full:
                 pass
-        return False
+        return not stopped.is_set()
 
     def work() -> None:
         try:

@@ -86,9 +86,9 @@ def test_audio_source_varies_training_alone(config, monkeypatch):
     np.testing.assert_array_equal(before.features, after.features)
     np.testing.assert_array_equal(before.labels, after.labels)
 
-    draw = jax.jit(source.draw, static_argnums=(2, 4))
+    draw = jax.jit(source.draw, static_argnums=2)
     quiet, masked = (
-        draw(source.training, frontend, settings, key, 4) for settings in (plain, varied)
+        draw(source.training, frontend, settings, key, np.arange(4)) for settings in (plain, varied)
     )
     assert quiet.features.shape == masked.features.shape == (4, 201, 40, 1)
     np.testing.assert_array_equal(quiet.labels, masked.labels)
@@ -100,3 +100,39 @@ def test_audio_source_varies_training_alone(config, monkeypatch):
     assert bins.any()
     kept = values != 0
     assert (values[kept] != np.array(quiet.features[..., 0])[kept]).mean() > 0.9
+
+
+def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
+    monkeypatch.setattr(data, "STATISTICS_BATCHES", 2)
+    monkeypatch.setattr(data, "STATISTICS_SIZE", 4)
+    settings = settings_of(override(config, [*SHARED, *VARIED]))
+    # Training and validation have six clips of 32,000 bytes.
+    here, there = AudioSource(config.data, limit=192_000), AudioSource(config.data, limit=191_999)
+    assert (here.streams, there.streams) == (False, True)
+    assert there.training.samples.shape == (0, 16_000)
+    assert here.feed(settings, jax.random.split(jax.random.key(2), 3), 4) is None
+
+    frontend, weights = here.fit(settings, jax.random.key(0))
+    other, other_weights = there.fit(settings, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, (other, other_weights), (frontend, weights))
+    keys = jax.random.split(jax.random.key(2), 3)
+    for ours, theirs in zip(
+        here.validation(frontend, settings, keys[0], 4, 2),
+        there.validation(frontend, settings, keys[0], 4, 2),
+        strict=True,
+    ):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+    sent = there.feed(settings, keys, 4)
+    assert sent.shape == (3, 4, 2, 16_000)
+    draw = jax.jit(AudioSource.draw, static_argnums=2)
+    for key, of_batch in zip(keys, sent, strict=True):
+        resident = draw(here.training, frontend, settings, key, np.arange(4))
+        streamed = draw(there.training, frontend, settings, key, np.arange(4), of_batch)
+        jax.tree.map(np.testing.assert_array_equal, resident, streamed)
+    # Some rows of a batch, as a device draws them.
+    rows = np.array([3, 1])
+    part = draw(there.training, frontend, settings, keys[2], rows, sent[2][rows])
+    np.testing.assert_array_equal(part.features, resident.features[rows])
+    with pytest.raises(ValueError, match="sounds: expected the samples of the chosen clips"):
+        draw(there.training, frontend, settings, keys[0], rows)
