@@ -115,7 +115,10 @@ def make_adam(model: TorchSanas, learning_rate: float, weight_decay: float) -> t
     controller = [*model.head.parameters(), *model.cell.parameters()]
     theirs = {id(parameter) for parameter in controller}
     network = [p for p in model.parameters() if id(p) not in theirs]
-    groups = [{"params": network, "weight_decay": weight_decay}, {"params": controller}]
+    groups: list[dict[str, Any]] = [
+        {"params": network, "weight_decay": weight_decay},
+        {"params": controller},
+    ]
     return torch.optim.Adam(groups, lr=learning_rate)
 
 
