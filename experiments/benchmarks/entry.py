@@ -80,12 +80,15 @@ def define_flags(values: flags.FlagValues, *, repeats: int, threads: int = 2) ->
 
 def settings_of(values: flags.FlagValues, repeats: int) -> Settings:
     """Settings from the flags; ValueError for more threads than CPUs."""
-    if values.threads > num_cores():
-        raise ValueError(
-            f"--threads: expected at most {num_cores()}, the CPUs here; got {values.threads}"
-        )
+    check_threads(values.threads)
     rounds = values.repeats or (QUICK_REPEATS if values.quick else repeats)
     return Settings(values.threads, rounds, values.quick, values.device)
+
+
+def check_threads(threads: int | None) -> None:
+    """ValueError for more threads than CPUs."""
+    if threads is not None and threads > num_cores():
+        raise ValueError(f"--threads: expected at most {num_cores()}, the CPUs here; got {threads}")
 
 
 def output(values: flags.FlagValues) -> tuple[Path | None, dict[str, records.Result] | None]:

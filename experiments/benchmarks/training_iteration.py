@@ -115,13 +115,25 @@ def verify(peer: Peer, maps: tuple[int, int], batch: int = 8) -> dict[str, float
     }
 
 
+def count(problem: Problem) -> tuple[int, int]:
+    """Multiply-accumulates of ours: of all steps forward, and of a whole iteration."""
+    model, batch, optimizer = problem.model, problem.batch, _optimizer()
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda key: init_state(model, optimizer, problem.objective, key), key)
+    carry = init_carry(model, len(problem.stream))
+    update = make_update(model, optimizer, problem.objective)
+    forward = costs.count_macs(
+        lambda p, x: unroll(model, p, carry, x, key), state.params, batch.features
+    )
+    return forward, costs.count_macs(update, state, batch, key, _budget())
+
+
 def our_side(problem: Problem) -> Side:
     """One iteration of ours per run, the state carried along, with its MACs."""
     optimizer = _optimizer()
     update = make_update(problem.model, optimizer, problem.objective)
     state = init_state(problem.model, optimizer, problem.objective, jax.random.key(0))
     batch, budget, key = problem.batch, _budget(), jax.random.key(1)
-    macs = costs.count_macs(update, state, batch, key, budget)
     program = build(jax.jit(update, donate_argnums=0), state, batch, key, budget)
 
     def run() -> None:
@@ -129,7 +141,7 @@ def our_side(problem: Problem) -> Side:
         state, metrics = program.run(state, batch, jax.random.fold_in(key, state.step), budget)
         jax.block_until_ready((state, metrics))
 
-    return Side(run, macs=macs).compiled(program)
+    return Side(run, macs=count(problem)[1]).compiled(program)
 
 
 def torch_iteration(
