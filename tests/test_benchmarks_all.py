@@ -1,6 +1,8 @@
 """Every benchmark by one command, in processes that are made up here."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -51,14 +53,21 @@ def test_all_runs_some_and_compares(commands, tmp_path, capsys):
     assert "evaluation: in the old file only" not in text
 
 
-def test_every_benchmark_is_a_command():
-    for name in every.NAMES:
-        code = f"import sys, experiments.benchmarks.{name} as m; m.benchmark, m.table, m.main"
-        compile(code, name, "exec")
-        module = __import__(f"experiments.benchmarks.{name}", fromlist=["main"])
-        assert callable(module.benchmark)
-        assert callable(module.table)
-        assert module.main(["prog", "--help"]) == 0
+@pytest.mark.parametrize("name", every.NAMES)
+def test_every_benchmark_is_a_command(name, capsys):
+    module = importlib.import_module(f"experiments.benchmarks.{name}")
+    assert name == module.NAME
+    assert callable(module.benchmark)
+    assert callable(module.table)
+    assert module.main(["prog", "--help"]) == 0
+    assert f"python -m experiments.benchmarks.{name}" in capsys.readouterr().out
+
+
+def test_streams_are_decided_on_a_cpu_wherever_the_others_compute(commands):
+    assert every.main(["prog", "--only=streaming,features", "--device=default"]) == 0
+    streaming, features = commands
+    assert not any("--device" in word for word in streaming)
+    assert "--device=default" in features
 
 
 @pytest.mark.parametrize(
@@ -70,8 +79,6 @@ def test_every_benchmark_is_a_command():
     ],
 )
 def test_bad_input_is_one_line(commands, capsys, argument, message):
-    import re
-
     assert every.main(["prog", argument]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1

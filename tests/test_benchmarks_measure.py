@@ -137,7 +137,7 @@ def test_table_shows_what_is_known():
     text = records.table(make_result(agreement={"logits": 1e-6}, notes=["PyTorch, which"]))
     ours, peer = (line.split() for line in text.splitlines() if line.startswith(("ours", "peer")))
     assert ours[-8:] == ["0.0", "25%", "0.0", "20%", "3.00", "s", "2.0", "MB"]
-    assert peer[:3] == ["peer", "4", "2.00"]
+    assert peer[:4] == ["peer", "4", "–", "2.00"]
     assert peer[-6:] == ["–"] * 6
     assert "logits 1.0e-06" in text
     assert "left out: PyTorch, which" in text

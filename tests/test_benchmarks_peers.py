@@ -1,6 +1,7 @@
 """What ours is compared with computes the same: librosa, NumPy, PyTorch."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -125,8 +126,6 @@ def test_a_decision_reads_the_weights_of_live_edges():
 
 @pytest.mark.slow
 def test_streaming_without_torch_times_ours(monkeypatch, capsys):
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(streaming, "prepare_streaming", lambda: None)
     result = streaming.benchmark(QUICK, steps=2, models=())

@@ -34,6 +34,8 @@ NAMES = (
     "dispatch",
 )
 
+ON_CPU = ("streaming", "dispatch")  # wherever the others compute
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Flags of the command."""
@@ -43,6 +45,7 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer("threads", None, "Threads of each side.", 1, flag_values=values)
     flags.DEFINE_integer("repeats", None, "Timed rounds.", 1, flag_values=values)
+    entry.define_device_flag(values)
     entry.define_output_flags(values)
 
 
@@ -62,7 +65,8 @@ def run(values: flags.FlagValues) -> None:
     failed = []
     for name in tqdm(names, unit="benchmark", disable=None):
         print(f"\n== {name}", flush=True)
-        found = run_one(name, given)
+        device = [] if name in ON_CPU else [f"--device={values.device}"]
+        found = run_one(name, [*given, *device])
         if found is None:
             failed.append(name)
             continue

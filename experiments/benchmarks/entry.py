@@ -36,6 +36,17 @@ class Settings(NamedTuple):
         return {"threads": self.threads, "quick": self.quick, "device": self.device}
 
 
+def define_device_flag(values: flags.FlagValues) -> None:
+    """The flag that says where sides compute; NumPy and librosa do on the CPU in any case."""
+    flags.DEFINE_enum(
+        "device",
+        "cpu",
+        ["cpu", "default"],
+        "Where both sides compute; default: what jax finds, and CUDA for PyTorch.",
+        flag_values=values,
+    )
+
+
 def define_output_flags(values: flags.FlagValues) -> None:
     """Flags that say where results go."""
     flags.DEFINE_string("json", None, "File for the result.", flag_values=values)
@@ -68,13 +79,7 @@ def define_flags(values: flags.FlagValues, *, repeats: int, threads: int = 2) ->
         "Small sizes, few rounds: whether it runs, not how fast.",
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "device",
-        "cpu",
-        ["cpu", "default"],
-        "Where both sides compute; default: what jax finds, and CUDA for PyTorch.",
-        flag_values=values,
-    )
+    define_device_flag(values)
     define_output_flags(values)
 
 

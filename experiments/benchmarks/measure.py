@@ -2,7 +2,8 @@
 
 A round runs each side once, A B C A B C …, so that other load hits all alike. Two of the sides are
 the machine's limits, measured by jax on the device and the threads that are used: multiplications
-of a large float32 matrix product, and bytes of a pass over an array larger than the caches.
+of a large float32 matrix product, at jax's default precision as the networks' own are, and bytes of
+a pass over an array larger than the caches.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,6 +54,8 @@ def compiled_side(
         notes.append("torch.compile, in a quick run")
         return {}
     try:
+        # It warns that it keeps nothing from run to run, as it is told.
+        warnings.filterwarnings("ignore", message="dynamo_pgo")
         run = make()
         begin = time.perf_counter()
         run()

@@ -6,9 +6,9 @@ what                         one line: network, batch, threads
 settings                     what a comparison of two results needs to be the same
 agreement                    errors between sides that compute the same
 rows                         name → seconds, all_seconds, base, ratio, ratio_range (to the base),
-                             and as far as they are known macs, macs_per_second, share_of_matmul,
-                             moved_bytes, bytes_per_second, share_of_memory, compile_seconds,
-                             memory_bytes
+                             and as far as they are known cpu_seconds (over all threads), macs,
+                             macs_per_second, share_of_matmul, moved_bytes, bytes_per_second,
+                             share_of_memory, compile_seconds, memory_bytes
 limits                       macs_per_second, bytes_per_second of this machine in this run
 notes                        what was left out, and why
 machine, versions            as in `machine`
@@ -85,13 +85,13 @@ def table(result: Result) -> str:
         listed = ", ".join(f"{name} {error:.1e}" for name, error in errors)
         lines.append(f"sides agree; largest errors: {listed}")
     lines.append(
-        f"{'':{width}}  {'seconds':>9} {'ratio (rounds)':>22} {'GMACs/s':>8} {'of max':>6} "
-        f"{'GB/s':>6} {'of max':>6} {'compile':>8} {'memory':>9}"
+        f"{'':{width}}  {'seconds':>9} {'CPU':>8} {'ratio (rounds)':>22} {'GMACs/s':>8} "
+        f"{'of max':>6} {'GB/s':>6} {'of max':>6} {'compile':>8} {'memory':>9}"
     )
     for name, row in rows.items():
         low, high = row["ratio_range"]
         lines.append(
-            f"{name:{width}}  {row['seconds']:9.3g} "
+            f"{name:{width}}  {row['seconds']:9.3g} {_of(row, 'cpu_seconds', 1, '', 3):>8} "
             + f"{row['ratio']:8.2f} ({low:.2f} to {high:.2f})".rjust(22)
             + f" {_of(row, 'macs_per_second', 1e9):>8} {_share(row, 'share_of_matmul'):>6}"
             + f" {_of(row, 'bytes_per_second', 1e9):>6} {_share(row, 'share_of_memory'):>6}"
