@@ -82,7 +82,9 @@ def test_limits_take_the_fastest_round():
         measure.MATMUL: Side(lambda: None, macs=100),
         measure.MEMORY: Side(lambda: None, moved=60),
     }
-    rates = measure.rates_of(probes, {measure.MATMUL: [4.0, 2.0], measure.MEMORY: [3.0, 6.0]})
+    matmul, memory = measure.MATMUL, measure.MEMORY
+    wall = {f"{matmul} 0": [4.0, 2.0], f"{matmul} 1": [5.0, 5.0], f"{memory} 0": [6.0, 3.0]}
+    rates = measure.rates_of(probes, wall | {"ours": [0.1]})
     assert rates == {"macs_per_second": 50, "bytes_per_second": 20}
 
 

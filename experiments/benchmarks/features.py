@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.features [--repeats 20] [--json out.json]
 
 librosa works on the host: melspectrogram, logarithm, DCT, in one call for all signals and, in one
-thread, signal by signal, as data sets are read. Its first call compiles (half a minute) and is not
+thread, signal by signal, as data sets are read. Its first call compiles for many seconds and is not
 timed. "rfft" and "frames, matmul" are ours with another spectrum: `jnp.fft.rfft` of windowed
 frames, and those frames times a DFT matrix, where ours is a convolution. All are held to give the
 same coefficients on noise.
