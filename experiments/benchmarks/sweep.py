@@ -162,7 +162,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """Flags of the command."""
     entry.define_flags(values, repeats=REPEATS)
     flags.DEFINE_integer("budgets", None, "G; 6, or 2 with --quick.", 2, flag_values=values)
-    flags.DEFINE_integer("batch", None, "Streams; 64, or 4 with --quick.", 2, flag_values=values)
+    flags.DEFINE_integer("batch", None, "Streams; 64, or 4 with --quick.", 1, flag_values=values)
     flags.DEFINE_integer("maps", None, "Maps; 16, or 2 with --quick.", 1, flag_values=values)
 
 
