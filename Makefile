@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUNS ?= runs/demo
+BENCH ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
@@ -36,10 +37,9 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# make bench BENCH="--json new.json --compare old.json"
 bench: $(STAMP)
-	$(PY) -m experiments.benchmarks.sweep
-	$(PY) -m experiments.benchmarks.training_iteration
-	$(PY) -m experiments.benchmarks.streaming
+	$(PY) -m experiments.benchmarks.all $(BENCH)
 
 clean:
 	rm -rf $(RUNS)

@@ -121,11 +121,11 @@ def _device() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
     if device.platform == "cpu":
-        described |= {"processor": _processor(), "cores": _num_cores()}
+        described |= {"processor": processor(), "cores": num_cores()}
     return described
 
 
-def _processor() -> str:
+def processor() -> str:
     """Model of the CPU."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
@@ -133,11 +133,11 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _num_cores() -> int | None:
+def num_cores() -> int:
     """Cores that this process may use: as many threads compute."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 def user_cache() -> Path:

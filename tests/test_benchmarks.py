@@ -2,12 +2,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import sweep, training_iteration
+from experiments.benchmarks import evaluation, machine, peers, sweep, training_iteration
+from experiments.benchmarks.entry import Settings
+from experiments.benchmarks.kws_paper import PAPER_MAPS, make_problem
 from experiments.platform import prepare_platform
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,49 +48,47 @@ def test_importing_the_benchmark_imports_no_torch():
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_without_torch_says_what_to_install(monkeypatch, capsys):
+def test_without_torch_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert training_iteration.main(["prog", "--small"]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "pip install torch" in error
+    notes = []
+    assert peers.import_torch(Settings(1, 1), notes) is None
+    assert len(notes) == 1
+    assert "pip install torch" in notes[0]
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--batch=1", "batch"),
-        ("--threads=100000", "--threads: expected at most"),
-        ("--json=/no/such/folder/out.json", "--json: expected a file in a folder that exists"),
-    ],
-)
-def test_bad_input_is_one_line(capsys, argument, message):
-    assert training_iteration.main(["prog", "--small", argument]) == 1
+def test_what_cannot_be_compiled_is_left_out():
+    def make():
+        raise RuntimeError("no C++ compiler\nand more")
+
+    notes = []
+    assert peers.compiled_side(Settings(1, 1), make, notes) == {}
+    assert notes == ["torch.compile, which failed: RuntimeError: no C++ compiler"]
+
+
+def test_compiled_side_times_what_the_first_run_takes_longer():
+    waits = iter([0.05, 0.0, 0.0])
+    sides = peers.compiled_side(Settings(1, 1), lambda: lambda: time.sleep(next(waits)), [])
+    assert 0.04 < sides[peers.COMPILED].compile_seconds < 0.5
+
+
+@pytest.mark.parametrize("argument", ["--batch=1", "--maps=8"])
+def test_bad_input_is_one_line(capsys, argument):
+    assert training_iteration.main(["prog", "--quick", argument]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert message in error
+    assert argument.lstrip("-").partition("=")[0] in error
 
 
 def test_count_of_the_paper_network():
-    problem = training_iteration.make_problem(training_iteration.PAPER_MAPS, 2)
-    macs = training_iteration.count(problem)
+    problem = make_problem(PAPER_MAPS, 2)
     conv = 282 * 33 * 64 * 160 + 273 * 8 * 64 * 64 * 40  # both convolutions once over 301 frames
     dense = 11 * (1_196_032 + 4_096 + 1_536 + 517_120 + 7_389_184 + 4_784_128 + 4_096)
     controller = 11 * (300 * 228 + 100 * 8)
     cost = 11 * 9  # gates times MACs
-    assert macs["step"] == 137_288_192
-    assert macs["forward_window_by_window"] == 2 * 11 * 137_288_192
-    assert 0 <= macs["forward_ours"] - 2 * (conv + dense + controller) <= 2 * cost
-    assert 2.5 < macs["iteration_ours"] / macs["forward_ours"] < 3.2
-
-
-def test_time_in_turn_alternates():
-    order = []
-    times = training_iteration.time_in_turn(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2
-    )
-    assert order == ["a", "b"] * 3
-    assert [len(times[clock][name]) for clock in ("wall", "cpu") for name in "ab"] == [2] * 4
+    assert problem.macs_window_by_window == 2 * 11 * 137_288_192
+    forward, iteration = training_iteration.count(problem)
+    assert 0 <= forward - 2 * (conv + dense + controller) <= 2 * cost
+    assert 2.5 < iteration / forward < 3.2
 
 
 def test_prune_is_ours():
@@ -101,40 +102,72 @@ def test_prune_is_ours():
     np.testing.assert_array_equal(torch_kws.prune(torch.from_numpy(every)).numpy(), ours)
 
 
-@pytest.mark.slow
-def test_verify_same_network_as_pytorch():
+@pytest.fixture
+def torch_peer():
     pytest.importorskip("torch")
-    errors = training_iteration.verify((3, 4))
+    peer = peers.import_torch(Settings(1, 1), [])
+    assert peer is not None
+    return peer
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Quick runs are smaller still, and leave jax's settings to the other tests as they are."""
+    for module in (training_iteration, evaluation):
+        monkeypatch.setattr(module, "problem_of", lambda settings, batch: make_problem((2, 3), 2))
+    monkeypatch.setattr(machine, "prepare", lambda device, threads: None)
+
+
+@pytest.mark.slow
+def test_verify_same_network_as_pytorch(torch_peer):
+    errors = training_iteration.verify(torch_peer, (3, 4))
     assert max(errors.values()) <= training_iteration.TOLERANCE
 
 
 @pytest.mark.slow
-def test_verify_notices_a_difference(monkeypatch):
-    torch = pytest.importorskip("torch")
+def test_verify_notices_a_difference(torch_peer, monkeypatch):
     from experiments.benchmarks import torch_kws
 
-    monkeypatch.setattr(torch_kws.functional, "relu", torch.sigmoid)
-    assert training_iteration.verify((3, 4))["logits"] > training_iteration.TOLERANCE
+    monkeypatch.setattr(torch_kws.functional, "relu", torch_peer.torch.sigmoid)
+    assert training_iteration.verify(torch_peer, (3, 4))["logits"] > training_iteration.TOLERANCE
 
 
 @pytest.mark.slow
-def test_command_writes_json(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("torch")
-    monkeypatch.setattr(training_iteration, "SMALL_MAPS", (2, 3))
-    monkeypatch.setattr(training_iteration, "_use_threads", lambda threads: None)
+@pytest.mark.parametrize("module", [training_iteration, evaluation])
+def test_command_writes_json(torch_peer, small, module, tmp_path, capsys):
     out = tmp_path / "out.json"
-    argv = ["prog", "--small", "--batch=2", "--repeats=1", "--threads=1", f"--json={out}"]
-    assert training_iteration.main(argv) == 0
-    assert "same network" in capsys.readouterr().out
-    result = json.loads(out.read_text())
-    assert result["ratio"]["wall"] > 0
-    assert result["steps"] == 11
+    argv = ["prog", "--quick", "--repeats=1", "--threads=1", f"--json={out}"]
+    assert module.main(argv) == 0
+    assert "sides agree" in capsys.readouterr().out
+    result = json.loads(out.read_text())["benchmarks"][module.NAME]
+    assert result["rows"][peers.EAGER]["ratio"] > 0
+    assert result["settings"]["steps"] == 11
+    assert result["rows"]["ours"]["share_of_matmul"] > 0
+    assert result["rows"]["ours"]["memory_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_evaluation_without_torch_times_ours(small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = evaluation.benchmark(Settings(1, 1, quick=True))
+    assert list(result["rows"]) == ["ours"]
+    assert "pip install torch" in evaluation.table(result)
+
+
+@pytest.mark.slow
+def test_evaluation_refuses_another_network(torch_peer, small, monkeypatch):
+    from experiments.benchmarks import torch_kws
+
+    monkeypatch.setattr(torch_kws.functional, "relu", torch_peer.torch.sigmoid)
+    with pytest.raises(ValueError, match="the two networks differ: expected logits"):
+        evaluation.benchmark(Settings(1, 1, quick=True))
 
 
 @pytest.mark.slow
 def test_sweep_benchmark_holds_its_ways_to_agree():
-    result = sweep.benchmark(budgets=2, batch=2, repeats=1, maps=1)
-    assert result["disagreement"] < sweep.TOLERANCE
-    text = sweep.table(result)
-    assert all(name in text for name in (sweep.SINGLE, sweep.LOOPED, sweep.VMAPPED))
-    assert all(seconds > 0 for seconds in result["seconds"].values())
+    result = sweep.benchmark(Settings(1, 1), budgets=2, batch=2, maps=1)
+    assert max(result["agreement"].values()) < sweep.TOLERANCE
+    assert list(result["rows"]) == [sweep.SINGLE, sweep.LOOPED, sweep.VMAPPED]
+    assert all(row["seconds"] > 0 for row in result["rows"].values())
+    single, vmapped = (result["rows"][name] for name in (sweep.SINGLE, sweep.VMAPPED))
+    assert 0.9 < vmapped["macs"] / single["macs"] < 1.1

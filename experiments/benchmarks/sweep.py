@@ -5,16 +5,14 @@
 Single runs draw a batch, compute its features and update one network, once per budget; a sweep
 draws once and updates all, in one vmapped program or one budget after the other. All run in turn in
 one process, on kws_small with clips of noise. First the ways are held to agree: the parameters
-after the same steps.
+after the same steps. Compile time and memory are those of the update, of one network or of all.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,110 +20,86 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from data_prep import cli as command
 from experiments import config as config_lib
-from experiments.build import Built, build, target_of
+from experiments.benchmarks import entry
+from experiments.benchmarks.entry import Settings
+from experiments.benchmarks.measure import Side, hold, measure
+from experiments.benchmarks.programs import Program, build
+from experiments.benchmarks.records import Result, result, table
+from experiments.build import Built, target_of
+from experiments.build import build as build_run
 from experiments.config import Config
 from experiments.data import AudioSource
 from experiments.loop import make_draw, make_train_steps
 from experiments.runs import run_keys
 from sanas_jax.budgets import Member, init_member
 from sanas_jax.clips import Clips
+from sanas_jax.costs import count_macs
 from sanas_jax.features import Frontend
 from sanas_jax.training import init_state
 
+__all__ = ["benchmark", "main", "table"]
+
+NAME = "sweep"
 CONFIG = Path(__file__).parents[1] / "configs" / "kws_small.py"
 NUM_CLASSES, NUM_CLIPS, SAMPLES, RATE = 12, 240, 16_000, 16_000
-STEPS = 2  # per way and repeat
+CHECKED_STEPS = 3  # after which the ways must agree
 TOLERANCE = 1e-3
+REPEATS = 5
 SINGLE, LOOPED, VMAPPED = "single runs", "sweep, one by one", "sweep, one program"
 
-
-def define_flags(values: flags.FlagValues) -> None:
-    """The command's flags."""
-    flags.DEFINE_integer("budgets", 6, "G.", lower_bound=2, flag_values=values)
-    flags.DEFINE_integer("batch", 64, "Streams per step.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("repeats", 5, "Rounds; medians count.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("maps", 16, "Maps per convolution.", lower_bound=1, flag_values=values)
-    flags.DEFINE_string("json", None, "File for the result.", flag_values=values)
+Way = Callable[[list[Member], int], list[Member]]
 
 
-def main(values: flags.FlagValues) -> None:
-    """Measure, print, write."""
-    result = benchmark(values.budgets, values.batch, values.repeats, values.maps)
-    print(table(result))
-    if values.json:
-        Path(values.json).write_text(json.dumps(result, indent=2) + "\n")
-
-
-def benchmark(budgets: int, batch: int, repeats: int, maps: int) -> dict[str, Any]:
-    """Seconds per step of all budgets for each way, and their largest disagreement."""
+def benchmark(settings: Settings, budgets: int = 6, batch: int = 64, maps: int = 16) -> Result:
+    """Seconds of a step of all budgets in each way; `maps` per convolution."""
     config, hooks = config_lib.load_config(str(CONFIG))
-    settings = [f"train.batch_size={batch}", f"model.maps={maps},{maps}"]
-    config = config_lib.override(config, settings)
-    built = build(config, NUM_CLASSES, hooks)
+    own = [f"train.batch_size={batch}", f"model.maps={maps},{maps}"]
+    config = config_lib.override(config, own)
+    built = build_run(config, NUM_CLASSES, hooks)
     target = target_of(config, built)
-    prices = jnp.linspace(0.5, 2, budgets)
     targets = jax.tree.map(lambda leaf: jnp.full((budgets,), leaf), target)
-    targets = targets._replace(cost_weight=prices)
-    ways = _ways(config, built, targets, budgets)
-    states = {
-        SINGLE: _members(built, budgets, 1),
-        LOOPED: _members(built, budgets, 1),
-        VMAPPED: _members(built, budgets, budgets),
-    }
-    compile_s: dict[str, float] = {}
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    targets = targets._replace(cost_weight=jnp.linspace(0.5, 2, budgets))
+    programs: dict[int, tuple[Program, int]] = {}
+    ways = _ways(config, built, targets, budgets, programs)
+    sizes = {SINGLE: 1, LOOPED: 1, VMAPPED: budgets}
+    states = {name: _members(built, budgets, size) for name, size in sizes.items()}
+    sides: dict[str, Side] = {}
     for name, way in ways.items():
-        begin = time.perf_counter()
-        states[name] = jax.block_until_ready(way(states[name], 0))
-        compile_s[name] = time.perf_counter() - begin
-    for repeat in tqdm(range(repeats), unit="round", desc="in turn"):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            for step in range(STEPS):
-                states[name] = way(states[name], 1 + repeat * STEPS + step)
-            jax.block_until_ready(states[name])
-            times[name].append((time.perf_counter() - begin) / STEPS)
-        if repeat == 0:
-            disagreement = max(_distance(states[SINGLE], states[n]) for n in (LOOPED, VMAPPED))
-            if disagreement > TOLERANCE:
-                raise ValueError(
-                    f"expected the ways to agree to {TOLERANCE}, got {disagreement:.1e}"
-                )
-    return {
-        "budgets": budgets,
-        "batch": batch,
-        "maps": maps,
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "disagreement": disagreement,
-        "seconds": {name: statistics.median(t) for name, t in times.items()},
-        "first_step_seconds": compile_s,
-    }
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as text."""
-    seconds = result["seconds"]
-    rows = [
-        f"{name:<20} {seconds[name]:8.3f} s   ratio {seconds[name] / seconds[SINGLE]:.2f}   "
-        f"first step {result['first_step_seconds'][name]:.1f} s"
-        for name in seconds
-    ]
-    head = (
-        f"{result['budgets']} budgets, batch {result['batch']}, {result['maps']} maps, "
-        f"{result['device']}; parameters agree to {result['disagreement']:.1e}"
+        for step in range(CHECKED_STEPS):
+            states[name] = jax.block_until_ready(way(states[name], step))
+        program, macs = programs[sizes[name]]
+        side = Side(partial(_step, way, states, name), macs=macs * (budgets // sizes[name]))
+        sides[name] = side.compiled(program)
+    agreement = {name: _distance(states[SINGLE], states[name]) for name in (LOOPED, VMAPPED)}
+    hold(agreement, TOLERANCE, "the ways end with other parameters")
+    return result(
+        f"a step of {budgets} budgets, kws_small, {maps} maps, batch {batch}, "
+        f"{settings.threads} threads, median of {settings.repeats} in turn",
+        settings.asked | {"budgets": budgets, "batch": batch, "maps": maps},
+        measure(sides, settings.repeats),
+        agreement=agreement,
     )
-    return "\n".join([head, *rows])
+
+
+def _step(way: Way, states: dict[str, list[Member]], name: str) -> None:
+    """The next step of one way, whatever its number."""
+    states[name] = jax.block_until_ready(way(states[name], CHECKED_STEPS))
 
 
 def _ways(
-    config: Config, built: Built, targets: Any, budgets: int
-) -> dict[str, Callable[[list[Member], int], list[Member]]]:
-    """Name → (members, step) → members: a list with one entry per program."""
+    config: Config,
+    built: Built,
+    targets: Any,
+    budgets: int,
+    programs: dict[int, tuple[Program, int]],
+) -> dict[str, Way]:
+    """Name → (members, step) → members: a list with one entry per program.
+
+    The update's program for so many budgets, and its MACs, come to stand in `programs`.
+    """
     rng = np.random.default_rng(0)
     clips = Clips.create(
         rng.integers(-8000, 8000, (NUM_CLIPS, SAMPLES), np.int16),
@@ -140,7 +114,7 @@ def _ways(
     def part(tree: Any, start: int, size: int) -> Any:
         return jax.tree.map(lambda leaf: leaf[start : start + size], tree)
 
-    def way(size: int, *, share: bool) -> Callable[[list[Member], int], list[Member]]:
+    def way(size: int, *, share: bool) -> Way:
         keys = jnp.stack([key] * size)
         own = [part(targets, start, size) for start in range(0, budgets, size)]
 
@@ -150,7 +124,10 @@ def _ways(
             for member, target in zip(members, own, strict=True):
                 if batch is None or not share:
                     batch = draw(clips, None, frontend, key, number)
-                out.append(train_steps(member, batch, keys, target, number)[0])
+                args = (member, batch, keys, target, number)
+                if size not in programs:
+                    programs[size] = build(train_steps, *args), count_macs(train_steps, *args)
+                out.append(programs[size][0].run(*args)[0])
             return out
 
         return run
@@ -181,10 +158,27 @@ def _distance(ours: list[Member], theirs: list[Member]) -> float:
     return float(max(jax.tree.leaves(errors)))
 
 
-def cli() -> None:
-    """Console entry point."""
-    sys.exit(command.run(define_flags, main, __doc__ or "", sys.argv))
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags of the command."""
+    entry.define_flags(values, repeats=REPEATS)
+    flags.DEFINE_integer("budgets", None, "G; 6, or 2 with --quick.", 2, flag_values=values)
+    flags.DEFINE_integer("batch", None, "Streams; 64, or 4 with --quick.", 1, flag_values=values)
+    flags.DEFINE_integer("maps", None, "Maps; 16, or 2 with --quick.", 1, flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Body of the command."""
+    settings = entry.settings_of(values, REPEATS)
+    usual = (2, 4, 2) if settings.quick else (6, 64, 16)
+    asked = (values.budgets, values.batch, values.maps)
+    budgets, batch, maps = (a or u for a, u in zip(asked, usual, strict=True))
+    entry.run_one(NAME, values, settings, lambda: benchmark(settings, budgets, batch, maps))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command (program name first) and return its exit status."""
+    return command.run(define_flags, run, __doc__ or "", argv)
 
 
 if __name__ == "__main__":
-    cli()
+    sys.exit(main(sys.argv))

@@ -1,9 +1,9 @@
-"""SANAS on cnn-trad-fpool3 with shortcuts in plain PyTorch, run eagerly: what we compare with.
+"""SANAS on cnn-trad-fpool3 with shortcuts in plain PyTorch: what we compare with.
 
 It works as the method's own PyTorch code does: the windows of a stream one after another, each
 through every convolution and every shortcut, whose outputs are multiplied by gates of 0 and 1. The
 objective is ours (`sanas_jax.training`), on streams whose steps all count. Needs PyTorch, which the
-project does not depend on: imported by the benchmark alone.
+project does not depend on: imported by the benchmarks alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,14 +57,23 @@ class TorchSanas(nn.Module):
         features = functional.relu(total)
         return self.out(features), features  # always on: its bias answers where nothing is live
 
-    def forward(self, stream: torch.Tensor, gates: torch.Tensor | None = None) -> Rollout:
-        """Run streams [B, frames, band]; `gates` [T, B, 8] replaces the draws."""
+    def forward(
+        self, stream: torch.Tensor, gates: torch.Tensor | None = None, *, draw: bool = True
+    ) -> Rollout:
+        """Run streams [B, frames, band]; `gates` [T, B, 8] replaces the draws, and the most
+        probable architecture where `draw` is false.
+        """
         z = stream.new_zeros(stream.shape[0], self.cell.hidden_size)
         steps = []
         for t in range((stream.shape[1] - WINDOW) // HOP + 1):
             x = stream[:, None, t * HOP : t * HOP + WINDOW]
             logits = self.head(z)
-            drawn = torch.bernoulli(torch.sigmoid(logits.detach())) if gates is None else gates[t]
+            if gates is not None:
+                drawn = gates[t]
+            elif draw:
+                drawn = torch.bernoulli(torch.sigmoid(logits.detach()))
+            else:
+                drawn = (logits.detach() > 0).to(logits.dtype)
             live = prune(drawn)
             log_prob = -functional.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
             answer, features = self.network(x, live)
@@ -115,7 +124,10 @@ def make_adam(model: TorchSanas, learning_rate: float, weight_decay: float) -> t
     controller = [*model.head.parameters(), *model.cell.parameters()]
     theirs = {id(parameter) for parameter in controller}
     network = [p for p in model.parameters() if id(p) not in theirs]
-    groups = [{"params": network, "weight_decay": weight_decay}, {"params": controller}]
+    groups: list[dict[str, Any]] = [
+        {"params": network, "weight_decay": weight_decay},
+        {"params": controller},
+    ]
     return torch.optim.Adam(groups, lr=learning_rate)
 
 
@@ -164,7 +176,9 @@ def from_ours(params: Mapping[str, Any], maps: tuple[int, int]) -> dict[str, np.
 def gradients(model: TorchSanas) -> dict[str, np.ndarray]:
     """Gradients by name; those of the cell's second biases, which our cell lacks, as 0."""
     out = {
-        name: p.grad.numpy().copy() for name, p in model.named_parameters() if p.grad is not None
+        name: p.grad.cpu().numpy().copy()
+        for name, p in model.named_parameters()
+        if p.grad is not None
     }
     out["cell.bias_hh"][: 2 * model.cell.hidden_size] = 0
     return out

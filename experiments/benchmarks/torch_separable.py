@@ -105,7 +105,8 @@ def _mix(
     weights: Mapping[str, Any], stats: Any, dense: int, norm: int
 ) -> tuple[nn.Module, nn.Module]:
     kernel = np.asarray(weights[f"Dense_{dense}"]["kernel"])
-    mix = nn.Conv1d(*kernel.shape, 1, bias=False)
+    inputs, outputs = kernel.shape
+    mix = nn.Conv1d(inputs, outputs, 1, bias=False)
     mix.weight.data = _tensor(kernel.T[..., None])
     return mix, _norm(weights[f"BatchNorm_{norm}"], stats[f"BatchNorm_{norm}"])
 
@@ -119,7 +120,8 @@ def _norm(weights: Mapping[str, Any], stats: Mapping[str, Any]) -> nn.BatchNorm1
 
 def _dense(weights: Mapping[str, Any]) -> nn.Linear:
     kernel = np.asarray(weights["kernel"])
-    dense = nn.Linear(*kernel.shape, bias="bias" in weights)
+    inputs, outputs = kernel.shape
+    dense = nn.Linear(inputs, outputs, bias="bias" in weights)
     dense.weight.data = _tensor(kernel.T)
     if "bias" in weights:
         dense.bias.data = _tensor(weights["bias"])

@@ -1,0 +1,133 @@
+"""The convolutions of kws_paper and their gradients, beside PyTorch's.
+
+    python -m experiments.benchmarks.convolutions [--threads 2] [--repeats 5] [--json out.json]
+
+Over whole streams, as the trunk runs them: forward, gradient of the kernel, gradient of the input
+(not of the first, whose input is audio). Each is as many multiply-accumulates, so that rates
+compare with each other and with a matrix product.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import entry, peers
+from experiments.benchmarks.entry import Settings
+from experiments.benchmarks.kws_paper import FRAMES, PAPER_BATCH, QUICK_BATCH
+from experiments.benchmarks.measure import Side, hold, measure, relative_error
+from experiments.benchmarks.programs import build, num_bytes
+from experiments.benchmarks.records import Result, result, table
+from sanas_jax import costs
+
+__all__ = ["benchmark", "main", "table"]
+
+NAME = "convolutions"
+# Name → frequency bands and maps of the input, frames that earlier layers cut off, kernel.
+LAYERS = {
+    "conv_0": (40, 1, 0, (20, 8, 1, 64)),
+    "conv_1": (11, 64, 19, (10, 4, 64, 64)),
+}
+TOLERANCE = 1e-3  # a kernel's gradient sums millions of products, in another order
+REPEATS = 5
+
+
+def benchmark(settings: Settings) -> Result:
+    """Verify, time and count every product of both layers."""
+    notes: list[str] = []
+    batch = QUICK_BATCH if settings.quick else PAPER_BATCH
+    peer = peers.import_torch(settings, notes)
+    sides: dict[str, Side] = {}
+    agreement: dict[str, float] = {}
+    rng = np.random.default_rng(0)
+    for layer, (bands, maps, cut, kernel_shape) in LAYERS.items():
+        x = rng.standard_normal((batch, FRAMES - cut, bands, maps)).astype(np.float32)
+        kernel = rng.standard_normal(kernel_shape).astype(np.float32)
+        upstream = np.asarray(_convolve(x, kernel))
+        forms = products(first=layer == "conv_0")
+        theirs = torch_products(peer, x, kernel, upstream) if peer else {}
+        for product, form in forms.items():
+            name = f"{layer}, {product}"
+            args = jax.device_put((x, kernel, upstream))
+            program = build(jax.jit(form), *args)
+            found = np.asarray(program.run(*args))
+            side = Side(
+                program.on(*args),
+                macs=costs.count_macs(_convolve, x, kernel),
+                moved=num_bytes((x, kernel, upstream)),
+                base=name,
+            )
+            sides[name] = side.compiled(program)
+            if peer:
+                agreement[name] = relative_error(found, theirs[product]())
+                sides[f"{name}, {peers.EAGER}"] = Side(
+                    theirs[product], macs=side.macs, moved=side.moved, base=name
+                )
+    hold(agreement, TOLERANCE, "the two give other values")
+    return result(
+        f"convolutions of kws_paper over {batch} streams of 3 s, {settings.threads} threads, "
+        f"median of {settings.repeats} in turn",
+        settings.asked | {"batch": batch},
+        measure(sides, settings.repeats),
+        agreement=agreement,
+        notes=notes,
+    )
+
+
+def products(*, first: bool) -> dict[str, Callable[..., jax.Array]]:
+    """Name → (x, kernel, gradient of the output) → array, of ours."""
+
+    def kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: _convolve(x, kernel), kernel)[1](upstream)[0]
+
+    def input_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x: _convolve(x, kernel), x)[1](upstream)[0]
+
+    found = {
+        "forward": lambda x, kernel, upstream: _convolve(x, kernel),
+        "kernel gradient": kernel_gradient,
+    }
+    return found if first else found | {"input gradient": input_gradient}
+
+
+def torch_products(
+    peer: peers.Peer, x: np.ndarray, kernel: np.ndarray, upstream: np.ndarray
+) -> dict[str, Callable[[], np.ndarray]]:
+    """The same of PyTorch, in our layouts; theirs is [batch, maps, frames, bands]."""
+    torch = peer.torch
+
+    def theirs(array: np.ndarray, *axes: int) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(axes))).to(peer.device)
+
+    a, w, g = theirs(x, 0, 3, 1, 2), theirs(kernel, 3, 2, 0, 1), theirs(upstream, 0, 3, 1, 2)
+    grad = torch.nn.grad
+
+    def ours(run: Callable[[], Any], *axes: int) -> Callable[[], np.ndarray]:
+        # A transposed array is a view: nothing is copied but from an accelerator.
+        return lambda: run().cpu().numpy().transpose(axes)
+
+    return {
+        "forward": ours(lambda: torch.nn.functional.conv2d(a, w), 0, 2, 3, 1),
+        "kernel gradient": ours(lambda: grad.conv2d_weight(a, w.shape, g), 2, 3, 1, 0),
+        "input gradient": ours(lambda: grad.conv2d_input(a.shape, w, g), 0, 2, 3, 1),
+    }
+
+
+def _convolve(x: Any, kernel: Any) -> jax.Array:
+    """The convolution of the network's blocks: [B, frames, bands, maps], valid."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command (program name first) and return its exit status."""
+    return entry.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
