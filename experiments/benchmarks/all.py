@@ -32,6 +32,8 @@ NAMES = (
     "streaming",
     "convolutions",
     "dispatch",
+    "loading",
+    "growth",
 )
 
 ON_CPU = ("streaming", "dispatch")  # wherever the others compute
