@@ -140,6 +140,7 @@ def test_table_shows_what_is_known():
     ours, peer = (line.split() for line in text.splitlines() if line.startswith(("ours", "peer")))
     assert ours[-8:] == ["0.0", "25%", "0.0", "20%", "3.00", "s", "2.0", "MB"]
     assert peer[:4] == ["peer", "4", "–", "2.00"]
+    assert peer[-7:-6] == ["–"]  # of CPU time nothing is known
     assert peer[-6:] == ["–"] * 6
     assert "logits 1.0e-06" in text
     assert "left out: PyTorch, which" in text
@@ -150,9 +151,14 @@ def cells(text, label):
 
 
 def test_compare_is_new_over_old():
-    text = compare.compare({"evaluation": make_result(2.0)}, {"evaluation": make_result(1.0)})
-    assert cells(text, "ours") == ["1.00", "2.00", "2.00", "0.50", "1.00", "1.00"]
-    assert cells(text, "peer") == ["2.00", "–", "–", "1.00", "–", "–"]
+    old, new = make_result(2.0), make_result(1.0)
+    for result, theirs in ((old, 6.0), (new, 3.0)):
+        result["rows"]["ours"]["cpu_seconds"] = 2.0
+        result["rows"]["peer"]["cpu_seconds"] = theirs
+    assert "3.00" in cells(records.table(old), "peer")
+    text = compare.compare({"evaluation": old}, {"evaluation": new})
+    assert cells(text, "ours") == ["1.00", "1.00", "2.00", "2.00", "0.50", "1.00", "1.00"]
+    assert cells(text, "peer") == ["2.00", "0.50", "–", "–", "1.00", "–", "–"]
     assert "differ" not in text
 
 
@@ -191,7 +197,7 @@ def test_command_writes_and_compares(tmp_path, monkeypatch, capsys):
     assert run_entry(monkeypatch, ["prog", f"--json={out}"]) == 0
     assert records.read(out)["made_up"]["rows"]["ours"]["seconds"] == 4
     assert run_entry(monkeypatch, ["prog", "--quick", f"--compare={out}"]) == 0
-    assert cells(capsys.readouterr().out.split("new / old")[1], "ours")[3] == "0.50"
+    assert cells(capsys.readouterr().out.split("new / old")[1], "ours")[4] == "0.50"
 
 
 @pytest.mark.parametrize(

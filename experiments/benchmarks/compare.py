@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.benchmarks.records import Result
+from experiments.benchmarks.records import Result, cpu_ratio
 
 # What compares between machines comes first.
 QUANTITIES = {
     "ratio": "ratio",
+    "cpu_ratio": "of CPU",
     "share_of_matmul": "of matmul",
     "share_of_memory": "of memory",
     "seconds": "seconds",
@@ -45,17 +46,21 @@ def _compare_one(name: str, old: Result, new: Result) -> list[str]:
             lines.append(f"{name}: another {part.removesuffix('s')}: {other}")
     if not same["machine"]:
         lines.append(f"{name}: of two machines only ratios and shares of the limits compare")
-    rows = old["rows"], new["rows"]
+    rows = _with_cpu(old["rows"]), _with_cpu(new["rows"])
     width = max(len(label) for label in (*rows[0], *rows[1]))
     lines.append(f"{name:{width}} " + " ".join(f"{title:>10}" for title in QUANTITIES.values()))
-    for label, row in new["rows"].items():
-        if label in old["rows"]:
-            cells = (_quotient(old["rows"][label], row, quantity) for quantity in QUANTITIES)
+    for label, row in rows[1].items():
+        if label in rows[0]:
+            cells = (_quotient(rows[0][label], row, quantity) for quantity in QUANTITIES)
             lines.append(f"{label:{width}} " + " ".join(f"{cell:>10}" for cell in cells))
         else:
             lines.append(f"{label:{width}} not in the old file")
     lines += [f"{label:{width}} in the old file only" for label in rows[0] if label not in rows[1]]
     return lines
+
+
+def _with_cpu(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {label: row | {"cpu_ratio": cpu_ratio(rows, label)} for label, row in rows.items()}
 
 
 def _quotient(old: Mapping[str, Any], new: Mapping[str, Any], quantity: str) -> str:

@@ -85,20 +85,30 @@ def table(result: Result) -> str:
         listed = ", ".join(f"{name} {error:.1e}" for name, error in errors)
         lines.append(f"sides agree; largest errors: {listed}")
     lines.append(
-        f"{'':{width}}  {'seconds':>9} {'CPU':>8} {'ratio (rounds)':>22} {'GMACs/s':>8} "
-        f"{'of max':>6} {'GB/s':>6} {'of max':>6} {'compile':>8} {'memory':>9}"
+        f"{'':{width}}  {'seconds':>9} {'CPU':>8} {'ratio (rounds)':>22} {'of CPU':>6} "
+        f"{'GMACs/s':>8} {'of max':>6} {'GB/s':>6} {'of max':>6} {'compile':>8} {'memory':>9}"
     )
     for name, row in rows.items():
         low, high = row["ratio_range"]
+        cpu = cpu_ratio(rows, name)
         lines.append(
             f"{name:{width}}  {row['seconds']:9.3g} {_of(row, 'cpu_seconds', 1, '', 3):>8} "
             + f"{row['ratio']:8.2f} ({low:.2f} to {high:.2f})".rjust(22)
+            + f" {'–' if cpu is None else format(cpu, '.2f'):>6}"
             + f" {_of(row, 'macs_per_second', 1e9):>8} {_share(row, 'share_of_matmul'):>6}"
             + f" {_of(row, 'bytes_per_second', 1e9):>6} {_share(row, 'share_of_memory'):>6}"
             + f" {_of(row, 'compile_seconds', 1, ' s', 2):>8}"
             + f" {_of(row, 'memory_bytes', 1e6, ' MB'):>9}"
         )
     return "\n".join([*lines, *footer(result, limits)])
+
+
+def cpu_ratio(rows: Mapping[str, Any], name: str) -> float | None:
+    """CPU seconds of a row relative to its base's, which other load hardly changes."""
+    own, base = rows[name], rows.get(rows[name].get("base"), {})
+    if not base.get("cpu_seconds") or own.get("cpu_seconds") is None:
+        return None
+    return own["cpu_seconds"] / base["cpu_seconds"]
 
 
 def footer(result: Result, limits: Mapping[str, float]) -> list[str]:
