@@ -34,7 +34,7 @@ def alone(cache, tmp_path_factory):
     return folder
 
 
-def start(cache, folder, devices, *extra):
+def start(cache, folder, devices, *extra, **environment):
     """A process that trains on so many devices."""
     all_arguments = arguments(cache, folder, "--set=train.batch_size=8", *extra)
     flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"
@@ -43,7 +43,7 @@ def start(cache, folder, devices, *extra):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"XLA_FLAGS": flags},
+        env=os.environ | {"XLA_FLAGS": flags} | environment,
     )
 
 
@@ -60,6 +60,16 @@ def start_two(cache, folder, *extra):
         port = free.getsockname()[1]
     ways = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
     return [start(cache, folder, 1, *ways, f"--process_id={i}", *extra) for i in range(2)]
+
+
+def start_two_by_slurm(cache, folder, *extra):
+    """The same, found out from what Slurm tells its tasks."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1"}
+    job |= {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    return [
+        start(cache, folder, 1, "--distributed", *extra, **job, SLURM_PROCID=i, SLURM_LOCALID=i)
+        for i in "01"
+    ]
 
 
 def kill_after(step, folder, victim, processes):
@@ -114,7 +124,7 @@ def test_two_processes_of_which_one_is_killed(cache, alone, tmp_path, victim):
     assert "another process was lost" in output
     assert "Traceback" not in output
     pair[victim].communicate()
-    again = start_two(cache, folder, "--data_megabytes=0")
+    again = start_two_by_slurm(cache, folder, "--data_megabytes=0")
     finish(*again)
     assert_close(folder, alone)
 
