@@ -122,9 +122,20 @@ def define_flags(values: flags.FlagValues) -> None:
 def start(values: flags.FlagValues) -> Execution:
     """What the flags ask for; joins other processes, so call it before anything is computed."""
     processes.join(values)
-    if values.compilation_cache != "none":
-        folder = values.compilation_cache
-        cache_programs(Path(folder) if folder else user_cache() / "programs")
+    _keep_programs(values.compilation_cache)
     return Execution(
         values.budgets_per_step, values.steps_per_dispatch, values.data_megabytes, values.profile
     )
+
+
+def _keep_programs(asked: str | None) -> None:
+    """Use a folder for compiled programs; without the user's own word also none, if none can be."""
+    if asked == "none":
+        return
+    try:
+        cache_programs(Path(asked) if asked else user_cache() / "programs")
+    except OSError as error:
+        if asked:
+            raise ValueError(
+                f"--compilation_cache: expected a folder or 'none', got {asked}: {error.strerror}"
+            ) from error

@@ -33,7 +33,7 @@ def cache_programs(folder: Path) -> None:
     """Keep compiled programs in `folder` for later processes; a folder of jax's own goes first.
 
     Programs for a CPU are of its instruction set, so each kind of CPU has a folder of its own: a
-    home folder may be shared by machines that differ.
+    home folder may be shared by machines that differ. Raises OSError where it cannot be made.
     """
     import jax
 
@@ -43,4 +43,5 @@ def cache_programs(folder: Path) -> None:
     lines = info.read_text().splitlines() if info.is_file() else []
     kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     kind = hashlib.sha256(repr((platform.machine(), kinds)).encode()).hexdigest()[:12]
+    (folder / kind).mkdir(parents=True, exist_ok=True)
     jax.config.update(_CACHE_DIR, str(folder / kind))

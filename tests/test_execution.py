@@ -104,3 +104,12 @@ def test_programs_are_kept_in_a_folder_of_this_kind_of_cpu(no_cache, tmp_path):
     assert kept.startswith(f"{tmp_path}/")
     execution.start(parse("--compilation_cache=elsewhere"))  # jax's own setting goes first
     assert kept == jax.config.jax_compilation_cache_dir
+
+
+def test_a_folder_that_cannot_be_is_refused_if_asked_for(no_cache, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="--compilation_cache: expected a folder or 'none', got"):
+        execution.start(parse(f"--compilation_cache={tmp_path / 'file'}"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    execution.start(parse())
+    assert jax.config.jax_compilation_cache_dir is None
