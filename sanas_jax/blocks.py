@@ -21,6 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sanas_jax.convolution import conv
+
 
 class Identity(nn.Module):
     """Passes its input on: a gate with no computation behind it."""
@@ -59,6 +61,7 @@ class Conv2D(nn.Module):
             self.stride,
             padding="VALID",
             kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=conv,
         )(x)
         return max_pool(y, self.pool)
 
