@@ -5,6 +5,9 @@ A block maps [B, ...] to [B, ...]. One whose first non-batch axis is time may de
 its output by one row, as a valid convolution does), and the shared trunk runs it once over a whole
 stream. A block without the attribute is run window by window.
 
+A block without batch statistics may declare `cuts_windows`: it then takes `cut`, and where that is
+given the rows of a stream [B, rows, ...] whose windows it need not lay out; it answers [B·T, ...].
+
 A block that maps 0 to 0 whatever it learns may declare `keeps_zero`: without a gate, below a layer
 that nothing reaches, it then adds nothing that `graph.subnet` would have to keep.
 
@@ -17,9 +20,14 @@ on no gate, so it is part of the trunk itself. Downstream of a join it is passed
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from sanas_jax import sliding
+from sanas_jax.convolution import conv
 
 
 class Identity(nn.Module):
@@ -59,6 +67,7 @@ class Conv2D(nn.Module):
             self.stride,
             padding="VALID",
             kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=conv,
         )(x)
         return max_pool(y, self.pool)
 
@@ -75,14 +84,37 @@ class Dense(nn.Module):
     init_scale: float = 2.0
     by_output: bool = False
 
+    @property
+    def cuts_windows(self) -> bool:
+        """A transposed kernel is for windows that come one at a time."""
+        return not self.by_output
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, ...] → [B, features]."""
+    def __call__(self, x: jax.Array, *, cut: sliding.Cut | None = None) -> jax.Array:
+        """[B, ...] → [B, features]; with `cut`, rows [B, rows, ...] → windows [B·T, features]."""
+        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
+        if cut:
+            return _SlidingDense(self.features, init, cut, name="Dense_0")(x)
         x = x.reshape(x.shape[0], -1)
         if self.by_output:
             return nn.Einsum((self.features, x.shape[1]), "bi,oi->bo", name="Dense_0")(x)
-        init = nn.initializers.variance_scaling(self.init_scale, "fan_in", "truncated_normal")
         return nn.Dense(self.features, kernel_init=init)(x)
+
+
+class _SlidingDense(nn.Module):
+    """The parameters of `nn.Dense` on the windows of a stream."""
+
+    features: int
+    kernel_init: nn.initializers.Initializer
+    cut: sliding.Cut
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, rows, ...] → [B·T, features]."""
+        inputs = self.cut.size * math.prod(x.shape[2:])
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return sliding.matmul(x, kernel, self.cut) + bias[None]
 
 
 class ConvBn(nn.Module):

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
+from sanas_jax.sliding import Cut, windows
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
@@ -273,23 +274,6 @@ def in_join(net: Net, edge: Edge) -> bool:
     return outside and not edge.reuses
 
 
-def windows(stream: jax.Array, size: int, hop: int, num_steps: int) -> jax.Array:
-    """Overlapping windows [B, T, size, ...] of [B, rows, ...], starting every `hop` rows.
-
-    Built from chunks of `hop` rows: a few slices however long the stream, and as many in the
-    gradient (a gather would be a serial scatter-add on CPU).
-    """
-    per_window = -(-size // hop)
-    num_chunks = num_steps - 1 + per_window
-    rows = num_chunks * hop
-    missing = rows - stream.shape[1]
-    if missing > 0:  # only rows beyond the last window's end, cut off below
-        stream = jnp.pad(stream, [(0, 0), (0, missing)] + [(0, 0)] * (stream.ndim - 2))
-    chunks = stream[:, :rows].reshape(stream.shape[0], num_chunks, hop, *stream.shape[2:])
-    parts = [chunks[:, m : m + num_steps] for m in range(per_window)]
-    return jnp.concatenate(parts, axis=2)[:, :, :size]
-
-
 @dataclass(frozen=True)
 class _Rows:
     """A trunk value over the whole stream: [B, rows, ...], one row per `stride` input frames."""
@@ -315,6 +299,9 @@ def _run_over_time(
         stride = source.stride * block_stride
         if hop % stride == 0:
             return _Rows(blocks.run(edge, source.array), stride)
+    if isinstance(source, _Rows) and getattr(edge.block, "cuts_windows", False):
+        cut = Cut(net.shapes[edge.source][0], hop // source.stride, num_steps)
+        return _Steps(blocks.run_windows(edge, source.array, cut))
     x = _to_steps(source, net.shapes[edge.source], num_steps, hop)
     return _Steps(blocks.run(edge, x))
 
@@ -323,8 +310,7 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
     """A trunk value as windows [B·T, *shape]."""
     if isinstance(value, _Steps):
         return value.array
-    cut = windows(value.array, shape[0], hop // value.stride, num_steps)
-    return cut.reshape(-1, *shape)
+    return windows(value.array, Cut(shape[0], hop // value.stride, num_steps)).reshape(-1, *shape)
 
 
 def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
@@ -391,6 +377,13 @@ class _Blocks:
         self.stats[edge.name] = jax.tree.map(
             lambda new, old: jnp.where(live.any(), new, old), updated["batch_stats"], old
         )
+        return value
+
+    def run_windows(self, edge: Edge, stream: jax.Array, cut: Cut) -> jax.Array:
+        """A block that cuts its windows itself, [B·T, ...], on the rows of a stream [B, ...]."""
+        variables = {"params": _cast(self._params.get(edge.name, {}), self._dtype)}
+        value = edge.block.apply(variables, stream, cut=cut)
+        assert isinstance(value, jax.Array)  # nothing mutable, so no second result
         return value
 
     def run_dead(self, edge: Edge, x: jax.Array) -> jax.Array:

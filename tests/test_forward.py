@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sanas_jax.blocks import Dense
-from sanas_jax.forward import forward, init, join, stochastic_forward, trunk_edges, windows
+from sanas_jax.forward import forward, init, join, stochastic_forward, trunk_edges
 from sanas_jax.gates import Gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, prune
 from tests.nets import (
@@ -156,18 +156,6 @@ def test_stochastic_forward(batched):
     np.testing.assert_array_equal(out.logits, forward(net, params, drawn.live, x).logits)
     # Every example has an architecture of its own.
     assert len(np.unique(drawn.gates, axis=0)) > 1
-
-
-@pytest.mark.parametrize(("size", "hop"), [(5, 2), (4, 4), (3, 5), (6, 3), (1, 1)])
-def test_windows_against_slices(size, hop):
-    steps = 4
-    rows = size + (steps - 1) * hop
-    stream = np.random.default_rng(0).standard_normal((2, rows, 3)).astype(np.float32)
-    expected = np.stack([stream[:, t * hop : t * hop + size] for t in range(steps)], 1)
-    np.testing.assert_array_equal(windows(jnp.asarray(stream), size, hop, steps), expected)
-    # Rows beyond the last window change nothing.
-    longer = np.concatenate([stream, np.full((2, hop, 3), np.nan, np.float32)], 1)
-    np.testing.assert_array_equal(windows(jnp.asarray(longer), size, hop, steps), expected)
 
 
 @pytest.mark.parametrize("hop", [1, 2, 3])
