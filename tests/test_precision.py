@@ -87,13 +87,14 @@ def test_bfloat16_computes_in_it_and_keeps_float32(name):
     reference, exact_metrics = jax.jit(exact)(*arguments(model, same))
     types = {leaf.dtype for leaf in jax.tree.leaves((after.params, after.opt_state.trace, metrics))}
     assert types <= {jnp.dtype("float32"), jnp.dtype("int32")}
-    # Eight bits of mantissa: some percent of the gradient, but never nothing.
+    # Eight bits of mantissa, random labels, BatchNorm over four streams: the gradient turns by some
+    # degrees, but it does turn.
     ours, theirs = (
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(result.opt_state.trace["net"])])
         for result in (after, reference)
     )
-    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    assert 1e-4 < error < 0.1
+    cosine = ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs))
+    assert 0.98 < cosine < 0.999999
     assert metrics["loss"] != exact_metrics["loss"]
     np.testing.assert_allclose(metrics["loss"], exact_metrics["loss"], rtol=0.02)
 
