@@ -15,7 +15,7 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments import processes
-from experiments.platform import cache_programs
+from experiments.platform import cache_programs, keep_memory
 from experiments.timing import user_cache
 from sanas_jax.sharding import make_mesh
 
@@ -121,6 +121,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def start(values: flags.FlagValues) -> Execution:
     """What the flags ask for; joins other processes, so call it before anything is computed."""
+    keep_memory()
     processes.join(values)
     _keep_programs(values.compilation_cache)
     return Execution(

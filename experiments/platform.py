@@ -17,15 +17,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def prepare_platform() -> None:
-    """Add what CPU convolutions need to XLA_FLAGS, and keep memory once the system has given it.
-
-    What the user set stays as it is.
-    """
+    """Add what CPU convolutions need to XLA_FLAGS; a value that the user gave stays as it is."""
     given = os.environ.get("XLA_FLAGS", "").split()
     if not any(flag.partition("=")[0] == _XLA_FLAG for flag in given):
         os.environ["XLA_FLAGS"] = " ".join([*given, f"{_XLA_FLAG}={_XLA_VALUE}"])
-    if not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        _keep_memory()
 
 
 def prepare_streaming() -> None:
@@ -57,14 +52,19 @@ def cache_programs(folder: Path) -> None:
     jax.config.update(_CACHE_DIR, str(folder / kind))
 
 
-def _keep_memory() -> None:
-    """Let malloc keep large arrays that are freed, for those of the next step.
+def keep_memory() -> None:
+    """Let malloc keep large arrays that are freed, for those of the next step of a training.
 
     As it comes, glibc returns each to the system, which then clears a step's gigabyte anew, page by
     page: a quarter of the time of a training step on a CPU. Only its main arena can hold arrays of
-    any size. Does nothing where the C library is another.
+    any size, so call it before jax starts threads. Does nothing where the C library is another, or
+    the user has set malloc up by its environment variables.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
             mallopt(parameter, value)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from experiments.platform import keep_memory
 from experiments.timing import num_cores, processor
 
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "librosa")
@@ -23,6 +24,7 @@ def prepare(device: str, threads: int) -> None:
       device: "cpu", or "default" for what jax finds.
       threads: of XLA on the CPU.
     """
+    keep_memory()  # as in training
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     os.environ["NPROC"] = str(threads)
