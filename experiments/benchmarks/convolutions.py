@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.convolutions [--threads 2] [--repeats 5] [--json out.json]
 
 Over whole streams, as the trunk runs them: forward, gradient of the kernel, gradient of the input
-(not of the first, whose input is audio). Each is as many multiply-accumulates, so that rates
-compare with each other and with a matrix product.
+(not of the first, whose input is audio), and where the block transforms (`sanas_jax.spectral`) the
+same by XLA's convolution. Each counts as many multiply-accumulates, those as written, so that rates
+compare with each other and with a matrix product; transforms make fewer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from experiments.benchmarks.measure import Side, hold, measure, relative_error
 from experiments.benchmarks.programs import build, num_bytes
 from experiments.benchmarks.records import Result, result, table
 from sanas_jax import costs
+from sanas_jax.convolution import conv, transforms_pay
 
 __all__ = ["benchmark", "main", "table"]
 
@@ -32,6 +34,8 @@ LAYERS = {
     "conv_0": (40, 1, 0, (20, 8, 1, 64)),
     "conv_1": (11, 64, 19, (10, 4, 64, 64)),
 }
+AXES = ("NHWC", "HWIO", "NHWC")
+AS_WRITTEN = "as written"
 TOLERANCE = 1e-3  # a kernel's gradient sums millions of products, in another order
 REPEATS = 5
 
@@ -47,23 +51,31 @@ def benchmark(settings: Settings) -> Result:
     for layer, (bands, maps, cut, kernel_shape) in LAYERS.items():
         x = rng.standard_normal((batch, FRAMES - cut, bands, maps)).astype(np.float32)
         kernel = rng.standard_normal(kernel_shape).astype(np.float32)
-        upstream = np.asarray(_convolve(x, kernel))
-        forms = products(first=layer == "conv_0")
+        upstream = np.asarray(as_written(x, kernel))
+        first = layer == "conv_0"
+        pays = transforms_pay(x.shape, kernel.shape)
+        forms = products(conv_of_block, first=first)
+        plain = products(as_written, first=first)
         theirs = torch_products(peer, x, kernel, upstream) if peer else {}
         for product, form in forms.items():
             name = f"{layer}, {product}"
             args = jax.device_put((x, kernel, upstream))
-            program = build(jax.jit(form), *args)
-            found = np.asarray(program.run(*args))
-            side = Side(
-                program.on(*args),
-                macs=costs.count_macs(_convolve, x, kernel),
-                moved=num_bytes((x, kernel, upstream)),
-                base=name,
-            )
-            sides[name] = side.compiled(program)
+            found = {}
+            for way, function in {name: form} | {f"{name}, {AS_WRITTEN}": plain[product]}.items():
+                if way != name and not pays:
+                    continue
+                program = build(jax.jit(function), *args)
+                found[way] = np.asarray(program.run(*args))
+                side = Side(
+                    program.on(*args),
+                    macs=costs.count_macs(as_written, x, kernel),
+                    moved=num_bytes((x, kernel, upstream)),
+                    base=name,
+                )
+                sides[way] = side.compiled(program)
+                agreement[way] = relative_error(found[way], found[name])
             if peer:
-                agreement[name] = relative_error(found, theirs[product]())
+                agreement[name] = relative_error(found[name], theirs[product]())
                 sides[f"{name}, {peers.EAGER}"] = Side(
                     theirs[product], macs=side.macs, moved=side.moved, base=name
                 )
@@ -78,17 +90,19 @@ def benchmark(settings: Settings) -> Result:
     )
 
 
-def products(*, first: bool) -> dict[str, Callable[..., jax.Array]]:
-    """Name → (x, kernel, gradient of the output) → array, of ours."""
+def products(
+    convolve: Callable[..., jax.Array], *, first: bool
+) -> dict[str, Callable[..., jax.Array]]:
+    """Name → (x, kernel, gradient of the output) → array, of a convolution."""
 
     def kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-        return jax.vjp(lambda kernel: _convolve(x, kernel), kernel)[1](upstream)[0]
+        return jax.vjp(lambda kernel: convolve(x, kernel), kernel)[1](upstream)[0]
 
     def input_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-        return jax.vjp(lambda x: _convolve(x, kernel), x)[1](upstream)[0]
+        return jax.vjp(lambda x: convolve(x, kernel), x)[1](upstream)[0]
 
     found = {
-        "forward": lambda x, kernel, upstream: _convolve(x, kernel),
+        "forward": lambda x, kernel, upstream: convolve(x, kernel),
         "kernel gradient": kernel_gradient,
     }
     return found if first else found | {"input gradient": input_gradient}
@@ -117,11 +131,15 @@ def torch_products(
     }
 
 
-def _convolve(x: Any, kernel: Any) -> jax.Array:
-    """The convolution of the network's blocks: [B, frames, bands, maps], valid."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+def as_written(x: Any, kernel: Any) -> jax.Array:
+    """XLA's convolution: [B, frames, bands, maps], valid."""
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=AXES)
+
+
+def conv_of_block(x: Any, kernel: Any) -> jax.Array:
+    """The convolution of the network's blocks."""
+    numbers = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, AXES)
+    return conv(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
 
 
 def main(argv: Sequence[str]) -> int:
