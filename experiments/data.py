@@ -7,9 +7,10 @@ memory; those of a batch are sent when it is drawn, and the batch is the same bi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -170,11 +171,11 @@ class AudioSource:
             one = None if sent is None else sent[0]
             return self.draw(clips, frontend, settings, key, jnp.arange(size), one)
 
-        keys, frontend = place((keys, frontend), self._mesh)
+        frontend = place(frontend, self._mesh)
         out = []
         for key in keys:
             sent = send(split, settings, key[None], size, self._mesh)
-            out.append(draw(split.clips, frontend, key, sent))
+            out.append(draw(split.clips, frontend, place(key, self._mesh), sent))
         return out
 
     def fit(self, settings: MixSettings, key: jax.Array) -> tuple[Frontend, jax.Array]:
@@ -253,26 +254,45 @@ def send(
     """
     if split.on_host is None:
         return None
-    # Chosen on the CPU: the device may be busy with the steps before.
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        words = np.asarray(_choose(split.on_host, settings, jax.random.key_data(keys), size))
+    with on_cpu():
+        data = np.asarray(jax.random.key_data(keys))
+        impl = str(jax.random.key_impl(keys))
+        words = np.asarray(_choose(split.on_host, settings, data, impl, size))
     numbers = split.rows[words]
     samples = split.cache.samples
 
+    @lru_cache  # devices that have the same rows ask one after the other
+    def read_rows(start: int, stop: int) -> np.ndarray:
+        return np.asarray(samples[numbers[:, start:stop]])
+
     def read(index: Any) -> np.ndarray:
-        return np.asarray(samples[numbers[index[:3]]])
+        return read_rows(*index[1].indices(size)[:2])
 
     if mesh is None:
-        return jnp.asarray(read((slice(None),) * 3))
+        return jnp.asarray(read_rows(0, size))
     sharding = NamedSharding(mesh, PartitionSpec(None, axis))
     return jax.make_array_from_callback((*numbers.shape, samples.shape[1]), sharding, read)
 
 
-@partial(jax.jit, static_argnums=(1, 3))
-def _choose(index: Clips, settings: MixSettings, keys: jax.Array, size: int) -> jax.Array:
+def on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Compute on the CPU: an accelerator is busy with the steps before, and takes all in turn.
+
+    Where jax was told to leave the CPU alone, on what there is.
+    """
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
+
+
+@partial(jax.jit, static_argnums=(1, 3, 4))
+def _choose(
+    index: Clips, settings: MixSettings, keys: jax.Array, impl: str, size: int
+) -> jax.Array:
     """Numbers of clips [K, size, words] in batches of keys, given as their data."""
     choose = partial(chosen_clips, index, settings)
-    return jax.vmap(lambda key: choose(key, jnp.arange(size)))(jax.random.wrap_key_data(keys))
+    wrapped = jax.random.wrap_key_data(keys, impl=impl)
+    return jax.vmap(lambda key: choose(key, jnp.arange(size)))(wrapped)
 
 
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:

@@ -50,9 +50,20 @@ class Execution:
         return min(self.budgets_per_step or default, runs)
 
     def mesh(self, runs: int, batch_size: int) -> Mesh | None:
-        """The devices of all processes, for programs of `runs` in groups; None for one device."""
+        """The devices of all processes, for programs of `runs` in groups; None for one device.
+
+        A process by itself leaves out devices that cannot share the batch, and says so.
+        """
         size = self.group_size(runs)
-        return make_mesh(jax.devices(), math.gcd(size, runs % size or size), batch_size)
+        budgets, devices = math.gcd(size, runs % size or size), jax.devices()
+        if jax.process_count() == 1:
+            for count in range(len(devices), 0, -1):
+                if batch_size % (count // math.gcd(count, budgets)) == 0:
+                    break
+            if count < len(devices):
+                print(f"using {count} of {len(devices)} devices: they share {batch_size} streams")
+            devices = devices[:count]
+        return make_mesh(devices, budgets, batch_size)
 
     def steps_at_once(self, log_every: int) -> int:
         """Steps of one program: a divisor of the steps between two lines of metrics."""
@@ -68,14 +79,14 @@ class Execution:
         return asked
 
     def data_limit(self) -> float:
-        """Bytes for examples on one device."""
+        """Bytes for examples on one device, the same for all processes."""
         if self.data_megabytes is not None:
             return self.data_megabytes * 2**20
         memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         if not memory:  # a CPU: its memory is the machine's
             total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             memory = total / jax.local_device_count()
-        return memory / 2
+        return processes.least(memory / 2)
 
 
 def define_flags(values: flags.FlagValues) -> None:

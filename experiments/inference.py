@@ -17,7 +17,7 @@ from sanas_jax import gates as gates_lib
 from sanas_jax.budgets import over_budgets
 from sanas_jax.features import Frontend, extract, num_frames
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
-from sanas_jax.sharding import make_mesh
+from sanas_jax.sharding import BUDGET, make_mesh, place
 
 CHUNK_STEPS = 128
 # Frames computed beyond each end of a chunk: a frame reaches n_fft/2 = 1.5 hops to either side.
@@ -83,7 +83,7 @@ def run_streams(
             devices = jax.local_devices()[: math.gcd(len(group), jax.local_device_count())]
             mesh = make_mesh(devices, len(group), 1)
             run_chunk = jax.jit(over_budgets(_make_chunk(model, static), (2,), mesh))
-            own = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group)
+            own = place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *group), mesh, BUDGET)
             carry = _start(model, len(group), prices, len(signals))
             jax.block_until_ready(run_chunk(own, carry, padded[:, :length]))  # compile
             parts, begin = [], time.perf_counter()

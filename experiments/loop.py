@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from experiments.build import Built, macs_per_step, ramp
 from experiments.config import Config
+from experiments.data import on_cpu
 from experiments.prefetch import ahead
 from experiments.processes import is_first, wait_for_all
 from experiments.profile import Profile
@@ -223,6 +225,9 @@ def run_loop(job: Job) -> list[Run]:
         unit=1 / built.charged.scale,
     )
     tracks = [Track(run, groups[i // size], i % size, summary) for i, run in enumerate(runs)]
+    for run in runs:  # the groups have copies; a sweep's members are too large to be kept twice
+        for leaf in jax.tree.leaves(run.member):
+            leaf.delete()
     silent = not is_first()
     if first.step and not silent:
         tqdm.write(f"resuming at step {first.step} of {train.steps}")
@@ -239,22 +244,23 @@ def run_loop(job: Job) -> list[Run]:
     feed = fed(job, first.keys.train)
     try:
         for steps, sent in feed:
-            profile.before(steps)
+            profile.before(groups[-1].members)
             drawn = draw(data.training, sent, frontend, key, steps)
             for group in groups:
                 group.members, metrics = train_steps(
                     group.members, drawn, group.keys, group.targets, steps
                 )
                 group.metrics.append(metrics)
-            profile.after(steps, groups[-1].metrics[-1])
+            profile.after(len(steps), groups[-1].metrics[-1])
             bar.update(len(steps))
             step = int(steps[-1]) + 1
             last = step == train.steps
             if step % train.log_every == 0 or last:
                 for group in groups:
                     host, group.metrics = jax.device_get(group.metrics), []
+                    alive = group.alive()
                     for track in (t for t in tracks if t.group is group and t.alive):
-                        track.log(step, host)
+                        track.log(step, host, alive=bool(alive[track.index]))
                 if not any(track.alive for track in tracks):
                     raise ValueError(f"training diverged by step {step}; nothing was saved since")
                 bar.set_postfix_str(describe(tracks))
@@ -271,11 +277,9 @@ def run_loop(job: Job) -> list[Run]:
                 for track in tracks:  # last: what comes before is computed again if this fails
                     track.save(step)
     finally:
-        feed.close()
-        profile.close()
-        bar.close()
-        for track in tracks:
-            track.close()
+        with ExitStack() as last_things:  # all of them, whichever fails
+            for close in (feed.close, bar.close, profile.close, *(t.close for t in tracks)):
+                last_things.callback(close)
     wait_for_all("trained")
     return [t.run._replace(step=train.steps, member=t.member) for t in tracks]
 
@@ -288,7 +292,12 @@ def fed(job: Job, key: jax.Array) -> Generator[Fed]:
     train = job.runs[0].info.config.train
     at_once = job.execution.steps_at_once(train.log_every)
     begin, end = job.runs[0].step, train.steps
-    keys = jax.jit(jax.vmap(batch_key, (None, 0)))
+    host_key = np.asarray(jax.random.key_data(key))
+
+    @jax.jit
+    def keys_of(host_key: jax.Array, numbers: jax.Array) -> jax.Array:
+        key_again = jax.random.wrap_key_data(host_key, impl=jax.random.key_impl(key))
+        return jax.vmap(batch_key, (None, 0))(key_again, numbers)
 
     def steps() -> Iterator[np.ndarray]:
         for start in range(begin, end, at_once):
@@ -296,7 +305,8 @@ def fed(job: Job, key: jax.Array) -> Generator[Fed]:
 
     def sent() -> Iterator[Fed]:
         for numbers in steps():
-            own = keys(key, numbers)
+            with on_cpu():
+                own = keys_of(host_key, numbers)
             yield numbers, job.data.feed(job.built.settings, own, train.batch_size)
 
     if job.data.streams:

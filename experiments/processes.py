@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
+import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
@@ -20,6 +24,7 @@ from data_prep.cli import one_line
 
 # A process that is lost is missed after so many seconds, and the others end.
 HEARTBEAT_SECONDS = 30
+GRACE_SECONDS = 3
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -60,6 +65,10 @@ def join(values: flags.FlagValues) -> None:
             f"--process_id: expected less than --num_processes={values.num_processes}, "
             f"got {values.process_id}"
         )
+    if all(given) and not re.fullmatch(r".+:\d+", values.coordinator):
+        raise ValueError(f"--coordinator: expected host:port, got {values.coordinator}")
+    # Its handler of SIGTERM takes the place of the commands' own and ends nothing.
+    jax.config.update("jax_enable_preemption_service", False)
     options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
     if all(given):
         options |= dict(
@@ -79,7 +88,7 @@ def failing_at_once() -> Iterator[None]:
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError, OSError, KeyboardInterrupt) as error:
+    except BaseException as error:
         if jax.process_count() == 1:
             raise
         again = "the same command in all processes goes on from the last checkpoint"
@@ -89,9 +98,13 @@ def failing_at_once() -> Iterator[None]:
         elif isinstance(error, jax.errors.JaxRuntimeError):
             line = f"error: another process was lost, or a device failed; {again}: "
             line += one_line(error)[:300]
-        else:
+        elif isinstance(error, ValueError | OSError):
             line = f"error: {one_line(error)}"
+        else:
+            line = traceback.format_exc()
         print(line, file=sys.stderr, flush=True)
+        if is_first():  # without it jax aborts the others, who may have a line of their own to say
+            time.sleep(GRACE_SECONDS)
         os._exit(status)
 
 
@@ -111,3 +124,10 @@ def wait_for_all(what: str) -> None:
     """Go on when all processes have come here; `what` has been done names the place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def least(value: float) -> float:
+    """The least of all processes' values."""
+    if jax.process_count() == 1:
+        return value
+    return float(np.min(multihost_utils.process_allgather(np.float64(value))))

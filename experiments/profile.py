@@ -6,44 +6,48 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
-
-# The first programs are compiled, and caches are cold.
-SKIPPED_PROGRAMS = 2
 
 
 class Profile:
     """Records `steps` steps into a run's folder, where TensorBoard's profile plugin looks.
 
-    `pip install tensorboard-plugin-profile`, then `tensorboard --logdir` with the run's folder.
+    The first program is left out: it is compiled when it is called. `pip install
+    tensorboard-plugin-profile`, then `tensorboard --logdir` with the run's folder.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
         """Nothing is recorded for 0 steps."""
-        self._folder, self._left = folder, steps
-        self._programs, self._running = 0, False
+        self._folder, self._asked, self._left = folder, steps, steps
+        self._compiled, self._running = False, False
 
-    def before(self, steps: np.ndarray) -> None:
-        """A program for steps [K] is about to be called."""
-        self._programs += 1
-        if self._left > 0 and not self._running and self._programs > SKIPPED_PROGRAMS:
+    def before(self, state: Any) -> None:
+        """A program is about to be called; `state` is what those before it are computing."""
+        if self._compiled and self._left > 0 and not self._running:
+            jax.block_until_ready(state)
             jax.profiler.start_trace(str(self._folder))
             self._running = True
+        self._compiled = True
 
-    def after(self, steps: np.ndarray, result: Any) -> None:
-        """It was called; `result` is what it is computing."""
-        if not self._running:
-            return
-        self._left -= len(steps)
-        if self._left <= 0:
-            jax.block_until_ready(result)
-            self.close()
+    def after(self, steps: int, result: Any) -> None:
+        """It was called, for so many steps; `result` is what it is computing."""
+        if self._running:
+            self._left -= steps
+            if self._left <= 0:
+                jax.block_until_ready(result)
+                self._stop()
 
     def close(self) -> None:
-        """Write what was recorded, if anything."""
+        """Write what was recorded, and say what was not."""
         if self._running:
-            self._running = False
-            self._left = 0
-            jax.profiler.stop_trace()
-            tqdm.write(f"profile: {self._folder / 'plugins' / 'profile'}")
+            self._stop()
+        if self._left > 0:
+            recorded = self._asked - self._left
+            tqdm.write(
+                f"profile: recorded {recorded} of {self._asked} steps, for no more were made"
+            )
+
+    def _stop(self) -> None:
+        self._running = False
+        jax.profiler.stop_trace()
+        tqdm.write(f"profile: {self._folder / 'plugins' / 'profile'}")

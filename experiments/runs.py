@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from experiments.start import Start, fresh_member, read_start, start_from
 from experiments.workdir import RunInfo
 from sanas_jax.budgets import Member, Target
 from sanas_jax.sharding import place
+
+# How long a file system may hide a new file from other hosts.
+SHARED_SECONDS = 90
 
 
 class Keys(NamedTuple):
@@ -64,8 +68,9 @@ class Job(NamedTuple):
 
 
 def run_keys(seed: int) -> Keys:
-    """The run's keys, all from its seed."""
-    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+    """The run's keys, all from its seed; of the generator that draws the same on every device."""
+    key = jax.random.key(seed, impl="threefry2x32")
+    return Keys(*jax.random.split(key, len(Keys._fields)))
 
 
 def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | None = None) -> Source:
@@ -101,26 +106,33 @@ def begin(
         else:
             workdir_lib.check_new(workdir)
     execution.steps_at_once(first.train.log_every)
+    measured = "time" in (first.train.cost, *first.train.report_costs)
+    if measured and jax.process_count() > 1:
+        raise ValueError(
+            "train.cost, train.report_costs: 'time' is measured by each process for itself; "
+            "expected a JSON file of costs for several processes"
+        )
     mesh = execution.mesh(len(configs), first.train.batch_size)
     data = open_source(first.data, mesh, execution.data_limit())
     # A budget that is asked for changes the program: all or none of the runs have one.
     built = build(first, len(data.classes), hooks, data.input_shape)
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
+    saved = {workdir: _has_checkpoint(workdir) for workdir in workdirs}
     members = [
         place(fresh_member(built, run_keys(config.train.seed).init), mesh) for config in configs
     ]
     start = None
     init_from = first.train.init_from
-    if init_from and not all(map(_has_checkpoint, workdirs)):
+    if init_from and not all(saved.values()):
         fresh = members[0].train.params
         start = read_start(init_from, data.classes, data.input_shape, first, built.model.net, fresh)
         say(start.summary)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
+    wait_for_all("looked for runs")
     if len(known) < len(workdirs):
         described = _describe(first, hooks, data, built, start)
-        wait_for_all("looked for runs")
         for config, workdir in zip(configs, workdirs, strict=True):
             if workdir not in known and is_first():
                 workdir_lib.create(workdir, described._replace(config=config), config_file)
@@ -128,8 +140,8 @@ def begin(
     runs = []
     for config, workdir, target, member in zip(configs, workdirs, targets, members, strict=True):
         # All processes go on from what was written, which is what a resumed run will read.
-        info = known.get(workdir) or workdir_lib.read(workdir)
-        if start and not _has_checkpoint(workdir):
+        info = known.get(workdir) or _read_written(workdir)
+        if start and not saved[workdir]:
             member = start_from(start, member, workdir, mesh)
         runs.append(Run(workdir, info, target, run_keys(config.train.seed), 0, member))
     return Job(built, data, _at_common_step(runs), mesh, execution)
@@ -156,7 +168,19 @@ def _at_common_step(runs: Sequence[Run]) -> list[Run]:
 
 
 def _has_checkpoint(workdir: Path) -> bool:
-    return (workdir / "checkpoints").is_dir() and bool(Checkpoints(workdir / "checkpoints").steps())
+    """Whether there is a whole one; without orbax, which would wait for the other processes."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+
+
+def _read_written(workdir: Path) -> RunInfo:
+    """What the first process has written; a network file system may show it late."""
+    deadline = time.monotonic() + SHARED_SECONDS
+    while jax.process_count() > 1 and not workdir_lib.is_run(workdir):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return workdir_lib.read(workdir)
 
 
 def _describe(

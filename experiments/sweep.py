@@ -51,15 +51,15 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Train all, or go on training; print what was asked and what was reached."""
     how = execution.start(values)
-    members = expand(
-        launch.read_config(values),
-        [parse_budget(word) for word in word_list(values.budgets)],
-        [_number(float, "--cost_weights", word) for word in word_list(values.cost_weights)],
-        [_number(int, "--seeds", word) for word in word_list(values.seeds)],
-    )
-    workdir = launch.workdir_of(values)
-    folders = [workdir / name for name in members]
     with failing_at_once():
+        members = expand(
+            launch.read_config(values),
+            [parse_budget(word) for word in word_list(values.budgets)],
+            [_number(float, "--cost_weights", word) for word in word_list(values.cost_weights)],
+            [_number(int, "--seeds", word) for word in word_list(values.seeds)],
+        )
+        workdir = launch.workdir_of(values)
+        folders = [workdir / name for name in members]
         _check_same_members(workdir, list(members))
         job = begin(list(members.values()), folders, values.config, how)
         if is_first():

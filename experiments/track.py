@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -38,8 +39,16 @@ class Group:
         self.targets = by_run(place([run.target for run in runs], mesh))
         self.keys = by_run(place([run.keys.train for run in runs], mesh))
         self.metrics: list[Metrics] = []
-        # What is one run's, on all devices: written by one process, read by all.
-        self.entry = jit_onto(_entry, mesh, static_argnums=1)
+        # On all devices: written by one process, read by all.
+        self._entry, self._whole = jit_onto(_entry, mesh), jit_onto(lambda tree: tree, mesh)
+
+    def entry(self, tree: Any, index: int) -> Any:
+        """What is one run's of what is stacked."""
+        return self._entry(tree, np.int32(index))
+
+    def alive(self) -> np.ndarray:
+        """Which runs have not diverged, [G]."""
+        return np.asarray(self._whole(self.members.alive))
 
 
 class Track:
@@ -63,16 +72,17 @@ class Track:
         """The run's state as it is now."""
         return self.group.entry(self.group.members, self.index)
 
-    def log(self, step: int, metrics: Sequence[Metrics]) -> None:
+    def log(self, step: int, metrics: Sequence[Metrics], *, alive: bool) -> None:
         """Write a line of training; a run that has just diverged says so, its last one.
 
         Args:
           step: of training.
           metrics: of the group's steps since the last line, on the host, fields [G, K, ...].
+          alive: whether it is by now.
         """
         own = [_entry(m, self.index) for m in metrics]
         self.line = self._summarize([_entry(m, k) for m in own for k in range(len(m["loss"]))])
-        self.alive = bool(self.group.entry(self.group.members.alive, self.index))
+        self.alive = alive
         if self.alive:
             self._journal.write(step, "training", self.line)
             return
@@ -118,6 +128,6 @@ class Track:
         return f"the checkpoint of step {saved[-1]} is intact" if saved else "no checkpoint yet"
 
 
-def _entry(tree: Any, index: int) -> Any:
+def _entry(tree: Any, index: Any) -> Any:
     """One entry of a leading axis."""
     return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,8 +64,8 @@ def place(tree: Any, mesh: Mesh | None, *axes: str | None) -> Any:
         if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
             return leaf
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            wrap = jax.jit(jax.random.wrap_key_data, out_shardings=sharding)
-            return wrap(np.asarray(jax.random.key_data(leaf)))
+            wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(leaf))
+            return jax.jit(wrap, out_shardings=sharding)(np.asarray(jax.random.key_data(leaf)))
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

@@ -15,8 +15,8 @@ os.environ.setdefault(
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution "
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
-# As glibc has it, said aloud: `platform.keep_memory` then leaves malloc alone. Memory that thousands
-# of programs are compiled in is not used again.
+# As glibc has it, said aloud: `platform.keep_memory` then leaves malloc alone. Memory that
+# thousands of programs are compiled in is not used again.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
 # Runs that are killed, resumed and repeated compile the same programs, in several processes.
 _CACHE = tempfile.TemporaryDirectory(prefix="sanas-jax-compiled-")

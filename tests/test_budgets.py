@@ -159,6 +159,7 @@ def test_budget_that_diverges_is_frozen_and_the_others_do_not_notice(toy):
     jax.tree.map(np.testing.assert_array_equal, row(broken, 1).train, row(start, 1).train)
 
 
+@pytest.mark.slow
 def test_dual_ascent_reaches_budgets(toy):
     sanas, objective, optimizer, update = toy
     asked = [0.35, 0.5, 0.75]

@@ -38,6 +38,7 @@ def test_incremental_needs_credit_for_later_steps():
         charged_of(config, build(CONFIG, 4, Hooks()).model.net, Hooks())
 
 
+@pytest.mark.slow
 def test_incremental_trains():
     built = build(CONFIG, 4, Hooks())
     state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))

@@ -102,6 +102,7 @@ def test_audio_source_varies_training_alone(config, monkeypatch):
     assert (values[kept] != np.array(quiet.features[..., 0])[kept]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
     monkeypatch.setattr(data, "STATISTICS_BATCHES", 2)
     monkeypatch.setattr(data, "STATISTICS_SIZE", 4)

@@ -190,6 +190,7 @@ def test_synthesize_refuses_bad_input_in_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.slow
 def test_synthesize_interrupted_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "corpus"
     process = subprocess.Popen(

@@ -65,6 +65,10 @@ def test_room_for_data(monkeypatch):
             ["--coordinator=a:1", "--process_id=2", "--num_processes=2"],
             "--process_id: expected less than --num_processes=2, got 2",
         ),
+        (
+            ["--coordinator=host", "--process_id=0", "--num_processes=2"],
+            "--coordinator: expected host:port, got host",
+        ),
     ],
 )
 def test_half_told_processes_are_refused(arguments, message):

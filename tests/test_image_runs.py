@@ -34,6 +34,9 @@ SETTINGS = [
     "train.workers=2",
 ]
 
+# Whole runs of several networks; what they are made of is held by faster tests.
+pytestmark = pytest.mark.slow
+
 
 def command(module, *arguments):
     return run(module.define_flags, module.main, "", [module.__name__, *map(str, arguments)])

@@ -38,6 +38,7 @@ def run(runtime, frames):
 
 
 @pytest.mark.parametrize("net", [conv_net, joined_net])
+@pytest.mark.slow
 def test_own_programs_answer_as_unroll_does(net):
     model, params, frames = prepare(net())
     key = jax.random.key(2)

@@ -64,6 +64,7 @@ def test_conv_rounds_as_little_at_the_size_of_the_paper():
     assert_close(got, jax.jit(value_and_gradients, static_argnums=0)(direct, *arrays), 3e-6)
 
 
+@pytest.mark.slow
 def test_conv_under_vmap_is_a_loop():
     x, kernel, dy = (jnp.stack([a, 2 * a]) for a in make(SHAPES[0]))
     each = jax.vmap(lambda *arrays: value_and_gradients(spectral.conv, *arrays))(x, kernel, dy)

@@ -125,7 +125,16 @@ def expected_update_gradient(monkeypatch, model, params, batch, objective, estim
         forced = jnp.moveaxis(every[choice.reshape(samples, streams)], 1, 2)  # [M, T, B, E]
 
         def forced_unroll(
-            model, params, carry, features, sample_key, *, policy=None, gates=None, train=False
+            model,
+            params,
+            carry,
+            features,
+            sample_key,
+            *,
+            policy=None,
+            gates=None,
+            train=False,
+            **rest,
         ):
             if gates is not None:  # of a partner, forced already
                 return unroll(model, params, carry, features, sample_key, gates=gates)
@@ -162,9 +171,7 @@ def expected_paired_gradient(monkeypatch, model, params, batch, objective):
     carry = init_carry(model, 1)
 
     def gradient(main, other):
-        def forced_unroll(
-            model, params, carry, features, key, *, policy=None, gates=None, train=False
-        ):
+        def forced_unroll(model, params, carry, features, key, *, policy=None, gates=None, **rest):
             gates = main[:, None] if gates is None else gates
             return unroll(model, params, carry, features, key, gates=gates)
 
