@@ -112,6 +112,8 @@ def run_one(
     settings: Settings,
     benchmark: Callable[[], records.Result],
     table: Callable[[records.Result], str] = records.table,
+    *,
+    training: bool = False,
 ) -> None:
     """Body of a benchmark's command.
 
@@ -121,9 +123,10 @@ def run_one(
       settings: as checked.
       benchmark: gives the result.
       table: the result as text.
+      training: as in `machine.prepare`.
     """
     out, old = output(values)
-    machine.prepare(settings.device, settings.threads)
+    machine.prepare(settings.device, settings.threads, training=training)
     found = json.loads(json.dumps(benchmark()))  # as it would be read from a file
     print(table(found))
     if out:

@@ -200,7 +200,7 @@ def run(values: flags.FlagValues) -> None:
             growth_figure(found["rows"]).savefig(figure, dpi=150)
         return found
 
-    entry.run_one(NAME, values, settings, measured_and_drawn)
+    entry.run_one(NAME, values, settings, measured_and_drawn, training=True)
 
 
 def main(argv: Sequence[str]) -> int:

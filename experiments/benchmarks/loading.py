@@ -182,7 +182,7 @@ def run(values: flags.FlagValues) -> None:
         if not all(word.isdigit() and int(word) >= 20 for word in words):
             raise ValueError(f"--clips: expected numbers of at least 20, got {values.clips}")
         clips = tuple(map(int, words))
-    entry.run_one(NAME, values, settings, partial(benchmark, settings, clips), shown)
+    entry.run_one(NAME, values, settings, partial(benchmark, settings, clips), shown, training=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from experiments.timing import num_cores, processor
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "librosa")
 
 
-def prepare(device: str, threads: int) -> None:
+def prepare(device: str, threads: int, *, training: bool = False) -> None:
     """Choose where jax computes; before its first array, which is when it looks.
 
     Programs kept on disk are not used either: how long one takes to compile is a result.
@@ -23,8 +23,10 @@ def prepare(device: str, threads: int) -> None:
     Args:
       device: "cpu", or "default" for what jax finds.
       threads: of XLA on the CPU.
+      training: steps of training are timed, where malloc keeps memory.
     """
-    keep_memory()  # as in training
+    if training:
+        keep_memory()
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     os.environ["NPROC"] = str(threads)

@@ -172,7 +172,9 @@ def run(values: flags.FlagValues) -> None:
     usual = (2, 4, 2) if settings.quick else (6, 64, 16)
     asked = (values.budgets, values.batch, values.maps)
     budgets, batch, maps = (a or u for a, u in zip(asked, usual, strict=True))
-    entry.run_one(NAME, values, settings, lambda: benchmark(settings, budgets, batch, maps))
+    entry.run_one(
+        NAME, values, settings, lambda: benchmark(settings, budgets, batch, maps), training=True
+    )
 
 
 def main(argv: Sequence[str]) -> int:
