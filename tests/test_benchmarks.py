@@ -115,7 +115,7 @@ def small(monkeypatch):
     """Quick runs are smaller still, and leave jax's settings to the other tests as they are."""
     for module in (training_iteration, evaluation):
         monkeypatch.setattr(module, "problem_of", lambda settings, batch: make_problem((2, 3), 2))
-    monkeypatch.setattr(machine, "prepare", lambda device, threads: None)
+    monkeypatch.setattr(machine, "prepare", lambda device, threads, **rest: None)
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_compare_refuses_other_settings():
 
 
 def run_entry(monkeypatch, argv):
-    monkeypatch.setattr(entry.machine, "prepare", lambda device, threads: None)
+    monkeypatch.setattr(entry.machine, "prepare", lambda device, threads, **rest: None)
     return entry.main(
         "doc", "made_up", lambda settings: make_result(float(settings.repeats)), argv, repeats=4
     )
