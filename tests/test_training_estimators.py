@@ -86,6 +86,6 @@ def test_a_partner_answers_as_the_same_gates_would_in_the_rollout():
     stranger = jax.tree.map(lambda leaf: leaf + 1.0, state.params["controller"])
     params = {"net": state.params["net"], "controller": stranger}
     carry = init_carry(MODEL, batch.features.shape[0])
-    theirs = training._run_gates(MODEL, params, carry, batch.features, outs.gates, 1)
+    theirs = training._run_gates(MODEL, params, carry, batch.features, outs.gates, 1, None)
     np.testing.assert_allclose(theirs.logits, outs.logits, rtol=1e-5, atol=1e-6)
     assert not np.allclose(theirs.gamma.logits[..., 0], outs.gamma.logits[..., 0])
