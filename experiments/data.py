@@ -255,9 +255,7 @@ def send(
     if split.on_host is None:
         return None
     with on_cpu():
-        data = np.asarray(jax.random.key_data(keys))
-        impl = str(jax.random.key_impl(keys))
-        words = np.asarray(_choose(split.on_host, settings, data, impl, size))
+        words = np.asarray(_choose(split.on_host, settings, keys, size))
     numbers = split.rows[words]
     samples = split.cache.samples
 
@@ -285,14 +283,11 @@ def on_cpu() -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
 
-@partial(jax.jit, static_argnums=(1, 3, 4))
-def _choose(
-    index: Clips, settings: MixSettings, keys: jax.Array, impl: str, size: int
-) -> jax.Array:
-    """Numbers of clips [K, size, words] in batches of keys, given as their data."""
+@partial(jax.jit, static_argnums=(1, 3))
+def _choose(index: Clips, settings: MixSettings, keys: jax.Array, size: int) -> jax.Array:
+    """Numbers of clips [K, size, words] in batches of keys [K]."""
     choose = partial(chosen_clips, index, settings)
-    wrapped = jax.random.wrap_key_data(keys, impl=impl)
-    return jax.vmap(lambda key: choose(key, jnp.arange(size)))(wrapped)
+    return jax.vmap(lambda key: choose(key, jnp.arange(size)))(keys)
 
 
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:

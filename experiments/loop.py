@@ -194,6 +194,8 @@ def summarize(
 def run_loop(job: Job) -> list[Run]:
     """Train runs from where they stand to the last step; returns them as they end.
 
+    The members that the job came with are given up: their arrays are deleted.
+
     Raises:
       ValueError if no run has a finite loss and gradient any more.
     """
@@ -292,12 +294,9 @@ def fed(job: Job, key: jax.Array) -> Generator[Fed]:
     train = job.runs[0].info.config.train
     at_once = job.execution.steps_at_once(train.log_every)
     begin, end = job.runs[0].step, train.steps
-    host_key = np.asarray(jax.random.key_data(key))
-
-    @jax.jit
-    def keys_of(host_key: jax.Array, numbers: jax.Array) -> jax.Array:
-        key_again = jax.random.wrap_key_data(host_key, impl=jax.random.key_impl(key))
-        return jax.vmap(batch_key, (None, 0))(key_again, numbers)
+    keys = jax.jit(jax.vmap(batch_key, (None, 0)))
+    with on_cpu():
+        key = jnp.copy(key)  # once, not from the device at each step
 
     def steps() -> Iterator[np.ndarray]:
         for start in range(begin, end, at_once):
@@ -306,7 +305,7 @@ def fed(job: Job, key: jax.Array) -> Generator[Fed]:
     def sent() -> Iterator[Fed]:
         for numbers in steps():
             with on_cpu():
-                own = keys_of(host_key, numbers)
+                own = keys(key, numbers)
             yield numbers, job.data.feed(job.built.settings, own, train.batch_size)
 
     if job.data.streams:
