@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from experiments import processes
 from experiments.platform import cache_programs, keep_memory
 from experiments.timing import user_cache
-from sanas_jax.sharding import make_mesh
+from sanas_jax.sharding import make_mesh, mesh_shape
 
 # Steps of a program where neither the user nor the device says otherwise.
 STEPS_PER_DISPATCH = 10
@@ -57,9 +57,8 @@ class Execution:
         size = self.group_size(runs)
         budgets, devices = math.gcd(size, runs % size or size), jax.devices()
         if jax.process_count() == 1:
-            for count in range(len(devices), 0, -1):
-                if batch_size % (count // math.gcd(count, budgets)) == 0:
-                    break
+            counts = range(1, len(devices) + 1)
+            count = max(n for n in counts if batch_size % mesh_shape(n, budgets)[1] == 0)
             if count < len(devices):
                 print(f"using {count} of {len(devices)} devices: they share {batch_size} streams")
             devices = devices[:count]

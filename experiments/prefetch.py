@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T]:
             try:
                 queue.put(entry, timeout=_POLL_SECONDS)
                 break
-            except Full:
-                pass
+            except Full:  # nobody has asked yet: look whether anybody still will
+                continue
         return not stopped.is_set()
 
     def work() -> None:
@@ -53,11 +53,6 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T]:
                 yield item
         finally:
             stopped.set()
-            while not queue.empty():
-                try:
-                    queue.get_nowait()
-                except Empty:
-                    break
             thread.join()
 
     return taken()

@@ -105,7 +105,7 @@ def begin(
             _check_same_config(workdir, known[workdir].config, config)
         else:
             workdir_lib.check_new(workdir)
-    execution.steps_at_once(first.train.log_every)
+    execution.steps_at_once(first.train.log_every)  # refused here, before anything is written
     measured = "time" in (first.train.cost, *first.train.report_costs)
     if measured and jax.process_count() > 1:
         raise ValueError(

@@ -23,6 +23,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 BUDGET, DATA = "budget", "data"
 
 
+def mesh_shape(devices: int, budgets: int) -> tuple[int, int]:
+    """How many of the devices share out the budgets, and how many the rows."""
+    across = math.gcd(devices, budgets)
+    return across, devices // across
+
+
 def make_mesh(devices: Sequence[jax.Device], budgets: int, rows: int) -> Mesh | None:
     """A mesh of all `devices`: as many as can be share out the budgets, the others the rows.
 
@@ -36,8 +42,7 @@ def make_mesh(devices: Sequence[jax.Device], budgets: int, rows: int) -> Mesh | 
     """
     if len(devices) == 1:
         return None
-    across = math.gcd(len(devices), budgets)
-    along = len(devices) // across
+    across, along = mesh_shape(len(devices), budgets)
     if rows % along:
         raise ValueError(
             f"batch size: expected a multiple of {along}, for {len(devices)} devices and "
