@@ -16,10 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
-from data_prep import cli as command
-from experiments.benchmarks import entry, peers
+from experiments.benchmarks import kws_paper, peers
 from experiments.benchmarks.entry import Settings
 from experiments.benchmarks.kws_paper import Problem, problem_of, torch_model
 from experiments.benchmarks.measure import Side, hold, measure, relative_error
@@ -97,21 +95,9 @@ def torch_evaluation(
     return run
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """Flags of the command."""
-    entry.define_flags(values, repeats=REPEATS)
-    flags.DEFINE_integer("batch", None, "Streams; 64, or 8 with --quick.", 1, flag_values=values)
-
-
-def run(values: flags.FlagValues) -> None:
-    """Body of the command."""
-    settings = entry.settings_of(values, REPEATS)
-    entry.run_one(NAME, values, settings, lambda: benchmark(settings, values.batch))
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command (program name first) and return its exit status."""
-    return command.run(define_flags, run, __doc__ or "", argv)
+    return kws_paper.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
 
 
 if __name__ == "__main__":

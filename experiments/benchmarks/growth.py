@@ -81,10 +81,9 @@ def side_of(point: Point) -> Side:
     """One step per run, the state carried along."""
     config, hooks = config_lib.load_config(str(CONFIG))
     config = config_lib.override(config, [f"train.batch_size={point.batch}"])
-    shape = None
     if point.edges:
         hooks = Hooks(build_net=partial(dense_graph, edges=point.edges))
-    built = build_run(config, NUM_CLASSES, hooks, shape)
+    built = build_run(config, NUM_CLASSES, hooks)
     devices = jax.devices()[: point.devices]
     mesh = make_mesh(devices, 1, point.batch)
     train_steps = make_train_steps(config, built, None, mesh)
@@ -103,9 +102,7 @@ def side_of(point: Point) -> Side:
     features = rng.standard_normal((point.batch, frames, COEFFICIENTS, 1)).astype(np.float32)
     labels = rng.integers(0, NUM_CLASSES, (point.steps, point.batch), np.int32)
     whole = Batch(jnp.asarray(features), jnp.asarray(labels), jnp.ones(labels.shape, bool))
-    batches = jax.tree.map(lambda leaf: leaf[None], whole)
-    if mesh is not None:
-        batches = jax.tree.map(lambda leaf: leaf[None], place_batch(whole, mesh))
+    batches = jax.tree.map(lambda leaf: leaf[None], place_batch(whole, mesh))
     numbers = np.zeros(1, np.int32)
     program = build(train_steps, members, batches, keys, targets, numbers)
     macs = count_macs(train_steps, members, batches, keys, targets, numbers)
