@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from data_prep import atomic, decode, splits, streams
+from data_prep import atomic
 from data_prep import cli as command
-from data_prep.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
-from data_prep.index import find
 from data_prep.prepare import Options as Source
 from data_prep.prepare import wanted_words
-from data_prep.wav import write_wav
+from data_prep.speech import decode, splits, streams
+from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
+from data_prep.speech.index import find
+from data_prep.speech.wav import write_wav
 
 
 def pool_of_cache(cache: Cache, split: str, words: Sequence[str] = ()) -> streams.Pool:

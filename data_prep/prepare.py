@@ -24,9 +24,9 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep import cli as command
-from data_prep import decode, splits
-from data_prep.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
-from data_prep.index import Index, find
+from data_prep.speech import decode, splits
+from data_prep.speech.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
+from data_prep.speech.index import Index, find
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _CHUNK = 256  # files in flight: bounds the memory

@@ -21,10 +21,10 @@ import numpy as np
 from absl import flags
 
 from data_prep import cli as command
-from data_prep.cache import SPLITS
-from data_prep.image_cache import VALIDATION_FRACTION, is_image_cache, write_image_cache
-from data_prep.image_set import ImageSet, with_validation
-from data_prep.images import FORMATS, SIZE, read_images
+from data_prep.images.cache import VALIDATION_FRACTION, is_image_cache, write_image_cache
+from data_prep.images.formats import FORMATS, SIZE, read_images
+from data_prep.images.image_set import ImageSet, with_validation
+from data_prep.speech.cache import SPLITS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,14 +21,15 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import atomic, noises, recordings
+from data_prep import atomic
 from data_prep import cli as command
-from data_prep.index import NOISE_FOLDER
-from data_prep.recordings import WORDS, Options, draw_voices
+from data_prep.speech.index import NOISE_FOLDER
+from data_prep.voices import noises, recordings
+from data_prep.voices.recordings import WORDS, Options, draw_voices
 
 MANIFEST = "synthesis.json"
 # Imported once, in the process that workers are forked from: it saves each of them a second.
-_PRELOAD = ["data_prep.recordings", "data_prep.cli", "tqdm"]
+_PRELOAD = ["data_prep.voices.recordings", "data_prep.cli", "tqdm"]
 
 
 def synthesize(out: Path, options: Options) -> int:

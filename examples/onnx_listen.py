@@ -19,8 +19,7 @@ begin, step = (
 )
 memory = dict(np.load(folder / "onnx" / "memory.npz"))
 audio, rate = soundfile.read(recording, dtype="float32", always_2d=True)
-if rate != about["sample_rate"] or len(audio) < about["begin_samples"]:
-    sys.exit(f"{recording}: expected a window or more at {about['sample_rate']} Hz, got {rate} Hz")
+
 audio = np.pad(audio.mean(1), about["pad_samples"], mode=about["padding"])
 
 given = {"samples": audio[: about["begin_samples"]], "frames": memory["frames"]}
@@ -53,3 +52,7 @@ for t, at in enumerate(starts):
             print(f"{ms / 1000:8.1f} s  {about['classes'][label]}  {mean[label]:.4f}", flush=True)
 mean_ms = 1000 * np.mean(seconds or [0.0])
 print(f"{words} words in {len(audio) / rate:.1f} s; {mean_ms:.2f} ms per step", file=sys.stderr)
+
+
+if rate != about["sample_rate"] or len(audio) < about["begin_samples"]:
+    sys.exit(f"{recording}: expected a window or more at {about['sample_rate']} Hz, got {rate} Hz")

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from data_prep.atomic import new_files
 from data_prep.cli import run
-from experiments.architecture_figure import MOST_COSTS, ON, Found, architecture_figure
-from experiments.drawing import WIDE, short, to_png
-from experiments.results import Run, read_run
+from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
+from experiments.figures.style import WIDE, short, to_png
+from experiments.reporting.run_record import Run, read_run
 
 FRAMES = 60
 FRAME_MS, LAST_MS = 120, 2500

@@ -18,15 +18,15 @@ from typing import Any
 
 from absl import flags
 
-from data_prep.cache import SPLITS
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.detector_choice import PROTOCOL, TOLERANCE_MS, choose, mean_scores
+from data_prep.speech.cache import SPLITS
+from experiments.datasets.streams import Stream
 from experiments.evaluate import passed, read_streams
-from experiments.models import Model, read_model
-from experiments.pretrained import is_packed
-from experiments.protocol import Trace
-from experiments.streams import Stream
+from experiments.evaluation.detector_search import PROTOCOL, TOLERANCE_MS, choose, mean_scores
+from experiments.evaluation.scoring import Trace
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import is_packed
+from experiments.runs.trained import Model, read_model
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -67,7 +67,7 @@ def main(values: flags.FlagValues) -> None:
     """Calibrate every model; print the detectors and write them, all or none."""
     limit = values.false_alarms_per_hour
     sources = [_source(Path(wav)) for wav in values.stream]
-    folders = workdir_lib.expand_sweeps(map(Path, values.workdir))
+    folders = run_folder.expand_sweeps(map(Path, values.workdir))
     for folder in filter(is_packed, folders):
         raise ValueError(
             f"--workdir: expected a run, got a packed model, to be read only: {folder}"
@@ -100,7 +100,7 @@ def main(values: flags.FlagValues) -> None:
     }
     for folder, entries in chosen.items():
         text = json.dumps({"step": by_folder[folder].step, **about, "detectors": entries}, indent=1)
-        workdir_lib.write_atomic(folder / "detector.json", text + "\n")
+        run_folder.write_atomic(folder / "detector.json", text + "\n")
 
 
 def calibrated(

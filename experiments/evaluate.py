@@ -25,21 +25,21 @@ import numpy as np
 from absl import flags
 
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.build import macs_per_step
-from experiments.curve import points, to_json
-from experiments.evaluate_images import describe as describe_images
-from experiments.evaluate_images import evaluate_images
-from experiments.evaluations import result_path, told
-from experiments.inference import run_streams
-from experiments.models import Model, asked, define_model_flags, read_models
-from experiments.pretrained import is_packed
-from experiments.protocol import Trace, judge
-from experiments.results import read_runs
-from experiments.scores import summary_table
-from experiments.streams import Stream, read_stream, window_labels
-from sanas_jax.decoding import Detector
-from sanas_jax.incremental import fresh_macs, incremental_macs
+from experiments.config.build import macs_per_step
+from experiments.datasets.streams import Stream, read_stream, window_labels
+from experiments.evaluation.images import describe as describe_images
+from experiments.evaluation.images import evaluate_images
+from experiments.evaluation.scoring import Trace, judge
+from experiments.evaluation.stream_inference import run_streams
+from experiments.reporting.run_record import read_runs
+from experiments.reporting.streams.points import points, to_json
+from experiments.reporting.streams.tables import summary_table
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import is_packed
+from experiments.runs.stored_results import result_path, told
+from experiments.runs.trained import Model, asked, define_model_flags, read_models
+from sanas_jax.costs.incremental import fresh_macs, incremental_macs
+from sanas_jax.streaming.detector import Detector
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -123,13 +123,13 @@ def main(values: flags.FlagValues) -> None:
     print(summary_table(results) if len(results) > 1 else describe(results[0]))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
-    sweeps = [Path(w) for w in values.workdir if workdir_lib.read_sweep(Path(w)) is not None]
+        run_folder.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+    sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         text = json.dumps(to_json(points(read_runs(runs))), indent=1)
-        workdir_lib.write_atomic(curve, text + "\n")
+        run_folder.write_atomic(curve, text + "\n")
 
 
 def _incremental(model: Model, trace: Trace) -> dict[str, float]:
@@ -153,12 +153,12 @@ def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
             name = values.split if told is None else f"{values.split}@{told:.4g}"
             text = json.dumps(result, indent=1) + "\n"
             if not is_packed(model.workdir):
-                workdir_lib.write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
+                run_folder.write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
             results.append(result)
             print(describe_images(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        run_folder.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
 
 
 def read_streams(
@@ -239,7 +239,7 @@ def _detectors(
         for price in model.prices if model.info.config.model.conditioned else [None]:
             detector, about = Detector(threshold=values.threshold), {}
             if calibrated:
-                detector, at = workdir_lib.read_detector(model.workdir, model.step, price)
+                detector, at = run_folder.read_detector(model.workdir, model.step, price)
                 about = {"calibrated_at": at}
             described = {"kind": values.detector, **dataclasses.asdict(detector), **about}
             out[model.workdir, price] = detector, described
@@ -261,7 +261,7 @@ def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) ->
             truth_ms=np.array(stream.times_ms),
         )
     temporary.replace(path.with_suffix(".npz"))
-    workdir_lib.write_atomic(path, json.dumps(result, indent=1) + "\n")
+    run_folder.write_atomic(path, json.dumps(result, indent=1) + "\n")
 
 
 def _envelope(samples: np.ndarray, size: int) -> np.ndarray:

@@ -24,16 +24,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep.cache import CLIP_SAMPLES, SPLITS, Cache, open_cache
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.build import macs_per_step
-from experiments.clip_set import ClipSet, benchmark_rows, read_clips
-from experiments.figures import plain
-from experiments.models import Model, asked, define_model_flags, read_models
-from experiments.pretrained import is_packed
+from data_prep.speech.cache import CLIP_SAMPLES, SPLITS, Cache, open_cache
+from experiments.config.build import macs_per_step
+from experiments.datasets.clips import ClipSet, benchmark_rows, read_clips
+from experiments.figures.training import plain
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import is_packed
+from experiments.runs.trained import Model, asked, define_model_flags, read_models
 from sanas_jax import gates as gates_lib
-from sanas_jax.features import extract
+from sanas_jax.data.features import extract
 from sanas_jax.rollout import init_carry, unroll
 
 BATCH = 128
@@ -94,7 +94,7 @@ def main(values: flags.FlagValues) -> None:
             print(describe(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        workdir_lib.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        run_folder.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
 
 
 def check_classes(model: Model, cache: Cache) -> None:
@@ -192,7 +192,7 @@ def save(folder: Path, result: dict[str, Any]) -> None:
     told = "" if result["cost_weight"] is None else f"@{result['cost_weight']:.4g}"
     name = f"{result['data']}_{result['split']}{told}.json"
     text = json.dumps(result, indent=1) + "\n"
-    workdir_lib.write_atomic(folder / "evaluations" / "clips" / name, text)
+    run_folder.write_atomic(folder / "evaluations" / "clips" / name, text)
 
 
 def describe(result: dict[str, Any]) -> str:

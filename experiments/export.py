@@ -43,16 +43,16 @@ from jax import export
 
 from data_prep.atomic import new_folder
 from data_prep.cli import run, word_list
-from experiments.build import macs_per_step
+from experiments.config.build import macs_per_step
 from experiments.listen import chosen_detector, chosen_model, chosen_price, define_model_flags
-from experiments.models import Model
+from experiments.runs.trained import Model
 from sanas_jax import gates
-from sanas_jax.clips import FIRST_WORD
-from sanas_jax.decoding import Detector
-from sanas_jax.features import extract
-from sanas_jax.incremental import fresh_macs
-from sanas_jax.layout import by_output
+from sanas_jax.costs.incremental import fresh_macs
+from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.data.features import extract
 from sanas_jax.streaming import Memory, dead_answers, fill, init_memory, stream_step
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.weights import by_output
 
 FORMATS = ("jax", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -217,7 +217,8 @@ def shapes(memory: Arrays) -> dict[str, Any]:
 def _onnx_writer() -> Writer:
     """`write_jax` for ONNX; ValueError without the extra."""
     try:
-        from experiments import onnx_graph, onnx_scope, onnx_state
+        from sanas_jax.export import onnx_graph, onnx_scope
+        from sanas_jax.export import onnx_memory as onnx_state
     except ImportError as error:
         raise ValueError(
             "--format: onnx needs the package onnx: pip install 'sanas-jax[onnx]'"

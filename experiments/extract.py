@@ -17,18 +17,18 @@ import jax
 from absl import flags
 
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.build import build, rebuild
-from experiments.checkpoints import Checkpoints
 from experiments.config import Config
-from experiments.evaluate_images import found_architecture
-from experiments.loop import run_loop
-from experiments.runs import begin, run_keys
-from experiments.start import restore_params
-from sanas_jax.budgets import init_member
+from experiments.config.build import build, rebuild
+from experiments.evaluation.images import found_architecture
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.training.begin import begin, run_keys
+from experiments.training.init_from import restore_params
+from experiments.training.loop import run_loop
 from sanas_jax.costs import edge_macs, edge_params
 from sanas_jax.graph import Net
 from sanas_jax.training import init_state
+from sanas_jax.training.budgets import init_member
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -54,7 +54,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Extract; train on if asked to; print what is left."""
     source, out = Path(values.workdir), Path(values.out)
-    info = workdir_lib.read(source)
+    info = run_folder.read(source)
     model = info.config.model
     if model.static or model.cell != "constant" or model.conditioned:
         raise ValueError(
@@ -74,7 +74,7 @@ def main(values: flags.FlagValues) -> None:
         )
     config = extracted_config(info.config, names, values.steps)
     small = build(config, len(info.classes), info.hooks, info.input_shape).model.net
-    if not workdir_lib.is_run(out):
+    if not run_folder.is_run(out):
         write_run(out, source, info._replace(config=config), params)
     print(_compare(net, small, step))
     if values.steps:
@@ -90,7 +90,7 @@ def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
     return dataclasses.replace(config, model=model, train=train)
 
 
-def write_run(out: Path, source: Path, info: workdir_lib.RunInfo, params: dict[str, Any]) -> None:
+def write_run(out: Path, source: Path, info: run_folder.RunInfo, params: dict[str, Any]) -> None:
     """A run at step 0, with the weights of the edges that are left."""
     built = rebuild(info)
     state = init_state(
@@ -100,7 +100,7 @@ def write_run(out: Path, source: Path, info: workdir_lib.RunInfo, params: dict[s
     for part in ("net", "stats"):
         if part in kept:
             kept[part] = {name: params[part][name] for name in kept[part]}
-    workdir_lib.create(out, info, str(source / "config.py"))
+    run_folder.create(out, info, str(source / "config.py"))
     checkpoints = Checkpoints(out / "checkpoints", keep=2)
     checkpoints.save(0, init_member(state._replace(params=kept)))
     checkpoints.close()

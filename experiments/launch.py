@@ -14,11 +14,11 @@ from absl import flags
 
 from data_prep.cli import run
 from experiments import config as config_lib
-from experiments import execution
 from experiments.config import Config
-from experiments.loop import run_loop
-from experiments.processes import failing_at_once
-from experiments.runs import begin
+from experiments.machine import execution
+from experiments.machine.multihost import failing_at_once
+from experiments.training.begin import begin
+from experiments.training.loop import run_loop
 
 
 def define_flags(values: flags.FlagValues) -> None:

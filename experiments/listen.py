@@ -28,18 +28,18 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.budgets import parse_macs
-from experiments.models import Model, read_model
-from experiments.platform import prepare_streaming
-from experiments.pretrained import PREFIX
-from experiments.sources import Microphone, Pipe, Source, Wav, standard_input
-from experiments.spending import Spending
+from experiments.config.wording import parse_macs
+from experiments.live.decisions import Spending
+from experiments.live.sources import Microphone, Pipe, Source, Wav, standard_input
+from experiments.machine.jax_setup import prepare_streaming
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import PREFIX
+from experiments.runs.trained import Model, read_model
 from sanas_jax import gates
-from sanas_jax.clips import FIRST_WORD
-from sanas_jax.decoding import Detector
-from sanas_jax.runtime import Runtime
-from sanas_jax.session import Heard, Session
+from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.runtime import Runtime
+from sanas_jax.streaming.session import Heard, Session
 
 DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
@@ -131,7 +131,7 @@ def main(values: flags.FlagValues) -> None:
     runtime.close()
     print(describe(summary), file=sys.stderr)
     if values.json:
-        workdir_lib.write_atomic(Path(values.json), json.dumps(summary, indent=1) + "\n")
+        run_folder.write_atomic(Path(values.json), json.dumps(summary, indent=1) + "\n")
 
 
 def show_page(values: flags.FlagValues) -> None:
@@ -192,7 +192,7 @@ def chosen_detector(model: Model, price: float | None, threshold: float | None) 
         return Detector(threshold=threshold)
     if not (model.workdir / "detector.json").is_file():
         return Detector()
-    return workdir_lib.read_detector(model.workdir, model.step, price)[0]
+    return run_folder.read_detector(model.workdir, model.step, price)[0]
 
 
 def runtime_of(model: Model, programs: int = 0) -> Runtime:

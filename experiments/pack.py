@@ -23,14 +23,14 @@ from absl import flags
 
 from data_prep.atomic import new_folder
 from data_prep.cli import run
-from experiments import workdir as workdir_lib
-from experiments.build import macs_per_step, rebuild
 from experiments.config import Config
-from experiments.evaluations import parsed, result_files, told
-from experiments.figures import plain
-from experiments.pretrained import SHIPPED, is_packed, stored_parts, write_params
-from experiments.start import restore_params
-from experiments.workdir import RunInfo
+from experiments.config.build import macs_per_step, rebuild
+from experiments.figures.training import plain
+from experiments.runs import folder as run_folder
+from experiments.runs.folder import RunInfo
+from experiments.runs.packed import SHIPPED, is_packed, stored_parts, write_params
+from experiments.runs.stored_results import parsed, result_files, told
+from experiments.training.init_from import restore_params
 
 MAX_BYTES = 3_000_000
 DETECTOR = "detector.json"
@@ -77,7 +77,7 @@ def main(values: flags.FlagValues) -> None:
     if out.exists() and not (values.overwrite and is_packed(out)):
         hint = "give --overwrite to replace it" if is_packed(out) else "which is no packed model"
         raise ValueError(f"--out: expected no {out} yet: {hint}")
-    info = workdir_lib.read(workdir)
+    info = run_folder.read(workdir)
     if info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {workdir}")
     step, params = restore_params(workdir, rebuild(info), values.checkpoint)
@@ -102,16 +102,16 @@ def write(
 ) -> None:
     """Fill a new folder with a packed model."""
     described = info._replace(config=without_paths(info.config))
-    workdir_lib.create(folder, described, str(workdir / "config.py"))
+    run_folder.create(folder, described, str(workdir / "config.py"))
     write_params(folder, step, params)
     if info.config.model.conditioned:
-        tables = [line for line in workdir_lib.read_metrics(workdir) if "calibration" in line]
+        tables = [line for line in run_folder.read_metrics(workdir) if "calibration" in line]
         if not tables:
             raise ValueError(f"{workdir}: expected a validation with prices, found none")
-        workdir_lib.write_atomic(folder / "metrics.jsonl", json.dumps(tables[-1]) + "\n")
+        run_folder.write_atomic(folder / "metrics.jsonl", json.dumps(tables[-1]) + "\n")
     if (workdir / DETECTOR).is_file():
         shutil.copyfile(workdir / DETECTOR, folder / DETECTOR)
-    workdir_lib.write_atomic(folder / "README.md", readme_text)
+    run_folder.write_atomic(folder / "README.md", readme_text)
 
 
 def without_paths(config: Config) -> Config:

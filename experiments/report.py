@@ -19,12 +19,13 @@ from absl import flags
 
 from data_prep.atomic import new_files
 from data_prep.cli import run
-from experiments import image_curve, image_page
-from experiments.curve import points, to_json
-from experiments.image_scores import format_table, score_table
-from experiments.page import make_page
-from experiments.results import read_runs
-from experiments.scores import format_rows, run_rows
+from experiments.reporting.images import page as image_page
+from experiments.reporting.images import points as image_points
+from experiments.reporting.images.tables import format_table, score_table
+from experiments.reporting.run_record import read_runs
+from experiments.reporting.streams.page import make_page
+from experiments.reporting.streams.points import points, to_json
+from experiments.reporting.streams.tables import format_rows, run_rows
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -63,7 +64,7 @@ def main(values: flags.FlagValues) -> None:
         )
     if of_images:
         page, pngs = image_page.make_page(runs)
-        rows = image_curve.to_json(image_curve.points(runs))
+        rows = image_points.to_json(image_points.points(runs))
         table = format_table(score_table(runs))
     else:
         page, pngs = make_page(runs, values.excerpt_start_s, values.excerpt_seconds)

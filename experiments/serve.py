@@ -30,14 +30,14 @@ from aiohttp.typedefs import Handler
 
 from data_prep.cli import run
 from experiments import listen
-from experiments.live_client import Client
-from experiments.live_demo import Demo
-from experiments.live_page import TYPES, describe, read_files
-from experiments.live_stream import Engine, LiveStream
-from experiments.platform import prepare_streaming
-from experiments.sources import Wav
-from sanas_jax.clips import FIRST_WORD
-from sanas_jax.session import Session
+from experiments.live.page.client import Client
+from experiments.live.page.content import TYPES, describe, read_files
+from experiments.live.page.demo import Demo
+from experiments.live.page.stream import Engine, LiveStream
+from experiments.live.sources import Wav
+from experiments.machine.jax_setup import prepare_streaming
+from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.streaming.session import Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 MOST_CLIENTS = 8

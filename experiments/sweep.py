@@ -17,14 +17,15 @@ from absl import flags
 
 from data_prep.cli import run, word_list
 from experiments import config as config_lib
-from experiments import execution, launch
-from experiments import workdir as workdir_lib
-from experiments.budgets import format_macs, parse_budget, verdict
-from experiments.build import Built, in_units
+from experiments import launch
 from experiments.config import Config
-from experiments.loop import run_loop
-from experiments.processes import failing_at_once, is_first, say
-from experiments.runs import begin
+from experiments.config.build import Built, in_units
+from experiments.config.wording import format_macs, parse_budget, verdict
+from experiments.machine import execution
+from experiments.machine.multihost import failing_at_once, is_first, say
+from experiments.runs import folder as run_folder
+from experiments.training.begin import begin
+from experiments.training.loop import run_loop
 
 Number = TypeVar("Number", int, float)
 
@@ -63,7 +64,7 @@ def main(values: flags.FlagValues) -> None:
         _check_same_members(workdir, list(members))
         job = begin(list(members.values()), folders, values.config, how)
         if is_first():
-            workdir_lib.write_sweep(workdir, list(members))
+            run_folder.write_sweep(workdir, list(members))
         run_loop(job)
         say(reached_table(folders, job.built))
 
@@ -93,8 +94,8 @@ def reached_table(folders: Sequence[Path], built: Built) -> str:
     """A line per run: what was asked, λ, and the last validation, in the cost's unit."""
     rows = [("run", "asked", f"reached ({built.charged.unit})", "", "λ", "frame accuracy")]
     for folder in folders:
-        lines = list(workdir_lib.read_metrics(folder))
-        budget = workdir_lib.read(folder).config.train.budget
+        lines = list(run_folder.read_metrics(folder))
+        budget = run_folder.read(folder).config.train.budget
         budget = budget and in_units(budget, built.charged)
         asked = format_macs(budget) if budget else "–"
         if lines and lines[-1]["split"] == "diverged":
@@ -126,9 +127,9 @@ def _number(kind: Callable[[str], Number], flag: str, word: str) -> Number:
 
 def _check_same_members(workdir: Path, members: list[str]) -> None:
     """A folder that holds another sweep, or a single run, is left alone."""
-    if workdir_lib.is_run(workdir):
+    if run_folder.is_run(workdir):
         raise ValueError(f"--workdir: expected a new folder or a sweep, got a run: {workdir}")
-    known = workdir_lib.read_sweep(workdir)
+    known = run_folder.read_sweep(workdir)
     if known is not None and known != members:
         raise ValueError(
             f"--workdir {workdir} holds a sweep of {', '.join(known)}; expected the same members "

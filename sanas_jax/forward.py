@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
-from sanas_jax.sliding import Cut, windows
+from sanas_jax.kernels.sliding import Cut, windows
 
 Params = dict[str, Any]
 Stats = dict[str, Any]

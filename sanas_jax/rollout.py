@@ -15,13 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from sanas_jax import gates as gates_lib
-from sanas_jax.controller import (
-    Controller,
-    advance,
-    gamma_of,
-    init_controller,
-    initial_state,
-)
+from sanas_jax.controller import Controller, advance, gamma_of, init_controller, initial_state
 from sanas_jax.forward import (
     DType,
     Output,

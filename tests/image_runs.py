@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import workdir as workdir_lib
-from experiments.build import rebuild
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.image_source import Pixels
-from experiments.workdir import RunInfo
+from experiments.config.build import rebuild
+from experiments.datasets.images import Pixels
+from experiments.runs import folder as run_folder
+from experiments.runs.folder import RunInfo
 from sanas_jax.costs import edge_macs
 from sanas_jax.graph import Net, prune
 from tests.runs import write_lines
@@ -54,7 +54,7 @@ def write_image_run(
     config_file = folder.parent / "made_images.py"
     config_file.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
-    workdir_lib.create(folder, info, str(config_file))
+    run_folder.create(folder, info, str(config_file))
     net = rebuild(info).model.net
     write_lines(folder, image_lines(net, STEPS))
     return net
@@ -83,7 +83,7 @@ def image_lines(net: Net, steps: Any) -> list[dict[str, Any]]:
 
 def write_tested(folder: Path, **changes: Any) -> dict[str, Any]:
     """A result of `evaluate`: all edges are on but those at the layer 1_0."""
-    built = rebuild(workdir_lib.read(folder))
+    built = rebuild(run_folder.read(folder))
     net = built.model.net
     probability = np.array([0.1 if "1_0" in edge.name else 0.9 for edge in net.edges])
     probability[[not edge.gated for edge in net.edges]] = 1

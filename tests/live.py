@@ -6,8 +6,8 @@ import numpy as np
 import soundfile
 
 from experiments.listen import runtime_of
-from experiments.live_stream import Engine
-from experiments.models import read_model
+from experiments.live.page.stream import Engine
+from experiments.runs.trained import read_model
 from tests.packed import write_conditioned_run
 
 RATE = 16000

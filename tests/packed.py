@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import workdir as workdir_lib
-from experiments.build import Built, build
-from experiments.checkpoints import Checkpoints
 from experiments.config import Config, DataConfig, Hooks, ModelConfig
-from experiments.pretrained import stored_parts, write_params
-from experiments.start import fresh_member
-from experiments.workdir import RunInfo
-from sanas_jax.features import Frontend
+from experiments.config.build import Built, build
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.folder import RunInfo
+from experiments.runs.packed import stored_parts, write_params
+from experiments.training.init_from import fresh_member
+from sanas_jax.data.features import Frontend
 from sanas_jax.rollout import init_model
 from tests.runs import CONFIG_FILE, write_lines
 from tests.toy import CLASSES, mel_matrix
@@ -29,7 +29,7 @@ def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASS
     config_file = folder.parent / "made_config.py"
     folder.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
-    workdir_lib.create(folder, info, str(config_file))
+    run_folder.create(folder, info, str(config_file))
     return build(config, len(classes), Hooks())
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import workdir as workdir_lib
-from experiments.build import build, macs_per_step
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.evaluations import result_path
-from experiments.workdir import RunInfo
-from sanas_jax.features import Frontend
+from experiments.config.build import build, macs_per_step
+from experiments.runs import folder as run_folder
+from experiments.runs.folder import RunInfo
+from experiments.runs.stored_results import result_path
+from sanas_jax.data.features import Frontend
 
 CALIBRATED = {"detector": {"kind": "calibrated"}}
 CLASSES = ("_silence_", "_unknown_", "yes", "no")
@@ -48,7 +48,7 @@ def write_run(
     config_file = folder.parent / "made_config.py"
     config_file.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
-    workdir_lib.create(folder, info, str(config_file))
+    run_folder.create(folder, info, str(config_file))
     edge_macs, _ = macs_per_step(build(config, len(CLASSES), Hooks()).model, static)
     lines = metrics(STEPS, "training", edge_macs) + metrics(STEPS, "validation", edge_macs)
     lines.sort(key=lambda line: line["step"])
@@ -70,7 +70,7 @@ def write_sweep(folder: Path) -> list[str]:
         if budget < 7e5:
             write_evaluation(folder / name, edge_macs, macs_per_frame=1.1 * budget)
     write_lines(folder / names[-1], [{"step": 160, "split": "diverged", "reason": "got <nan>"}])
-    workdir_lib.write_sweep(folder, names)
+    run_folder.write_sweep(folder, names)
     return names
 
 

@@ -3,16 +3,16 @@
 import jax
 import numpy as np
 
-from experiments import workdir
-from experiments.build import rebuild
-from experiments.checkpoints import Checkpoints
-from sanas_jax.budgets import init_member
+from experiments.config.build import rebuild
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
 from sanas_jax.training import init_state
+from sanas_jax.training.budgets import init_member
 
 
 def final_state(folder):
     """Everything a run leaves that must not depend on interruptions."""
-    info = workdir.read(folder)
+    info = run_folder.read(folder)
     built = rebuild(info)
     like = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
     latest = Checkpoints(folder / "checkpoints")

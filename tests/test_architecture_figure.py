@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from experiments.architecture_figure import LOOKS, Found, architecture_figure
-from experiments.drawing import LIGHT, NARROW, WIDE, to_svg
-from experiments.layouts import make_layout
+from experiments.figures.architecture import LOOKS, Found, architecture_figure
+from experiments.figures.layouts import make_layout
+from experiments.figures.style import LIGHT, NARROW, WIDE, to_svg
 from sanas_jax import spaces
 from sanas_jax.costs import edge_macs
 from sanas_jax.graph import Net, prune

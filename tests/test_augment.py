@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.augment import draw_batch, mix
-from sanas_jax.clips import Clips
-from sanas_jax.features import Frontend, extract
-from sanas_jax.labelling import window_labels, word_ratio
-from sanas_jax.mix_settings import MixSettings, windows_of
+from sanas_jax.data.clips import Clips
+from sanas_jax.data.features import Frontend, extract
+from sanas_jax.data.labelling import window_labels, word_ratio
+from sanas_jax.data.mix_settings import MixSettings, windows_of
+from sanas_jax.data.mixing import draw_batch, mix
 from tests.audio import ratio_by_loop
 
 # A clip of 100 samples in a buffer of 100 to 300, in windows of 5 frames every 2.

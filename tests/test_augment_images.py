@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.augment_images import VOID, Images, ImageSettings, draw_images, take_images
+from sanas_jax.data.images import VOID, Images, ImageSettings, draw_images, take_images
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)

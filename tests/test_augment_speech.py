@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.augment import draw_batch
-from sanas_jax.augment_speech import TYPICAL_RMS, change_speed, log_uniform, snr_gain, white
-from sanas_jax.clips import Clips
-from sanas_jax.mix_settings import MixSettings
+from sanas_jax.data.clips import Clips
+from sanas_jax.data.mix_settings import MixSettings
+from sanas_jax.data.mixing import draw_batch
+from sanas_jax.data.variation import TYPICAL_RMS, change_speed, log_uniform, snr_gain, white
 
 SMALL = MixSettings(
     sample_rate=100,

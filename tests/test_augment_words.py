@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.augment import draw_batch
-from sanas_jax.clips import Clips
-from sanas_jax.mix_settings import MixSettings
+from sanas_jax.data.clips import Clips
+from sanas_jax.data.mix_settings import MixSettings
+from sanas_jax.data.mixing import draw_batch
 from tests.audio import ratio_by_loop
 
 SIZE = 100

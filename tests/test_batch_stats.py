@@ -11,16 +11,9 @@ from sanas_jax.controller import Controller
 from sanas_jax.costs import macs, relative
 from sanas_jax.forward import forward, init, init_stats
 from sanas_jax.graph import Edge, Layer, Net, prune
-from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
-from sanas_jax.training import (
-    Batch,
-    Budget,
-    Objective,
-    init_state,
-    make_evaluate,
-    make_update,
-)
+from sanas_jax.training import Batch, Budget, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training.optimizer import make_optimizer
 
 MOMENTUM = 0.9
 

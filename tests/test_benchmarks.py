@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.benchmarks import evaluation, machine, peers, sweep, training_iteration
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.kws_paper import PAPER_MAPS, make_problem
-from experiments.platform import prepare_platform
+from experiments.benchmarks import evaluation, sweep, training_iteration
+from experiments.benchmarks.harness import machine
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.peers import pytorch
+from experiments.benchmarks.peers.kws_paper import PAPER_MAPS, make_problem
+from experiments.machine.jax_setup import prepare_platform
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -51,7 +53,7 @@ def test_importing_the_benchmark_imports_no_torch():
 def test_without_torch_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     notes = []
-    assert peers.import_torch(Settings(1, 1), notes) is None
+    assert pytorch.import_torch(Settings(1, 1), notes) is None
     assert len(notes) == 1
     assert "pip install torch" in notes[0]
 
@@ -61,14 +63,14 @@ def test_what_cannot_be_compiled_is_left_out():
         raise RuntimeError("no C++ compiler\nand more")
 
     notes = []
-    assert peers.compiled_side(Settings(1, 1), make, notes) == {}
+    assert pytorch.compiled_side(Settings(1, 1), make, notes) == {}
     assert notes == ["torch.compile, which failed: RuntimeError: no C++ compiler"]
 
 
 def test_compiled_side_times_what_the_first_run_takes_longer():
     waits = iter([0.05, 0.0, 0.0])
-    sides = peers.compiled_side(Settings(1, 1), lambda: lambda: time.sleep(next(waits)), [])
-    assert 0.04 < sides[peers.COMPILED].compile_seconds < 0.5
+    sides = pytorch.compiled_side(Settings(1, 1), lambda: lambda: time.sleep(next(waits)), [])
+    assert 0.04 < sides[pytorch.COMPILED].compile_seconds < 0.5
 
 
 @pytest.mark.parametrize("argument", ["--batch=1", "--maps=8"])
@@ -93,7 +95,7 @@ def test_count_of_the_paper_network():
 
 def test_prune_is_ours():
     torch = pytest.importorskip("torch")
-    from experiments.benchmarks import torch_kws
+    from experiments.benchmarks.peers import torch_kws
     from sanas_jax import spaces
     from sanas_jax.graph import prune
 
@@ -105,7 +107,7 @@ def test_prune_is_ours():
 @pytest.fixture
 def torch_peer():
     pytest.importorskip("torch")
-    peer = peers.import_torch(Settings(1, 1), [])
+    peer = pytorch.import_torch(Settings(1, 1), [])
     assert peer is not None
     return peer
 
@@ -126,7 +128,7 @@ def test_verify_same_network_as_pytorch(torch_peer):
 
 @pytest.mark.slow
 def test_verify_notices_a_difference(torch_peer, monkeypatch):
-    from experiments.benchmarks import torch_kws
+    from experiments.benchmarks.peers import torch_kws
 
     monkeypatch.setattr(torch_kws.functional, "relu", torch_peer.torch.sigmoid)
     assert training_iteration.verify(torch_peer, (3, 4))["logits"] > training_iteration.TOLERANCE
@@ -140,7 +142,7 @@ def test_command_writes_json(torch_peer, small, module, tmp_path, capsys):
     assert module.main(argv) == 0
     assert "sides agree" in capsys.readouterr().out
     result = json.loads(out.read_text())["benchmarks"][module.NAME]
-    assert result["rows"][peers.EAGER]["ratio"] > 0
+    assert result["rows"][pytorch.EAGER]["ratio"] > 0
     assert result["settings"]["steps"] == 11
     assert result["rows"]["ours"]["share_of_matmul"] > 0
     assert result["rows"]["ours"]["memory_bytes"] > 0
@@ -156,7 +158,7 @@ def test_evaluation_without_torch_times_ours(small, monkeypatch):
 
 @pytest.mark.slow
 def test_evaluation_refuses_another_network(torch_peer, small, monkeypatch):
-    from experiments.benchmarks import torch_kws
+    from experiments.benchmarks.peers import torch_kws
 
     monkeypatch.setattr(torch_kws.functional, "relu", torch_peer.torch.sigmoid)
     with pytest.raises(ValueError, match="the two networks differ: expected logits"):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from experiments.benchmarks import all as every
-from experiments.benchmarks import records
+from experiments.benchmarks.harness import records
 from tests.test_benchmarks_measure import make_result
 
 

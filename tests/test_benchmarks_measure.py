@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.benchmarks import compare, entry, measure, programs, records
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side
+from experiments.benchmarks.harness import compare, entry, measure, programs, records
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side
 
 RATES = {"macs_per_second": 100.0, "bytes_per_second": 1000.0}
 

@@ -7,19 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import (
-    augmentation,
-    convolutions,
-    dispatch,
-    features,
-    numpy_mix,
-    peers,
-    stream_subjects,
-    streaming,
-)
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import relative_error
-from sanas_jax.augment import draw_batch
+from experiments.benchmarks import augmentation, convolutions, dispatch, features, streaming
+from experiments.benchmarks.decisions import subjects
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import relative_error
+from experiments.benchmarks.peers import numpy_mix, pytorch
+from sanas_jax.data.mixing import draw_batch
 from sanas_jax.spaces import kws_cnn
 
 QUICK = Settings(1, 1, quick=True)
@@ -80,7 +73,7 @@ def test_features_are_librosas(monkeypatch):
 
 def test_convolutions_are_pytorchs():
     pytest.importorskip("torch")
-    peer = peers.import_torch(QUICK, [])
+    peer = pytorch.import_torch(QUICK, [])
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 12, 6, 3)).astype(np.float32)
     kernel = rng.standard_normal((4, 2, 3, 5)).astype(np.float32)
@@ -103,12 +96,12 @@ def test_dispatch_leaves_jax_as_it_was(monkeypatch):
 
 
 def test_architectures_of_a_network():
-    found = stream_subjects.architectures(kws_cnn(maps=(2, 3)))
+    found = subjects.architectures(kws_cnn(maps=(2, 3)))
     assert list(found) == ["everything", "half", "cheapest"]  # which is that near a tenth, too
     assert found["everything"].all()
     sizes = [live.sum() for live in found.values()]
     assert sizes[-1] == 2  # a shortcut from the input, and the classifier
-    assert list(stream_subjects.architectures(kws_cnn(maps=(2, 3)), quick=True)) == [
+    assert list(subjects.architectures(kws_cnn(maps=(2, 3)), quick=True)) == [
         "everything",
         "cheapest",
     ]
@@ -116,7 +109,7 @@ def test_architectures_of_a_network():
 
 def test_a_decision_reads_the_weights_of_live_edges(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # ours is enough here
-    subject = stream_subjects.paper(QUICK, [])
+    subject = subjects.paper(QUICK, [])
     controller = sum(leaf.size for leaf in jax.tree.leaves(subject.params["controller"]))
     total = sum(leaf.size for leaf in jax.tree.leaves(subject.params["net"])) + controller
     edges = len(subject.model.net.edges)
@@ -142,7 +135,7 @@ def test_streaming_sides_agree(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(streaming, "prepare_streaming", lambda: None)
     result = streaming.benchmark(QUICK, steps=2)
-    names = [name for name in result["rows"] if name.endswith(f", {peers.EAGER}")]
+    names = [name for name in result["rows"] if name.endswith(f", {pytorch.EAGER}")]
     assert len(names) == 4  # two networks, two architectures
     assert max(result["agreement"].values()) < streaming.TOLERANCE
     full = result["rows"]["kws_modern, everything"]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.blocks_bc import BcHead, BcResidual, BcTail, SubSpectralNorm
+from sanas_jax.blocks.bc_resnet import BcHead, BcResidual, BcTail, SubSpectralNorm
 from tests.nets import random_like
 
 pytestmark = pytest.mark.usefixtures("strict")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.blocks_separable import Crop, Exit, Separable, crop
+from sanas_jax.blocks.separable import Crop, Exit, Separable, crop
 from sanas_jax.costs import count_macs
 
 X = jax.random.normal(jax.random.key(0), (3, 30, 6))

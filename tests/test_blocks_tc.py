@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.blocks_tc import TcHead, TcResidual
+from sanas_jax.blocks.tc_resnet import TcHead, TcResidual
 from tests.nets import random_like
 
 pytestmark = pytest.mark.usefixtures("strict")

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from sanas_jax import costs, spaces
-from sanas_jax.budgets import (
+from sanas_jax.controller import Constant, Controller
+from sanas_jax.estimators import leave_one_out
+from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.rollout import Sanas
+from sanas_jax.training import Batch, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training.budgets import (
     Target,
     ascend,
     cheapest_path,
@@ -15,18 +20,7 @@ from sanas_jax.budgets import (
     make_member_update,
     over_budgets,
 )
-from sanas_jax.controller import Constant, Controller
-from sanas_jax.estimators import leave_one_out
-from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.optimizer import make_optimizer
-from sanas_jax.rollout import Sanas
-from sanas_jax.training import (
-    Batch,
-    Objective,
-    init_state,
-    make_evaluate,
-    make_update,
-)
+from sanas_jax.training.optimizer import make_optimizer
 
 STEPS, STREAMS = 6, 64
 

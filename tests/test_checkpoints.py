@@ -15,9 +15,9 @@ import pytest
 
 from data_prep.cli import run
 from experiments import evaluate
-from experiments import workdir as workdir_lib
-from experiments.build import rebuild
-from experiments.checkpoints import Checkpoints
+from experiments.config.build import rebuild
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
 from sanas_jax.rollout import init_model
 from tests.packed import write_conditioned_run
 from tests.test_evaluate import write_stream
@@ -87,7 +87,7 @@ def test_a_run_of_another_network_is_one_line(
     """The latest training state, and parameters of the front."""
     write_conditioned_run(tmp_path / "run")
     front = Checkpoints(tmp_path / "run" / "front")
-    model = rebuild(workdir_lib.read(tmp_path / "run")).model
+    model = rebuild(run_folder.read(tmp_path / "run")).model
     front.save(2, init_model(model, jax.random.key(0)))
     front.close()
     file = tmp_path / "run" / "config.json"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.cache import open_cache
-from experiments.clip_set import benchmark_rows, mean_size, noise_segments, read_clips
+from data_prep.speech.cache import open_cache
+from experiments.datasets.clips import benchmark_rows, mean_size, noise_segments, read_clips
 from tests.toy import write_toy_cache
 
 

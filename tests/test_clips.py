@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sanas_jax.clips import Clips
+from sanas_jax.data.clips import Clips
 
 
 @pytest.mark.parametrize(

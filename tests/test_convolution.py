@@ -8,7 +8,7 @@ import pytest
 
 from sanas_jax import costs
 from sanas_jax.blocks import Conv2D
-from sanas_jax.convolution import transforms_pay
+from sanas_jax.kernels.convolution import transforms_pay
 
 BLOCK = Conv2D(32, (10, 4), pool=(1, 2))
 WIDE = (16, 120, 11, 32)  # [B, T, F, C] where transforms pay

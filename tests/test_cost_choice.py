@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.build import build
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.cost_choice import charged_of
+from experiments.config.build import build
+from experiments.config.costs import charged_of
+from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.graph import prune
-from sanas_jax.incremental import fresh_macs, incremental_macs
 from sanas_jax.training import Batch, Budget, init_state, make_update
 
 MODEL = ModelConfig(family="cnn-trad-fpool3", maps=(2, 2), state_size=4, gate_bias=0.3)

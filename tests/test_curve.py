@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.budgets import verdict
-from experiments.curve import METRICS, final_price, points, shown, to_json
-from experiments.curve_figure import cost_curve, joined
-from experiments.drawing import NARROW, WIDE
-from experiments.results import read_run, read_runs
+from experiments.config.wording import verdict
+from experiments.figures.style import NARROW, WIDE
+from experiments.reporting.run_record import read_run, read_runs
+from experiments.reporting.streams.curve_figure import cost_curve, joined
+from experiments.reporting.streams.points import METRICS, final_price, points, shown, to_json
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 

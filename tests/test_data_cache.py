@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
+from data_prep.speech.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
 
 CLASSES = ("_silence_", "_unknown_", "yes")
 

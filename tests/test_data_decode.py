@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.decode import decode, loudest_second, mel_matrix, read, resample, to_int16
+from data_prep.speech.decode import decode, loudest_second, mel_matrix, read, resample, to_int16
 
 
 def encode(samples: np.ndarray, rate: int, form: str, subtype: str | None = None) -> bytes:

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.image_set import TESTING, TRAINING, VALIDATION, VOID, ImageSet, with_validation
-from data_prep.images import read_images, recognised
+from data_prep.images.formats import read_images, recognised
+from data_prep.images.image_set import (
+    TESTING,
+    TRAINING,
+    VALIDATION,
+    VOID,
+    ImageSet,
+    with_validation,
+)
 
 RNG = np.random.default_rng(0)
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", *"fghij")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.index import Clip, compile_pattern, find
+from data_prep.speech.index import Clip, compile_pattern, find
 
 
 def touch(root: Path, *names: str) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import decode
-from data_prep.cache import open_cache
 from data_prep.prepare import main
+from data_prep.speech import decode
+from data_prep.speech.cache import open_cache
 
 RNG = np.random.default_rng(0)
 

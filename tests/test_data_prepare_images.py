@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cache import SPLITS, open_cache
-from data_prep.image_cache import (
+from data_prep.images.cache import (
     ImageCache,
     digits_cache,
     is_image_cache,
     open_image_cache,
     statistics,
 )
-from data_prep.image_set import ImageSet
+from data_prep.images.image_set import ImageSet
 from data_prep.prepare_images import main
+from data_prep.speech.cache import SPLITS, open_cache
 from tests import test_data_cache
 
 RNG = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_statistics_do_not_depend_on_chunks_and_divide(monkeypatch: pytest.Monke
     mean, std = statistics(data)
     assert std[1] == 1
     assert mean[1] == np.float32(7 / 255)
-    monkeypatch.setattr("data_prep.image_cache._CHUNK", 7)
+    monkeypatch.setattr("data_prep.images.cache._CHUNK", 7)
     np.testing.assert_array_equal(np.stack(statistics(data)), np.stack([mean, std]))
 
 

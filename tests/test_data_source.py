@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from data_prep.cache import MEL_SHAPE, CacheRow, write_cache
-from experiments import data
-from experiments.build import build
+from data_prep.speech.cache import MEL_SHAPE, CacheRow, write_cache
 from experiments.config import Config, DataConfig, Hooks, ModelConfig, override
-from experiments.data import AudioSource
-from sanas_jax.recipe import Recipe
+from experiments.config.build import build
+from experiments.datasets import speech
+from experiments.datasets.speech import AudioSource
+from sanas_jax.data.recipe import Recipe
 
 VARIED = (
     "data.speed_range=0.5,0.6",
@@ -68,8 +68,8 @@ def test_settings_are_those_of_the_config(config):
 
 @pytest.mark.slow
 def test_audio_source_varies_training_alone(config, monkeypatch):
-    monkeypatch.setattr(data, "STATISTICS_BATCHES", 1)
-    monkeypatch.setattr(data, "STATISTICS_SIZE", 4)
+    monkeypatch.setattr(speech, "STATISTICS_BATCHES", 1)
+    monkeypatch.setattr(speech, "STATISTICS_SIZE", 4)
     source = AudioSource(config.data)
     plain, varied = (
         settings_of(override(config, changes)) for changes in (SHARED, [*SHARED, *VARIED])
@@ -104,8 +104,8 @@ def test_audio_source_varies_training_alone(config, monkeypatch):
 
 @pytest.mark.slow
 def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
-    monkeypatch.setattr(data, "STATISTICS_BATCHES", 2)
-    monkeypatch.setattr(data, "STATISTICS_SIZE", 4)
+    monkeypatch.setattr(speech, "STATISTICS_BATCHES", 2)
+    monkeypatch.setattr(speech, "STATISTICS_SIZE", 4)
     settings = settings_of(override(config, [*SHARED, *VARIED]))
     # Training and validation have six clips of 32,000 bytes.
     here, there = AudioSource(config.data, limit=192_000), AudioSource(config.data, limit=191_999)

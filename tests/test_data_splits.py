@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cache import SPLITS
-from data_prep.index import Clip, Index, find
-from data_prep.splits import Choice, assign, hash_split, parse_takes
+from data_prep.speech.cache import SPLITS
+from data_prep.speech.index import Clip, Index, find
+from data_prep.speech.splits import Choice, assign, hash_split, parse_takes
 
 DIGITS = ("zero", "one")
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import streams
-from data_prep.cache import MEL_SHAPE, CacheRow, write_cache
 from data_prep.make_stream import main
-from data_prep.streams import Options, Pool
+from data_prep.speech import streams
+from data_prep.speech.cache import MEL_SHAPE, CacheRow, write_cache
+from data_prep.speech.streams import Options, Pool
 
 RNG = np.random.default_rng(0)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import espeak, noises, recordings
-from data_prep.index import find
+from data_prep.speech.index import find
 from data_prep.synthesize import main
+from data_prep.voices import espeak, noises, recordings
 
 pytest.importorskip("espeakng_loader", reason="the voices are not installed")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sanas_jax.decoding import (
+from sanas_jax.streaming.detector import (
     Detection,
     Detector,
     detect,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sanas_jax.costs import count_macs
-from sanas_jax.depthwise import DepthwiseConv, depthwise_conv
+from sanas_jax.kernels.depthwise import DepthwiseConv, depthwise_conv
 from tests.nets import random_like
 
 pytestmark = pytest.mark.usefixtures("strict")

@@ -6,11 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments import detector_choice as choice
-from experiments.protocol import Trace
-from experiments.streams import Stream
-from sanas_jax.decoding import Detector, detect
-from sanas_jax.metrics import score_stream
+from experiments.datasets.streams import Stream
+from experiments.evaluation import detector_search as choice
+from experiments.evaluation.scoring import Trace
+from sanas_jax.streaming.detector import Detector, detect
+from sanas_jax.streaming.scores import score_stream
 
 CLASSES = ("_silence_", "_unknown_", "yes", "no")
 

@@ -28,7 +28,7 @@ from sanas_jax.estimators import (
 from sanas_jax.forward import forward, init
 from sanas_jax.gates import Gamma, log_prob
 from sanas_jax.graph import prune
-from sanas_jax.objectives import cross_entropy, max_penalty
+from sanas_jax.training.terms import cross_entropy, max_penalty
 from tests.nets import all_gates, dag, random_like
 
 pytestmark = pytest.mark.usefixtures("strict")

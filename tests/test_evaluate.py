@@ -9,12 +9,15 @@ import pytest
 import soundfile
 
 from data_prep.cli import run
-from experiments import evaluate, inference, launch, models, protocol, streams, sweep
+from experiments import evaluate, launch, sweep
+from experiments.datasets import streams
+from experiments.evaluation import scoring, stream_inference
+from experiments.runs import trained as trained_models
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
-from sanas_jax.decoding import Detector
-from sanas_jax.features import Frontend, extract
+from sanas_jax.data.features import Frontend, extract
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
+from sanas_jax.streaming.detector import Detector
 from tests.toy import CLASSES, mel_matrix, write_toy_cache
 
 CONFIG = str(Path(launch.__file__).parent / "configs" / "kws_debug.py")
@@ -50,9 +53,11 @@ def test_run_stream_equals_one_unroll(monkeypatch):
     params = init_model(model, jax.random.key(1))
     frontend = Frontend.create(mel_matrix())
     samples = np.random.default_rng(0).standard_normal(16_000 * 4 + 123).astype(np.float32)
-    monkeypatch.setattr(inference, "CHUNK_STEPS", 40)
+    monkeypatch.setattr(stream_inference, "CHUNK_STEPS", 40)
     short = samples[: 16_000 * 2]
-    passed = inference.run_streams(model, False, [(params, frontend)], [1.0], [short, samples])
+    passed = stream_inference.run_streams(
+        model, False, [(params, frontend)], [1.0], [short, samples]
+    )
     posteriors, live = passed.posteriors[0][0][1], passed.live[0][0][1]
     assert len(passed.posteriors[0][0][0]) == 6  # the shorter stream, as far as it goes
     frames = extract(frontend, jax.numpy.asarray(samples))[None, ..., None]
@@ -190,9 +195,9 @@ def test_roc_finds_a_word_below_its_posterior_and_not_above():
     posteriors = np.zeros((40, len(CLASSES)), np.float32)
     posteriors[:, 0] = 1
     posteriors[near, 0], posteriors[near, 2] = 0.38, 0.62
-    trace = protocol.Trace(times, posteriors, np.ones((40, 1)), np.where(near, 2, 0))
+    trace = scoring.Trace(times, posteriors, np.ones((40, 1)), np.where(near, 2, 0))
     stream = streams.Stream("s", np.zeros(16_000 * 9), 16_000, ["low"], [3400])
-    rows = protocol.roc(stream, trace, Detector(threshold=0.31), CLASSES, 750)
+    rows = scoring.roc(stream, trace, Detector(threshold=0.31), CLASSES, 750)
     thresholds = [row["threshold"] for row in rows]
     assert thresholds == sorted(thresholds)
     assert 0.31 in thresholds  # the one in use
@@ -205,7 +210,7 @@ def test_conditioned_network_is_run_at_its_prices_and_at_budgets(many, tmp_path,
     stream, folder, out = write_stream(tmp_path), many / "any", tmp_path / "out.json"
     assert run_evaluate("--workdir", folder, *stream, "--json", out) == 0
     results = json.loads(out.read_text())
-    table = models.calibration(folder)
+    table = trained_models.calibration(folder)
     assert [r["cost_weight"] for r in results] == [row["cost_weight"] for row in table]
     assert len(list((folder / "evaluations").glob("s@*.npz"))) == 9
     assert run_evaluate("--workdir", folder, *stream, "--budgets=1") == 1
@@ -239,9 +244,9 @@ def test_price_for_a_budget_lies_between_measured_ones():
     table = [
         {"cost_weight": w, "macs_per_frame": m} for w, m in zip((0.1, 1, 2, 10), macs, strict=True)
     ]
-    assert models.price_for(800, table) == pytest.approx(0.1)
-    assert models.price_for(100, table) == pytest.approx(10)
-    assert 0.1 < models.price_for(600, table) < 1
-    assert 2 < models.price_for(200, table) < 10
+    assert trained_models.price_for(800, table) == pytest.approx(0.1)
+    assert trained_models.price_for(100, table) == pytest.approx(10)
+    assert 0.1 < trained_models.price_for(600, table) < 1
+    assert 2 < trained_models.price_for(200, table) < 10
     with pytest.raises(ValueError, match="expected from 100 to 800 MACs per frame"):
-        models.price_for(99, table)
+        trained_models.price_for(99, table)

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep.cache import CLIP_SAMPLES
 from data_prep.cli import run
-from experiments import evaluate_clips, pretrained
-from experiments.clip_set import ClipSet
+from data_prep.speech.cache import CLIP_SAMPLES
+from experiments import evaluate_clips
 from experiments.config import ModelConfig
+from experiments.datasets.clips import ClipSet
 from experiments.evaluate_clips import Answers
-from experiments.models import read_model
+from experiments.runs import packed as packed_models
+from experiments.runs.trained import read_model
 from sanas_jax import gates
-from sanas_jax.features import extract
+from sanas_jax.data.features import extract
 from sanas_jax.forward import forward
 from sanas_jax.rollout import init_carry, unroll
 from tests.packed import write_packed
@@ -40,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two packed models, as the package would have them."""
-    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path / "shipped")
     write_packed(tmp_path / "shipped" / "static", STATIC)
     write_packed(tmp_path / "shipped" / "gated", GATED)
     return tmp_path / "shipped"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.evaluations import detector_of, result_files, result_path, told
+from experiments.runs.stored_results import detector_of, result_files, result_path, told
 from tests.runs import CALIBRATED
 
 

@@ -6,8 +6,8 @@ import jax
 import pytest
 from absl import flags
 
-from experiments import execution, processes
-from experiments.execution import Execution
+from experiments.machine import execution, multihost
+from experiments.machine.execution import Execution
 from sanas_jax.sharding import make_mesh
 
 
@@ -73,7 +73,7 @@ def test_room_for_data(monkeypatch):
 )
 def test_half_told_processes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        processes.join(parse(*arguments))
+        multihost.join(parse(*arguments))
 
 
 def test_a_cluster_that_is_none_is_one_line(monkeypatch):
@@ -82,11 +82,11 @@ def test_a_cluster_that_is_none_is_one_line(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match="--distributed: could not join the other processes: coo"):
-        processes.join(parse("--distributed"))
+        multihost.join(parse("--distributed"))
 
 
 def test_alone_errors_pass_through(capsys):
-    with pytest.raises(ValueError, match="of mine"), processes.failing_at_once():
+    with pytest.raises(ValueError, match="of mine"), multihost.failing_at_once():
         raise ValueError("of mine")
     assert capsys.readouterr().err == ""
 

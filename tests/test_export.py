@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import workdir as workdir_lib
-from experiments.build import macs_per_step, rebuild
+from examples.jax_listen import load, run, tell
 from experiments.config import Config, ModelConfig
+from experiments.config.build import macs_per_step, rebuild
 from experiments.export import cli
-from experiments.exported import load, run, tell
 from experiments.listen import chosen_detector, runtime_of
-from experiments.models import read_model
-from experiments.pretrained import write_params
-from sanas_jax.decoding import Detector
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import write_params
+from experiments.runs.trained import read_model
 from sanas_jax.rollout import init_model
-from sanas_jax.session import Session
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.session import Session
 from tests.packed import write_described, write_packed
 from tests.runs import CONFIG_FILE
 from tests.toy import CLASSES
@@ -66,7 +66,7 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed") / "small"
     write_described(folder, Config(model=SEPARABLE))
     (folder / "config.py").write_text(CONFIG_FILE + BUILD_NET)
-    params = make_lively(init_model(rebuild(workdir_lib.read(folder)).model, jax.random.key(1)))
+    params = make_lively(init_model(rebuild(run_folder.read(folder)).model, jax.random.key(1)))
     kernel = np.random.default_rng(78).standard_normal((8, len(CLASSES)))  # words do fire
     params["net"]["out"]["Dense_0"]["kernel"] = kernel
     write_params(folder, 120, params)
@@ -197,11 +197,11 @@ def test_what_runs_an_export_imports_no_model_code():
     outside = {
         path: set(roots(path)) - set(sys.stdlib_module_names)
         for path in (
-            "experiments/exported.py",
+            "examples/jax_listen.py",
             "examples/onnx_listen.py",
         )
     }
-    assert outside["experiments/exported.py"] == {"jax", "numpy"}
+    assert outside["examples/jax_listen.py"] == {"jax", "numpy"}
     assert outside["examples/onnx_listen.py"] == theirs - {"jax"}
 
 
@@ -347,9 +347,9 @@ def test_an_export_is_not_replaced(monkeypatch, capsys, tmp_path):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys, tmp_path):
-    for name in ("onnx_graph", "onnx_live", "onnx_ops", "onnx_scope"):
-        monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)
-        monkeypatch.delattr(f"experiments.{name}", raising=False)
+    for name in ("onnx_graph", "onnx_live", "onnx_ops", "onnx_scope", "onnx_memory"):
+        monkeypatch.delitem(sys.modules, f"sanas_jax.export.{name}", raising=False)
+        monkeypatch.delattr(f"sanas_jax.export.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
     code, _, err = command(monkeypatch, capsys, "--out", tmp_path / "out", "--format", "onnx")
     assert code == 1

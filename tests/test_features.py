@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.features import Frontend, extract, fit_normaliser, mel_power, num_frames
+from sanas_jax.data.features import Frontend, extract, fit_normaliser, mel_power, num_frames
 
 GOLDEN = Path(__file__).parent / "golden" / "features.npz"
 SIGNALS = [

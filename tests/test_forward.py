@@ -10,15 +10,7 @@ from sanas_jax.blocks import Dense
 from sanas_jax.forward import forward, init, join, stochastic_forward, trunk_edges
 from sanas_jax.gates import Gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, prune
-from tests.nets import (
-    Scale,
-    all_gates,
-    dag,
-    early_join_net,
-    random_dag,
-    random_like,
-    stream_net,
-)
+from tests.nets import Scale, all_gates, dag, early_join_net, random_dag, random_like, stream_net
 
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -9,12 +9,12 @@ import pytest
 
 from data_prep.cli import run
 from experiments import report
-from experiments.drawing import NARROW, WIDE
-from experiments.image_curve import points, to_json
-from experiments.image_curve_figure import image_curve
-from experiments.image_page import found_in
-from experiments.image_scores import score_table
-from experiments.results import read_run, read_runs
+from experiments.figures.style import NARROW, WIDE
+from experiments.reporting.images.curve_figure import image_curve
+from experiments.reporting.images.page import found_in
+from experiments.reporting.images.points import points, to_json
+from experiments.reporting.images.tables import score_table
+from experiments.reporting.run_record import read_run, read_runs
 from sanas_jax.costs import edge_macs
 from tests.image_runs import write_image_run, write_tested
 from tests.runs import write_lines, write_run

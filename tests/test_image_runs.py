@@ -13,10 +13,11 @@ from PIL import Image
 
 from data_prep import prepare_images
 from data_prep.cli import run
-from experiments import evaluate, extract, launch, sweep, workdir
-from experiments.build import rebuild
-from experiments.evaluate_images import found_architecture
-from experiments.start import restore_params
+from experiments import evaluate, extract, launch, sweep
+from experiments.config.build import rebuild
+from experiments.evaluation.images import found_architecture
+from experiments.runs import folder as run_folder
+from experiments.training.init_from import restore_params
 from sanas_jax import costs
 from sanas_jax.forward import forward
 from tests.runs_state import final_state
@@ -60,11 +61,11 @@ def result_of(folder):
 
 
 def test_a_run_leaves_what_runs_leave(trained):
-    lines = list(workdir.read_metrics(trained))
+    lines = list(run_folder.read_metrics(trained))
     assert [(line["step"], line["split"]) for line in lines][-1] == (4, "validation")
     assert set(lines[0]["gate_usage"]) == set(result_of(trained)["probability"])
     assert {"cost_params", "cost_parallel", "cost_memory", "charged"} <= set(lines[0])
-    info = workdir.read(trained)
+    info = run_folder.read(trained)
     assert info.input_shape == (8, 8, 1)
     assert len(info.classes) == 10
 
@@ -88,7 +89,7 @@ def test_resumed_equals_uninterrupted(trained, tmp_path):
 def test_extracted_network_computes_the_same_for_less(trained, tmp_path):
     out = tmp_path / "small"
     assert command(extract, f"--workdir={trained}", f"--out={out}", "--sample=1") == 0
-    info, small = workdir.read(trained), workdir.read(out)
+    info, small = run_folder.read(trained), run_folder.read(out)
     built, own = rebuild(info), rebuild(small)
     _, params = restore_params(trained, built)
     _, kept = restore_params(out, own)
@@ -112,7 +113,7 @@ def test_extracted_network_trains_on(trained, tmp_path):
     assert result_of(out)["accuracy_pct"] == masked["accuracy_pct"]
     more = tmp_path / "more"
     assert command(extract, f"--workdir={trained}", f"--out={more}", "--steps=2") == 0
-    assert [line["step"] for line in workdir.read_metrics(more)][-1] == 2
+    assert [line["step"] for line in run_folder.read_metrics(more)][-1] == 2
 
 
 @pytest.mark.slow
@@ -122,7 +123,7 @@ def test_sweep_of_another_cost(tmp_path, capsys):
     assert launched(folder, "train.cost=parallel", module=sweep, extra=budgets) == 0
     out = capsys.readouterr().out
     assert "reached (steps on 2 workers)" in out
-    assert workdir.read_sweep(folder) == ["budget_0.5", "budget_9"]
+    assert run_folder.read_sweep(folder) == ["budget_0.5", "budget_9"]
     assert command(evaluate, f"--workdir={folder}") == 0
     result = json.loads((folder / "budget_9" / "evaluations" / "testing.json").read_text())
     assert result["budget"] == 9
@@ -209,4 +210,4 @@ def test_cifar_archive(tmp_path):
     assert command(launch, *paths, *chosen) == 0
     result = result_of(folder)
     assert set(result["costs"]) == {"macs", "params"}
-    assert workdir.read(folder).input_shape == (32, 32, 3)
+    assert run_folder.read(folder).input_shape == (32, 32, 3)

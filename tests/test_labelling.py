@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.labelling import item_labels, window_labels, word_ratio
-from sanas_jax.mix_settings import MixSettings, windows_of
+from sanas_jax.data.labelling import item_labels, window_labels, word_ratio
+from sanas_jax.data.mix_settings import MixSettings, windows_of
 from tests.audio import ratio_by_loop
 
 # In windows of 5 frames every 2.

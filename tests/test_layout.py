@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from sanas_jax import layout
 from sanas_jax.controller import Controller
 from sanas_jax.forward import forward
-from sanas_jax.layout import by_output
 from sanas_jax.rollout import Sanas, init_model
 from sanas_jax.spaces import kws_cnn
+from sanas_jax.streaming import weights as layout
+from sanas_jax.streaming.weights import by_output
 
 pytestmark = pytest.mark.usefixtures("strict")
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.inference import run_streams
+from experiments.evaluation.stream_inference import run_streams
 from experiments.listen import DEFAULT_MODEL, DEFAULT_PRICE, chosen_detector, cli, describe
-from experiments.models import read_model
-from experiments.sources import Wav
+from experiments.live.sources import Wav
+from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
-from sanas_jax.decoding import detect
+from sanas_jax.streaming.detector import detect
 
 COMMAND = [sys.executable, "-m", "experiments.listen"]
 SECONDS = 20

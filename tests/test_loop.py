@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from experiments import config as config_lib
-from experiments import loop
-from experiments.build import build, target_of
 from experiments.config import Config, Hooks
-from experiments.journal import thin_front
-from experiments.loop import summarize
+from experiments.config.build import build, target_of
+from experiments.training import loop
+from experiments.training.loop import summarize
+from experiments.training.run_log import thin_front
 
 
 def point(step, macs, accuracy):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.decoding import Detection
-from sanas_jax.metrics import (
+from sanas_jax.streaming.detector import Detection
+from sanas_jax.streaming.scores import (
     StreamScore,
     confusion,
     cost_per_label,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.mix_settings import MixSettings, windows_of
+from sanas_jax.data.mix_settings import MixSettings, windows_of
 
 
 def test_windows_of_by_hand():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.drawing import NARROW, WIDE
-from experiments.network_figure import edge_routes, layer_places, network_figure
+from experiments.figures.network import edge_routes, layer_places, network_figure
+from experiments.figures.style import NARROW, WIDE
 from sanas_jax.graph import Net
 from tests.nets import dag, random_dag
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.objectives import (
+from sanas_jax.training.terms import (
     abs_penalty,
     class_weights,
     cross_entropy,

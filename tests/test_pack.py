@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from data_prep.cli import run
-from experiments import evaluate, models, pack, pretrained
-from experiments import workdir as workdir_lib
+from experiments import evaluate, pack
+from experiments.runs import folder as run_folder
+from experiments.runs import packed as packed_models
+from experiments.runs import trained as trained_models
 from tests.packed import write_conditioned_run
 from tests.test_evaluate import write_stream
 
@@ -28,7 +30,7 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(pack, "MAX_BYTES", 10_000_000)  # this one's dense layers are not small
     return tmp_path / "shipped"
 
@@ -54,11 +56,11 @@ def test_a_packed_model_answers_as_the_run(trained: Path, shipped: Path, tmp_pat
     text = (folder / "config.json").read_text()
     assert str(trained.parent) not in text
     assert json.loads(text)["config"]["data"]["cache"] == "cache"
-    assert workdir_lib.read(folder).classes == workdir_lib.read(trained).classes
+    assert run_folder.read(folder).classes == run_folder.read(trained).classes
 
     before = {path: path.read_bytes() for path in folder.iterdir()}
     stream, results = write_stream(tmp_path), []
-    assert models.calibration(folder) == models.calibration(trained)
+    assert trained_models.calibration(folder) == trained_models.calibration(trained)
     for model in ("--pretrained=toy", f"--workdir={trained}", "--workdir=pretrained:toy"):
         out = tmp_path / "out.json"
         assert run_evaluate(model, *stream, "--json", out) == 0
@@ -142,7 +144,7 @@ def test_the_package_ships_the_models() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["experiments"].split()
-    package = Path(pretrained.__file__).parent
-    models = f"{pretrained.SHIPPED.relative_to(package)}/*/*"
-    assert models in patterns
-    assert {path.parent.name for path in package.glob(models)} >= set(pretrained.names())
+    package = Path(packed_models.__file__).parent
+    trained_models = f"{packed_models.SHIPPED.relative_to(package)}/*/*"
+    assert trained_models in patterns
+    assert {path.parent.name for path in package.glob(trained_models)} >= set(packed_models.names())

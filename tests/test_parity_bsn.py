@@ -19,7 +19,7 @@ from sanas_jax.estimators import surrogate
 from sanas_jax.forward import forward
 from sanas_jax.gates import Gamma, edge_log_prob
 from sanas_jax.graph import prune
-from sanas_jax.objectives import abs_penalty, cross_entropy, max_penalty
+from sanas_jax.training.terms import abs_penalty, cross_entropy, max_penalty
 from tests.node_graph import AllRows, converted, node_net
 
 TOLERANCE = 2e-5

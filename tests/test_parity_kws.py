@@ -29,8 +29,8 @@ from sanas_jax.estimators import surrogate
 from sanas_jax.forward import forward
 from sanas_jax.gates import Gamma, edge_log_prob, mode
 from sanas_jax.graph import Edge, Layer, Net, prune
-from sanas_jax.objectives import cross_entropy, masked_mean, returns_to_go
-from sanas_jax.optimizer import make_optimizer
+from sanas_jax.training.optimizer import make_optimizer
+from sanas_jax.training.terms import cross_entropy, masked_mean, returns_to_go
 
 EXTRACT = Path(__file__).parent / "golden" / "kws_tiny.npz"
 VARIANTS = ("plain", "strided", "noshort")

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from experiments.prefetch import ahead
+from experiments.machine.prefetch import ahead
 
 
 def test_items_come_in_order_and_the_thread_ends():

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import pretrained
-from experiments.build import build
 from experiments.config import Config, Hooks, ModelConfig
-from experiments.models import read_model
+from experiments.config.build import build
+from experiments.runs import packed as packed_models
+from experiments.runs.trained import read_model
 from sanas_jax.rollout import init_model
 from tests.packed import write_packed
 from tests.toy import CLASSES
@@ -29,7 +29,7 @@ def assert_equal(ours, theirs):
 @pytest.mark.parametrize("config", [SMALL, WITH_STATS], ids=["plain", "with statistics"])
 def test_parameters_are_read_back(tmp_path, config):
     params = write_packed(tmp_path / "it", config)
-    step, found = pretrained.read_params(tmp_path / "it", sanas_of(config), static=False)
+    step, found = packed_models.read_params(tmp_path / "it", sanas_of(config), static=False)
     assert step == 120
     assert_equal(found, params)
     assert ("stats" in found) == (config is WITH_STATS)
@@ -44,7 +44,7 @@ def test_a_static_network_is_stored_without_controller(tmp_path):
     with np.load(tmp_path / "it" / "params.npz") as file:
         assert {name.split("/")[0] for name in file} == {"net", "step"}
     model = sanas_of(config)
-    _, found = pretrained.read_params(tmp_path / "it", model, static=True)
+    _, found = packed_models.read_params(tmp_path / "it", model, static=True)
     assert_equal(found["net"], params["net"])
     assert_equal(found["controller"], init_model(model, jax.random.key(0))["controller"])
 
@@ -53,9 +53,9 @@ def test_parameters_of_another_network_are_refused(tmp_path):
     write_packed(tmp_path / "it", SMALL)
     other = sanas_of(ModelConfig(maps=(2, 3), state_size=4))
     with pytest.raises(ValueError, match=r"got another net/conv_1/\S+: \(2,\) in place of \(3,\)"):
-        pretrained.read_params(tmp_path / "it", other, static=False)
+        packed_models.read_params(tmp_path / "it", other, static=False)
     with pytest.raises(ValueError, match="another controller/"):
-        pretrained.read_params(tmp_path / "it", sanas_of(SMALL), static=True)
+        packed_models.read_params(tmp_path / "it", sanas_of(SMALL), static=True)
 
 
 def test_damaged_parameters_are_refused(tmp_path):
@@ -63,26 +63,26 @@ def test_damaged_parameters_are_refused(tmp_path):
     path = tmp_path / "it" / "params.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"params\.npz: expected packed parameters, got"):
-        pretrained.read_params(tmp_path / "it", sanas_of(SMALL), static=False)
+        packed_models.read_params(tmp_path / "it", sanas_of(SMALL), static=False)
 
 
 def test_resolve_knows_the_names_of_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="expected one of none so far; got 'a'"):
-        pretrained.resolve("pretrained:a")
+        packed_models.resolve("pretrained:a")
     write_packed(tmp_path / "a", SMALL)
     write_packed(tmp_path / "b", SMALL)
-    assert pretrained.names() == ["a", "b"]
-    assert pretrained.resolve("pretrained:a") == tmp_path / "a"
-    assert str(pretrained.resolve("runs/a")) == "runs/a"
+    assert packed_models.names() == ["a", "b"]
+    assert packed_models.resolve("pretrained:a") == tmp_path / "a"
+    assert str(packed_models.resolve("runs/a")) == "runs/a"
     with pytest.raises(ValueError, match="expected one of a, b; got 'c'"):
-        pretrained.resolve("pretrained:c")
+        packed_models.resolve("pretrained:c")
     with pytest.raises(ValueError, match=r"got '\.\./a'"):
-        pretrained.resolve("pretrained:../a")
+        packed_models.resolve("pretrained:../a")
 
 
 def test_read_model_takes_a_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path)
     params = write_packed(tmp_path / "a", SMALL)
     model = read_model("pretrained:a")
     assert model.workdir == tmp_path / "a"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.cli import run
-from experiments import drawing, report
+from experiments import report
+from experiments.figures import style
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 
@@ -166,10 +167,10 @@ def test_report_has_one_color_per_role_in_both_themes(page: str) -> None:
     svgs = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
     assert "var(--ink)" in svgs
     assert not re.findall(r"#[0-9a-f]{6}\b", svgs)
-    for role, (light, dark) in drawing.COLORS.items():
+    for role, (light, dark) in style.COLORS.items():
         assert f"--{role}: {light};" in page
         assert f"--{role}: {dark};" in page
-    assert len(set(drawing.LIGHT.values())) == len(drawing.COLORS)
+    assert len(set(style.LIGHT.values())) == len(style.COLORS)
 
 
 def test_report_writes_figures_as_png(two_runs: Path) -> None:

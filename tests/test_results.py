@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.results import gate_table, read_run, read_runs, verdicts
-from sanas_jax.decoding import Detection
-from sanas_jax.metrics import score_stream
+from experiments.reporting.run_record import gate_table, read_run, read_runs, verdicts
+from sanas_jax.streaming.detector import Detection
+from sanas_jax.streaming.scores import score_stream
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.layouts import make_layout
+from experiments.figures.layouts import make_layout
 from sanas_jax import costs, gates
 from sanas_jax.blocks import Conv2D, Dense, Identity
 from sanas_jax.controller import Controller

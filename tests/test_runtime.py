@@ -8,7 +8,7 @@ import pytest
 from sanas_jax import gates
 from sanas_jax.controller import Controller
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.runtime import OCCURRENCES, Runtime, Stream
+from sanas_jax.streaming.runtime import OCCURRENCES, Runtime, Stream
 from tests.nets import random_like
 from tests.test_streaming import conv_net, joined_net
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sanas_jax import costs
+from sanas_jax.costs.schedule import makespan
 from sanas_jax.graph import prune
-from sanas_jax.objectives import max_penalty
-from sanas_jax.schedule import makespan
+from sanas_jax.training.terms import max_penalty
 from tests.nets import all_gates, dag, random_dag
 from tests.test_estimators import NET, assert_same, exact_gradient, expected_estimate, problem
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from experiments.curve import points
-from experiments.results import read_runs
-from experiments.scores import paper_rows, reference_rows, summary_table
+from experiments.reporting.run_record import read_runs
+from experiments.reporting.streams.points import points
+from experiments.reporting.streams.tables import paper_rows, reference_rows, summary_table
 from tests.runs import write_evaluation, write_run
 
 

@@ -18,11 +18,14 @@ import pytest
 from aiohttp import ClientSession, WSMsgType
 from aiohttp.test_utils import TestClient, TestServer, get_port_socket
 
-from experiments import listen, live_client, live_demo, live_page, serve
-from experiments.live_client import Microphone
-from sanas_jax.clips import FIRST_WORD
-from sanas_jax.decoding import Detector
-from sanas_jax.session import Session
+from experiments import listen, serve
+from experiments.live.page import client as live_client
+from experiments.live.page import content as live_page
+from experiments.live.page import demo as live_demo
+from experiments.live.page.client import Microphone
+from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.session import Session
 from tests.live import RATE, noise, small_engine, wav_bytes
 
 WAV = {"Content-Type": "audio/wav"}

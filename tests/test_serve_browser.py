@@ -12,11 +12,11 @@ import sys
 import pytest
 
 from data_prep import make_stream
-from data_prep.recordings import Options
 from data_prep.synthesize import synthesize
+from data_prep.voices.recordings import Options
 from experiments.listen import DEFAULT_MODEL
-from experiments.models import read_model
-from sanas_jax.clips import FIRST_WORD
+from experiments.runs.trained import read_model
+from sanas_jax.data.clips import FIRST_WORD
 
 api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

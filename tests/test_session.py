@@ -8,14 +8,14 @@ import pytest
 
 from sanas_jax import gates
 from sanas_jax.blocks import Dense
-from sanas_jax.blocks_separable import Exit, Separable
+from sanas_jax.blocks.separable import Exit, Separable
 from sanas_jax.controller import Controller
-from sanas_jax.decoding import Detector, detect
-from sanas_jax.features import Frontend, extract
+from sanas_jax.data.features import Frontend, extract
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.runtime import Runtime
-from sanas_jax.session import Session
+from sanas_jax.streaming.detector import Detector, detect
+from sanas_jax.streaming.runtime import Runtime
+from sanas_jax.streaming.session import Session
 from tests.nets import random_like
 
 RATE = 2000

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.inference import run_streams
-from experiments.models import read_model
-from experiments.pretrained import SHIPPED
+from experiments.evaluation.stream_inference import run_streams
+from experiments.runs.packed import SHIPPED
+from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
 
 NAMES = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())

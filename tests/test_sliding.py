@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax import costs, sliding
+from sanas_jax import costs
 from sanas_jax.blocks import Dense
-from sanas_jax.sliding import Cut, windows
+from sanas_jax.kernels import sliding
+from sanas_jax.kernels.sliding import Cut, windows
 
 # (batch, rows, cut): windows that overlap, touch, lie apart, leave rows over; one alone.
 CUTS = (

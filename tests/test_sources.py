@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.sources import Microphone, Pipe, Wav
+from experiments.live.sources import Microphone, Pipe, Wav
 
 
 def heard(source):

@@ -10,9 +10,9 @@ import pytest
 
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Controller
+from sanas_jax.costs.incremental import fresh_macs
 from sanas_jax.forward import forward, init, init_stats
 from sanas_jax.graph import prune, subnet
-from sanas_jax.incremental import fresh_macs
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 
 NET = spaces.separable()

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from experiments.config import ModelConfig
-from experiments.net_choice import SPEECH, library_net
+from experiments.config.networks import SPEECH, library_net
 from sanas_jax import costs
 from sanas_jax.controller import Controller
 from sanas_jax.forward import init_stats
 from sanas_jax.gates import all_on
-from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 from sanas_jax.spaces import bc_resnet, tc_resnet
 from sanas_jax.training import Batch, Budget, Objective, init_state, make_update
+from sanas_jax.training.optimizer import make_optimizer
 
 PUBLISHED_FRAMES = 98  # 30 ms every 10 ms in 1 s, without padding
 

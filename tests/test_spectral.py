@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from sanas_jax import spectral
+from sanas_jax.kernels import spectral
 
 # Odd sizes, one tile, more tiles than a group holds, batches that groups do not divide, kernels of
 # one tap on an axis, a kernel as wide as the input.

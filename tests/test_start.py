@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from experiments import config as config_lib
-from experiments import launch, pretrained
-from experiments import workdir as workdir_lib
-from experiments.checkpoints import Checkpoints
+from experiments import launch
 from experiments.config import Config, ModelConfig, TrainConfig
-from experiments.runs import begin
-from experiments.start import fresh_member, restore_params
+from experiments.runs import folder as run_folder
+from experiments.runs import packed as packed_models
+from experiments.runs.checkpoints import Checkpoints
+from experiments.training.begin import begin
+from experiments.training.init_from import fresh_member, restore_params
 from sanas_jax.rollout import init_model
 from tests.packed import write_described, write_packed
 from tests.toy import write_toy_cache
@@ -55,7 +56,7 @@ def test_same_classes_go_on_as_they_were(caches, tmp_path, capsys):
     params = write_packed(tmp_path / "source", SMALL)
     run = begin_run(caches / "same", tmp_path / "run", tmp_path / "source")
     assert_equal(run.member.train.params, params)
-    source = workdir_lib.read(tmp_path / "source")
+    source = run_folder.read(tmp_path / "source")
     assert_equal(run.info.class_weights, source.class_weights)
     assert "took over 9 of 9 edges and the controller" in capsys.readouterr().out
 
@@ -70,7 +71,7 @@ def test_other_classes_begin_the_output_anew(caches, tmp_path, capsys):
     for name in params["net"].keys() - {"out"}:
         assert_equal(ours["net"][name], params["net"][name])
     assert_equal(ours["controller"], params["controller"])
-    source = workdir_lib.read(tmp_path / "source")
+    source = run_folder.read(tmp_path / "source")
     assert_equal(run.info.frontend.mean, source.frontend.mean)
     assert run.info.class_weights.shape == (4,)
     # Two of four words are unknown here, one of four in `same`: they are not the source's weights.
@@ -116,7 +117,7 @@ def test_running_statistics_go_along(caches, tmp_path):
     params = write_packed(tmp_path / "source", config)
     # Statistics as they begin are the same for every network: these are told apart.
     params["stats"] = jax.tree.map(lambda x: x + 0.25, params["stats"])
-    pretrained.write_params(tmp_path / "source", 120, params)
+    packed_models.write_params(tmp_path / "source", 120, params)
     settings = ("model.family=dense-resnet", "model.maps=3", "model.depth=1")
     run = begin_run(caches / "other", tmp_path / "run", tmp_path / "source", *settings)
     net = run.member.train.params["net"]
@@ -153,7 +154,7 @@ def test_another_network_is_refused(caches, tmp_path, source, settings, message)
 
 
 def test_unknown_names_are_refused(caches, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path / "shipped")
     write_packed(tmp_path / "shipped" / "small", SMALL)
     with pytest.raises(ValueError, match="expected one of small; got 'large'"):
         begin_run(caches / "same", tmp_path / "run", "pretrained:large")

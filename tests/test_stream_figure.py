@@ -4,7 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.stream_figure import Detected, StreamView, liveliest, stream_figure
+from experiments.reporting.streams.excerpt_figure import (
+    Detected,
+    StreamView,
+    liveliest,
+    stream_figure,
+)
 
 
 def make_view(**changes: Any) -> StreamView:

@@ -8,12 +8,12 @@ import pytest
 
 from sanas_jax import gates, spaces
 from sanas_jax.blocks import Conv2D, Dense, Identity
-from sanas_jax.blocks_separable import Exit, Separable
+from sanas_jax.blocks.separable import Exit, Separable
 from sanas_jax.controller import Controller
 from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.rings import rings
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from sanas_jax.streaming import carry_of, dead_answers, fill, init_memory, stream_step
+from sanas_jax.streaming.rings import rings
 from tests.nets import random_like
 
 pytestmark = pytest.mark.usefixtures("strict")

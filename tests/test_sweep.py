@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from data_prep.cli import run
-from experiments import launch, sweep, workdir
-from experiments.budgets import format_macs, parse_budget, parse_macs
-from experiments.build import rebuild
+from experiments import launch, sweep
+from experiments.config.build import rebuild
+from experiments.config.wording import format_macs, parse_budget, parse_macs
+from experiments.runs import folder as run_folder
 from experiments.sweep import reached_table
 from tests.runs_state import final_state
 from tests.test_launch import arguments, run_launch
@@ -40,7 +41,7 @@ def swept(cache, tmp_path_factory):
 
 
 def built_of(folder):
-    return rebuild(workdir.read(folder / workdir.read_sweep(folder)[0]))
+    return rebuild(run_folder.read(folder / run_folder.read_sweep(folder)[0]))
 
 
 def assert_equal_runs(one, other, rtol=0.0):
@@ -50,10 +51,10 @@ def assert_equal_runs(one, other, rtol=0.0):
 
 def test_sweep_leaves_a_run_for_each_budget(swept, capsys):
     assert json.loads((swept / "sweep.json").read_text()) == {"members": NAMES}
-    asked = [workdir.read(swept / name).config.train.budget for name in NAMES]
+    asked = [run_folder.read(swept / name).config.train.budget for name in NAMES]
     assert asked == [600_000, 1_200_000]
     for name in NAMES:
-        lines = list(workdir.read_metrics(swept / name))
+        lines = list(run_folder.read_metrics(swept / name))
         assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
         assert (swept / name / "front.json").is_file()
     table = reached_table([swept / name for name in NAMES], built_of(swept))
@@ -78,7 +79,7 @@ def test_sweep_killed_and_resumed_equals_uninterrupted(cache, swept, tmp_path):
     command = [sys.executable, "-m", "experiments.sweep", *arguments(cache, folder, BUDGETS)[1:]]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.time() + 180
-    while not any(line["step"] >= 6 for line in workdir.read_metrics(folder / NAMES[1])):
+    while not any(line["step"] >= 6 for line in run_folder.read_metrics(folder / NAMES[1])):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.time() < deadline, "the sweep did not reach step 6"
         time.sleep(0.002)
@@ -119,14 +120,14 @@ def test_diverged_budget_is_reported_and_the_other_goes_on(cache, tmp_path, caps
     assert run_sweep(cache, folder, "--cost_weights=0.5,1e38") == 0
     printed = capsys.readouterr()
     assert "lambda_1e+38: diverged by step 2" in printed.out + printed.err
-    lines = list(workdir.read_metrics(folder / "lambda_1e+38"))
+    lines = list(run_folder.read_metrics(folder / "lambda_1e+38"))
     assert [line["split"] for line in lines] == ["diverged"]
     assert "diverged" in reached_table([folder / "lambda_1e+38"], built_of(folder))
-    sound = list(workdir.read_metrics(folder / "lambda_0.5"))
+    sound = list(run_folder.read_metrics(folder / "lambda_0.5"))
     assert sound[-1]["step"] == 12
     # Taken up again, it stays frozen and says so no second time.
     assert run_sweep(cache, folder, "--cost_weights=0.5,1e38", "--set=train.steps=12") == 0
-    assert len(list(workdir.read_metrics(folder / "lambda_1e+38"))) == 1
+    assert len(list(run_folder.read_metrics(folder / "lambda_1e+38"))) == 1
 
 
 def test_all_diverged_is_an_error(cache, tmp_path, capsys):

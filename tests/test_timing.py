@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import timing
-from experiments.timing import describe, edge_times, measure_edges
+from experiments.config import edge_timing
+from experiments.config.edge_timing import describe, edge_times, measure_edges
 from sanas_jax import costs
 from sanas_jax.blocks import Dense, Identity
 from sanas_jax.forward import init
@@ -22,7 +22,7 @@ PARAMS = init(NET, jax.random.key(0))
 
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS_PER_EDGE", 0.0)
+    monkeypatch.setattr(edge_timing, "SECONDS_PER_EDGE", 0.0)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def measured(monkeypatch):
         calls.append(batch)
         return {name: e + 1.0 for name, e in net.index.items()}
 
-    monkeypatch.setattr(timing, "measure_edges", measure)
+    monkeypatch.setattr(edge_timing, "measure_edges", measure)
     return calls
 
 
@@ -78,7 +78,9 @@ def test_measure_edges_of_blocks_with_statistics_or_without_parameters(net):
 
 def test_measure_edges_runs_the_given_parameters_on_its_inputs(monkeypatch):
     seen = []
-    monkeypatch.setattr(timing, "_median_seconds", lambda fn, *args: seen.append(fn(*args)) or 1.0)
+    monkeypatch.setattr(
+        edge_timing, "_median_seconds", lambda fn, *args: seen.append(fn(*args)) or 1.0
+    )
     params = jax.tree.map(jnp.zeros_like, PARAMS)
     measure_edges(NET, params, batch=3)
     assert [y.shape for y in seen] == [(3, *NET.shapes[edge.target]) for edge in NET.edges]
@@ -146,9 +148,9 @@ def test_edge_times_of_another_device_net_or_batch_are_measured_anew(
     edge_times(wide, init(wide, jax.random.key(0)), path)
     edge_times(NET, PARAMS, path, batch=8)
     assert measured == [1, 1, 8]
-    device = timing._device()
+    device = edge_timing._device()
     for name, value in (("kind", "other"), ("processor", "other"), ("cores", 999), ("jax", "0")):
-        monkeypatch.setattr(timing, "_device", lambda n=name, v=value: device | {n: v})
+        monkeypatch.setattr(edge_timing, "_device", lambda n=name, v=value: device | {n: v})
         edge_times(NET, PARAMS, path, batch=8)
     assert len(measured) == 7
 

@@ -12,21 +12,12 @@ import pytest
 
 from sanas_jax import costs
 from sanas_jax.controller import Controller
-from sanas_jax.estimators import (
-    leave_one_out,
-)
+from sanas_jax.estimators import leave_one_out
 from sanas_jax.forward import forward
-from sanas_jax.objectives import abs_penalty, cross_entropy
-from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import Sanas, init_carry, unroll
-from sanas_jax.training import (
-    Batch,
-    Budget,
-    Objective,
-    init_state,
-    make_evaluate,
-    make_update,
-)
+from sanas_jax.training import Batch, Budget, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training.optimizer import make_optimizer
+from sanas_jax.training.terms import abs_penalty, cross_entropy
 from tests.nets import dag, relative_error, stream_net
 
 pytestmark = pytest.mark.usefixtures("strict")

@@ -13,10 +13,10 @@ from sanas_jax import costs
 from sanas_jax import gates as gates_lib
 from sanas_jax.controller import Controller
 from sanas_jax.estimators import leave_one_out
-from sanas_jax.objectives import cross_entropy, step_loss
-from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import Sanas, init_carry, unroll
 from sanas_jax.training import Batch, Budget, Objective, init_state, make_update
+from sanas_jax.training.optimizer import make_optimizer
+from sanas_jax.training.terms import cross_entropy, step_loss
 from tests.nets import stream_net
 
 MODEL = Sanas(stream_net(), Controller(nn.GRUCell(3)), hop=2)

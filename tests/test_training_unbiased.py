@@ -27,13 +27,9 @@ from sanas_jax.estimators import (
 )
 from sanas_jax.forward import forward
 from sanas_jax.graph import prune
-from sanas_jax.objectives import cross_entropy
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.training import (
-    Batch,
-    Budget,
-    Objective,
-)
+from sanas_jax.training import Batch, Budget, Objective
+from sanas_jax.training.terms import cross_entropy
 from tests.nets import all_gates, random_like, relative_error, stream_net
 
 pytestmark = pytest.mark.usefixtures("strict")

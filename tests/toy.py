@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.cache import CLIP_SAMPLES, MEL_SHAPE, CacheRow, write_cache
+from data_prep.speech.cache import CLIP_SAMPLES, MEL_SHAPE, CacheRow, write_cache
 
 WORDS = ("low", "mid", "high")
 CLASSES = ("_silence_", "_unknown_", *WORDS)

@@ -21,7 +21,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep import cli as command
-from experiments.benchmarks import compare, entry, records
+from experiments.benchmarks.harness import compare, entry, records
 
 NAMES = (
     "training_iteration",

@@ -17,16 +17,17 @@ import jax
 import numpy as np
 
 from experiments import config as config_lib
-from experiments.benchmarks import entry, numpy_mix
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, hold, measure
-from experiments.benchmarks.numpy_mix import Draws
-from experiments.benchmarks.programs import build, num_bytes
-from experiments.benchmarks.records import Result, result, table
-from experiments.build import build as build_run
-from sanas_jax.augment import MORE_WORDS, PERTURBATION, AudioBatch, draw_batch
-from sanas_jax.clips import Clips
-from sanas_jax.mix_settings import MixSettings
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure
+from experiments.benchmarks.harness.programs import build, num_bytes
+from experiments.benchmarks.harness.records import Result, result, table
+from experiments.benchmarks.peers import numpy_mix
+from experiments.benchmarks.peers.numpy_mix import Draws
+from experiments.config.build import build as build_run
+from sanas_jax.data.clips import Clips
+from sanas_jax.data.mix_settings import MixSettings
+from sanas_jax.data.mixing import MORE_WORDS, PERTURBATION, AudioBatch, draw_batch
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -17,14 +17,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks import entry, peers
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.kws_paper import FRAMES, PAPER_BATCH, QUICK_BATCH
-from experiments.benchmarks.measure import Side, hold, measure, relative_error
-from experiments.benchmarks.programs import build, num_bytes
-from experiments.benchmarks.records import Result, result, table
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
+from experiments.benchmarks.harness.programs import build, num_bytes
+from experiments.benchmarks.harness.records import Result, result, table
+from experiments.benchmarks.peers import pytorch
+from experiments.benchmarks.peers.kws_paper import FRAMES, PAPER_BATCH, QUICK_BATCH
 from sanas_jax import costs
-from sanas_jax.convolution import conv, transforms_pay
+from sanas_jax.kernels.convolution import conv, transforms_pay
 
 __all__ = ["benchmark", "main", "table"]
 
@@ -44,7 +45,7 @@ def benchmark(settings: Settings) -> Result:
     """Verify, time and count every product of both layers."""
     notes: list[str] = []
     batch = QUICK_BATCH if settings.quick else PAPER_BATCH
-    peer = peers.import_torch(settings, notes)
+    peer = pytorch.import_torch(settings, notes)
     sides: dict[str, Side] = {}
     agreement: dict[str, float] = {}
     rng = np.random.default_rng(0)
@@ -77,7 +78,7 @@ def benchmark(settings: Settings) -> Result:
                 agreement[way] = relative_error(found[way], found[name])
             if peer:
                 agreement[name] = relative_error(found[name], theirs[product]())
-                sides[f"{name}, {peers.EAGER}"] = Side(
+                sides[f"{name}, {pytorch.EAGER}"] = Side(
                     theirs[product], macs=side.macs, moved=side.moved, base=name
                 )
     hold(agreement, TOLERANCE, "the two give other values")
@@ -110,7 +111,7 @@ def products(
 
 
 def torch_products(
-    peer: peers.Peer, x: np.ndarray, kernel: np.ndarray, upstream: np.ndarray
+    peer: pytorch.Peer, x: np.ndarray, kernel: np.ndarray, upstream: np.ndarray
 ) -> dict[str, Callable[[], np.ndarray]]:
     """The same of PyTorch, in our layouts; theirs is [batch, maps, frames, bands]."""
     torch = peer.torch

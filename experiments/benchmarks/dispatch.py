@@ -20,11 +20,11 @@ import jax.numpy as jnp
 from jax.extend.backend import clear_backends
 from tqdm import tqdm
 
-from experiments.benchmarks import entry
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, measure_limits, row
-from experiments.benchmarks.programs import Program, build
-from experiments.benchmarks.records import Result, result, table
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, measure_limits, row
+from experiments.benchmarks.harness.programs import Program, build
+from experiments.benchmarks.harness.records import Result, result, table
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -38,25 +38,18 @@ from tqdm import tqdm
 
 from data_prep import cli as command
 from experiments import config as config_lib
-from experiments import workdir as workdir_lib
-from experiments.build import Built, build, rebuild
-from experiments.data import AudioSource
-from experiments.start import restore_params
+from experiments.config.build import Built, build, rebuild
+from experiments.datasets.speech import AudioSource
+from experiments.runs import folder as run_folder
+from experiments.training.init_from import restore_params
 from sanas_jax import estimators
 from sanas_jax.controller import gamma_of, initial_state
+from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.forward import join, trunk_edges
 from sanas_jax.gates import log_prob
 from sanas_jax.graph import prune
-from sanas_jax.mix_settings import MixSettings
-from sanas_jax.objectives import cross_entropy
-from sanas_jax.training import (
-    Batch,
-    Budget,
-    Objective,
-    TrainState,
-    init_state,
-    make_update,
-)
+from sanas_jax.training import Batch, Budget, Objective, TrainState, init_state, make_update
+from sanas_jax.training.terms import cross_entropy
 
 CONFIG = Path(__file__).parents[1] / "configs" / "kws_small.py"
 WARM_UP = 20
@@ -129,7 +122,7 @@ def main(values: flags.FlagValues) -> None:
 def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -> Problem:
     """Weights and features of a run, or fresh ones, and batches of the cache's training clips."""
     if workdir:
-        info = workdir_lib.read(Path(workdir))
+        info = run_folder.read(Path(workdir))
         config, hooks = info.config, info.hooks
     else:
         config, hooks = config_lib.load_config(str(CONFIG))

@@ -17,13 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks import kws_paper, peers
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.kws_paper import Problem, problem_of, torch_model
-from experiments.benchmarks.measure import Side, hold, measure, relative_error
-from experiments.benchmarks.peers import Peer
-from experiments.benchmarks.programs import build, num_bytes
-from experiments.benchmarks.records import Result, result, table
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
+from experiments.benchmarks.harness.programs import build, num_bytes
+from experiments.benchmarks.harness.records import Result, result, table
+from experiments.benchmarks.peers import kws_paper, pytorch
+from experiments.benchmarks.peers.kws_paper import Problem, problem_of, torch_model
+from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs
 from sanas_jax import gates as gates_lib
 from sanas_jax.rollout import init_carry, init_model, unroll
@@ -55,7 +55,7 @@ def benchmark(settings: Settings, batch: int | None = None) -> Result:
         moved=num_bytes((params, stream, logits, live)),
     )
     sides, agreement = {"ours": ours.compiled(program)}, {}
-    peer = peers.import_torch(settings, notes)
+    peer = pytorch.import_torch(settings, notes)
     if peer:
         run = torch_evaluation(peer, problem, params)
         theirs, their_live = run()
@@ -65,8 +65,8 @@ def benchmark(settings: Settings, batch: int | None = None) -> Result:
         }
         hold(agreement, TOLERANCE, "the two networks differ")
         macs = problem.macs_window_by_window
-        sides[peers.EAGER] = Side(run, macs=macs)
-        found = peers.compiled_side(
+        sides[pytorch.EAGER] = Side(run, macs=macs)
+        found = pytorch.compiled_side(
             settings, lambda: torch_evaluation(peer, problem, params, compiled=True), notes
         )
         sides |= {name: side._replace(macs=macs) for name, side in found.items()}

@@ -20,15 +20,15 @@ import librosa
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_prep import cache
-from data_prep.decode import mel_matrix
-from experiments.benchmarks import entry
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, hold, measure, relative_error
-from experiments.benchmarks.programs import build, num_bytes
-from experiments.benchmarks.records import Result, result, table
+from data_prep.speech import cache
+from data_prep.speech.decode import mel_matrix
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
+from experiments.benchmarks.harness.programs import build, num_bytes
+from experiments.benchmarks.harness.records import Result, result, table
 from sanas_jax import costs
-from sanas_jax.features import Frontend, extract
+from sanas_jax.data.features import Frontend, extract
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -28,22 +28,22 @@ from absl import flags
 
 from data_prep import cli as command
 from experiments import config as config_lib
-from experiments.benchmarks import entry, records
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.growth_figure import growth_figure
-from experiments.benchmarks.measure import Side, measure
-from experiments.benchmarks.programs import build
-from experiments.benchmarks.records import Result, result, table
-from experiments.build import build as build_run
-from experiments.build import target_of
+from experiments.benchmarks.harness import entry, records
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, measure
+from experiments.benchmarks.harness.programs import build
+from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Hooks, ModelConfig
-from experiments.loop import make_train_steps, place_batch
+from experiments.config.build import build as build_run
+from experiments.config.build import target_of
+from experiments.figures.growth import growth_figure
+from experiments.training.loop import make_train_steps, place_batch
 from sanas_jax.blocks import Dense
-from sanas_jax.budgets import init_member
 from sanas_jax.costs import count_macs
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.sharding import BUDGET, jit_onto, make_mesh, place
 from sanas_jax.training import Batch, init_state
+from sanas_jax.training.budgets import init_member
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -25,21 +25,28 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep import cli as command
-from data_prep.cache import CLIP_SAMPLES, MEL_SHAPE, SPLITS, CacheRow, open_cache, write_cache
+from data_prep.speech.cache import (
+    CLIP_SAMPLES,
+    MEL_SHAPE,
+    SPLITS,
+    CacheRow,
+    open_cache,
+    write_cache,
+)
 from experiments import config as config_lib
-from experiments.benchmarks import entry
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, hold, measure
-from experiments.benchmarks.records import Result, result, table
-from experiments.build import Built, target_of
-from experiments.build import build as build_run
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure
+from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config, DataConfig
-from experiments.data import AudioSource
-from experiments.loop import batch_key, make_draw, make_train_steps
-from experiments.prefetch import ahead
-from sanas_jax.budgets import init_member
-from sanas_jax.mix_settings import MixSettings
+from experiments.config.build import Built, target_of
+from experiments.config.build import build as build_run
+from experiments.datasets.speech import AudioSource
+from experiments.machine.prefetch import ahead
+from experiments.training.loop import batch_key, make_draw, make_train_steps
+from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.training import init_state
+from sanas_jax.training.budgets import init_member
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -28,26 +28,26 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep import cli as command
-from experiments.benchmarks import entry, records
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, hold, measure_limits, relative_error, row
-from experiments.benchmarks.programs import build, num_bytes
-from experiments.benchmarks.records import Result
-from experiments.benchmarks.stream_sides import (
+from experiments.benchmarks.decisions.sides import (
     StreamSide,
     Turns,
     forced_sides,
     in_turn,
     stream_sides,
 )
-from experiments.benchmarks.stream_subjects import Subject, architectures, paper, trained
-from experiments.benchmarks.stream_table import FEATURES, OURS, OWN, table
-from experiments.models import parse_price
-from experiments.platform import prepare_streaming
+from experiments.benchmarks.decisions.subjects import Subject, architectures, paper, trained
+from experiments.benchmarks.decisions.table import FEATURES, OURS, OWN, table
+from experiments.benchmarks.harness import entry, records
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure_limits, relative_error, row
+from experiments.benchmarks.harness.programs import build, num_bytes
+from experiments.benchmarks.harness.records import Result
+from experiments.machine.jax_setup import prepare_streaming
+from experiments.runs.trained import parse_price
 from sanas_jax.costs import count_macs
-from sanas_jax.features import Frontend, extract
-from sanas_jax.incremental import incremental_macs
-from sanas_jax.runtime import Answer
+from sanas_jax.costs.incremental import incremental_macs
+from sanas_jax.data.features import Frontend, extract
+from sanas_jax.streaming.runtime import Answer
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -23,22 +23,22 @@ from absl import flags
 
 from data_prep import cli as command
 from experiments import config as config_lib
-from experiments.benchmarks import entry
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.measure import Side, hold, measure
-from experiments.benchmarks.programs import Program, build
-from experiments.benchmarks.records import Result, result, table
-from experiments.build import Built, target_of
-from experiments.build import build as build_run
+from experiments.benchmarks.harness import entry
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure
+from experiments.benchmarks.harness.programs import Program, build
+from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config
-from experiments.data import AudioSource
-from experiments.loop import make_draw, make_train_steps
-from experiments.runs import run_keys
-from sanas_jax.budgets import Member, init_member
-from sanas_jax.clips import Clips
+from experiments.config.build import Built, target_of
+from experiments.config.build import build as build_run
+from experiments.datasets.speech import AudioSource
+from experiments.training.begin import run_keys
+from experiments.training.loop import make_draw, make_train_steps
 from sanas_jax.costs import count_macs
-from sanas_jax.features import Frontend
+from sanas_jax.data.clips import Clips
+from sanas_jax.data.features import Frontend
 from sanas_jax.training import init_state
+from sanas_jax.training.budgets import Member, init_member
 
 __all__ = ["benchmark", "main", "table"]
 

@@ -20,17 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks import kws_paper, peers
-from experiments.benchmarks.entry import Settings
-from experiments.benchmarks.kws_paper import Problem, make_problem, problem_of, torch_model
-from experiments.benchmarks.measure import Side, hold, measure, relative_error
-from experiments.benchmarks.peers import Peer
-from experiments.benchmarks.programs import build
-from experiments.benchmarks.records import Result, result, table
+from experiments.benchmarks.harness.entry import Settings
+from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
+from experiments.benchmarks.harness.programs import build
+from experiments.benchmarks.harness.records import Result, result, table
+from experiments.benchmarks.peers import kws_paper, pytorch
+from experiments.benchmarks.peers.kws_paper import Problem, make_problem, problem_of, torch_model
+from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs
-from sanas_jax.optimizer import make_optimizer
 from sanas_jax.rollout import init_carry, unroll
 from sanas_jax.training import Budget, init_state, make_update
+from sanas_jax.training.optimizer import make_optimizer
 
 __all__ = ["benchmark", "main", "table"]
 
@@ -44,13 +44,13 @@ def benchmark(settings: Settings, batch: int | None = None) -> Result:
     """Verify, time and count; `batch` streams in place of 64, or 8 where it is quick."""
     notes: list[str] = []
     problem = problem_of(settings, batch)
-    peer = peers.import_torch(settings, notes)
+    peer = pytorch.import_torch(settings, notes)
     agreement = verify(peer, problem.maps) if peer else {}
     hold(agreement, TOLERANCE, "the two networks differ")
     sides = {"ours": our_side(problem)}
     if peer:
-        sides[peers.EAGER] = Side(torch_iteration(peer, problem))
-        sides |= peers.compiled_side(
+        sides[pytorch.EAGER] = Side(torch_iteration(peer, problem))
+        sides |= pytorch.compiled_side(
             settings, lambda: torch_iteration(peer, problem, compiled=True), notes
         )
     return result(
@@ -72,7 +72,7 @@ def verify(peer: Peer, maps: tuple[int, int], batch: int = 8) -> dict[str, float
       {"logits", "objective", "gradients"}: the last over all parameters, each relative to its own
       largest entry.
     """
-    from experiments.benchmarks import torch_kws
+    from experiments.benchmarks.peers import torch_kws
 
     torch = peer.torch
     problem = make_problem(maps, batch, gate_bias=1.0)
@@ -146,7 +146,7 @@ def torch_iteration(
     peer: Peer, problem: Problem, *, compiled: bool = False
 ) -> Callable[[], object]:
     """One iteration of the PyTorch network per call."""
-    from experiments.benchmarks import torch_kws
+    from experiments.benchmarks.peers import torch_kws
 
     torch, on = peer.torch, peer.device
     model = torch_model(peer, problem.maps, compiled=compiled)

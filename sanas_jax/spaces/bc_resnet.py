@@ -20,7 +20,7 @@ from __future__ import annotations
 import flax.linen as nn
 
 from sanas_jax.blocks import Dense, GlobalMean
-from sanas_jax.blocks_bc import BcHead, BcResidual, BcTail
+from sanas_jax.blocks.bc_resnet import BcHead, BcResidual, BcTail
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.spaces.kws import WINDOW_SHAPE
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from sanas_jax.blocks import Dense, Identity
-from sanas_jax.blocks_separable import Crop, Exit, Separable
+from sanas_jax.blocks.separable import Crop, Exit, Separable
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.spaces.kws import WINDOW_SHAPE
 

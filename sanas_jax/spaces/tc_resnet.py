@@ -19,7 +19,7 @@ from __future__ import annotations
 import flax.linen as nn
 
 from sanas_jax.blocks import GlobalMean
-from sanas_jax.blocks_tc import TcHead, TcResidual
+from sanas_jax.blocks.tc_resnet import TcHead, TcResidual
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.spaces.kws import WINDOW_SHAPE
 

@@ -1,0 +1,1 @@
+"""Speech: clips found, split, decoded and cached; streams with labels."""

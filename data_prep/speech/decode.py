@@ -1,0 +1,84 @@
+"""Audio files of any rate and channel count to 16 kHz mono int16."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from data_prep.speech import cache
+
+SAMPLE_RATE = cache.FRONTEND["sample_rate"]
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode the bytes of a wav, flac or ogg file to int16 [samples] at 16 kHz.
+
+    16-bit mono at 16 kHz passes through bit for bit; all else goes through float32: mean of the
+    channels, resampling, rounding with clipping. Raises ValueError on data that is no audio.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            plain = file.channels == 1 and file.samplerate == SAMPLE_RATE
+            if plain and file.subtype == "PCM_16":
+                samples = file.read(dtype="int16")
+            else:
+                channels = file.read(dtype="float32", always_2d=True)
+                samples = to_int16(resample(channels.mean(axis=1), file.samplerate))
+    except soundfile.SoundFileError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if not len(samples):
+        raise ValueError("no samples in it")
+    return samples
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """float [samples] at `rate` Hz to float at 16 kHz; the filter of librosa's "soxr_hq"."""
+    if rate == SAMPLE_RATE:
+        return samples
+    # soxr comes with librosa; called directly it spares every process librosa's slow import.
+    return soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """float [-1, 1] to int16, rounded and clipped. Raises ValueError on NaN or infinity."""
+    if not np.isfinite(samples).all():
+        raise ValueError("samples that are not finite numbers")
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def loudest_second(samples: np.ndarray) -> np.ndarray:
+    """Cut int16 [samples] to the 1 s that holds the most energy; shorter clips stay as they are.
+
+    Of windows with equal energy the first is taken.
+    """
+    if len(samples) <= cache.CLIP_SAMPLES:
+        return samples
+    energy = np.concatenate([[0], np.cumsum(samples.astype(np.int64) ** 2)])
+    start = int(np.argmax(energy[cache.CLIP_SAMPLES :] - energy[: -cache.CLIP_SAMPLES]))
+    return samples[start : start + cache.CLIP_SAMPLES]
+
+
+def read(path: Path) -> np.ndarray:
+    """Decode a file to int16 [samples] at 16 kHz. Raises ValueError that names the file."""
+    try:
+        return decode(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def mel_matrix() -> np.ndarray:
+    """Mel filters float32 [40 bands, 241 bins] of the front end (Slaney scale and norm)."""
+    import librosa  # takes 2 s, and nothing else here needs it
+
+    return librosa.filters.mel(
+        sr=SAMPLE_RATE,
+        n_fft=cache.FRONTEND["n_fft"],
+        n_mels=cache.MEL_SHAPE[0],
+        fmin=cache.FRONTEND["fmin"],
+        fmax=cache.FRONTEND["fmax"],
+        htk=False,
+        norm="slaney",
+        dtype=np.float32,
+    )

@@ -1,0 +1,234 @@
+"""Which clips train, validate and test: lists, takes, named speakers, or a hash of the speaker."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from data_prep.cli import word_list
+from data_prep.speech.cache import SPLITS
+from data_prep.speech.index import Clip, Index
+
+TRAINING, VALIDATION, TESTING = range(3)
+LISTS = {VALIDATION: "validation_list.txt", TESTING: "testing_list.txt"}
+PERCENT = 10.0  # of validation, and of testing
+# Speech Commands keeps a file in its split for ever by hashing its speaker into this range.
+MAX_NUM_WAVS_PER_CLASS = 2**27 - 1
+FEW = 30  # speakers: of fewer, a hash may well put half into testing
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What the user says about the splits; empty: the lists of the data set, or the hash."""
+
+    validation_speakers: tuple[str, ...] = ()
+    testing_speakers: tuple[str, ...] = ()
+    validation_takes: frozenset[int] = frozenset()
+    testing_takes: frozenset[int] = frozenset()
+
+
+def hash_split(speaker: str) -> int:
+    """Split index of a speaker by the SHA-1 rule of Speech Commands: 10 % validation, 10 % testing.
+
+    `speaker` is the file name up to `_nohash_`.
+    """
+    number = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (MAX_NUM_WAVS_PER_CLASS + 1)
+    percent = number * (100.0 / MAX_NUM_WAVS_PER_CLASS)
+    if percent < PERCENT:
+        return VALIDATION
+    return TESTING if percent < 2 * PERCENT else TRAINING
+
+
+def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
+    """Split index of every clip, and one line that says what decided.
+
+    Named takes or speakers win, then the lists of the data set, then the hash. Where it leaves a
+    split empty, or speakers are few and the data set has no tradition of hashing, speakers are
+    dealt out by quota, at least one to each split; with fewer than three speakers each word's
+    files are, and speakers are not kept apart.
+    """
+    clips = index.clips
+    takes = {VALIDATION: choice.validation_takes, TESTING: choice.testing_takes}
+    names = {VALIDATION: choice.validation_speakers, TESTING: choice.testing_speakers}
+    for split in takes:
+        if takes[split] and names[split]:
+            raise ValueError(f"expected {SPLITS[split]} by takes or by speakers, got both")
+    if any(takes.values()) and any(names.values()):
+        return _by_both(clips, takes, names)
+    if any(takes.values()):
+        return _by_takes(clips, takes)
+    if any(names.values()):
+        return _by_names(clips, names)
+    lists = {split: _read_list(index.root / name) for split, name in LISTS.items()}
+    if any(entries is not None for entries in lists.values()):
+        return _by_lists(clips, lists)
+    splits = [hash_split(clip.speaker) for clip in clips]
+    few = index.pattern is not None and len({clip.speaker for clip in clips}) < FEW
+    if len(set(splits)) == len(SPLITS) and not few:
+        return splits, "by the SHA-1 hash of the speaker"
+    return _by_quota(clips)
+
+
+def parse_takes(text: str) -> frozenset[int]:
+    """Take numbers of a flag such as `0-4,7`."""
+    takes: set[int] = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"expected take numbers such as 0-4 or 0,2,7, got {text!r}")
+        takes.update(range(int(first), int(last if dash else first) + 1))
+    return frozenset(takes)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Flags that make a `Choice`."""
+    for split in ("validation", "testing"):
+        flags.DEFINE_list(f"{split}_speakers", [], f"Speakers for {split}.", flag_values=values)
+        flags.DEFINE_string(
+            f"{split}_takes", "", f"Numbers of takes for {split}, such as 0-4.", flag_values=values
+        )
+
+
+def from_flags(values: flags.FlagValues) -> Choice:
+    """The `Choice` of the flags."""
+    return Choice(
+        validation_speakers=word_list(values.validation_speakers),
+        testing_speakers=word_list(values.testing_speakers),
+        validation_takes=parse_takes(values.validation_takes),
+        testing_takes=parse_takes(values.testing_takes),
+    )
+
+
+def _read_list(path: Path) -> set[str] | None:
+    """Names in a list file without their endings (clips may have been re-encoded), or None."""
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return {os.path.splitext(line.strip())[0] for line in lines if line.strip()}
+
+
+def _by_lists(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> tuple[list[int], str]:
+    """A list alone decides who is in its split; a split without a list goes by the hash."""
+    splits = []
+    for clip in clips:
+        stem = os.path.splitext(clip.name)[0]
+        listed = [split for split, entries in lists.items() if entries and stem in entries]
+        hashed = hash_split(clip.speaker)
+        if listed:
+            splits.append(listed[-1])
+        else:
+            splits.append(hashed if lists.get(hashed, set()) is None else TRAINING)
+    used = " and ".join(LISTS[split] for split, entries in lists.items() if entries is not None)
+    return splits, f"by {used}"
+
+
+def _by_takes(clips: Sequence[Clip], takes: dict[int, frozenset[int]]) -> tuple[list[int], str]:
+    """Takes by number; a split that has none is a tenth of each word's other files."""
+    _check_numbered(clips)
+    if takes[VALIDATION] & takes[TESTING]:
+        raise ValueError(
+            "expected takes in one split each, got both for "
+            f"{sorted(takes[VALIDATION] & takes[TESTING])}"
+        )
+    splits = [
+        next((split for split, numbers in takes.items() if clip.take in numbers), TRAINING)
+        for clip in clips
+    ]
+    for split, numbers in takes.items():
+        if numbers and split not in splits:
+            raise ValueError(f"expected clips with the {SPLITS[split]} takes, got none of them")
+        if not numbers:
+            _deal_files(clips, splits, split)
+    return splits, "by the number of the take (speakers are in several splits)"
+
+
+def _by_names(clips: Sequence[Clip], names: dict[int, tuple[str, ...]]) -> tuple[list[int], str]:
+    """Speakers by name; a split that names none takes a tenth of the other speakers."""
+    speakers = {clip.speaker for clip in clips}
+    _check_speakers(speakers, [name for group in names.values() for name in group])
+    of = {name: split for split, group in names.items() for name in group}
+    for split, group in names.items():
+        if not group:
+            of |= dict.fromkeys(_share(speakers - set(of)), split)
+    return [of.get(clip.speaker, TRAINING) for clip in clips], "by the names of speakers"
+
+
+def _by_both(
+    clips: Sequence[Clip], takes: dict[int, frozenset[int]], names: dict[int, tuple[str, ...]]
+) -> tuple[list[int], str]:
+    """One split is of the speakers named, the other of the numbered takes of all others."""
+    named = next(split for split, group in names.items() if group)
+    numbered = next(split for split, numbers in takes.items() if numbers)
+    _check_numbered(clips)
+    _check_speakers({clip.speaker for clip in clips}, names[named])
+    splits = [
+        named
+        if clip.speaker in names[named]
+        else numbered
+        if clip.take in takes[numbered]
+        else TRAINING
+        for clip in clips
+    ]
+    for split in (numbered, TRAINING):
+        if split not in splits:
+            raise ValueError(f"expected clips for {SPLITS[split]} from other speakers, got none")
+    return splits, f"{SPLITS[named]} by names of speakers, {SPLITS[numbered]} by number of the take"
+
+
+def _check_numbered(clips: Sequence[Clip]) -> None:
+    if any(clip.take is None for clip in clips):
+        raise ValueError("expected numbered takes ({n} in the pattern) to split by takes, got none")
+
+
+def _check_speakers(speakers: set[str], wanted: Sequence[str]) -> None:
+    """ValueError unless those wanted exist, each once."""
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"expected each speaker in one split, got {', '.join(wanted)}")
+    absent = sorted(set(wanted) - speakers)
+    if absent:
+        shown = ", ".join(sorted(speakers)[:20])
+        raise ValueError(f"expected speakers out of {shown}, got {', '.join(absent)}")
+
+
+def _by_quota(clips: Sequence[Clip]) -> tuple[list[int], str]:
+    """A tenth of the speakers, at least one, to validation and to testing each."""
+    speakers = {clip.speaker for clip in clips}
+    if len(speakers) < len(SPLITS):
+        splits = [TRAINING] * len(clips)
+        _deal_files(clips, splits, VALIDATION)
+        _deal_files(clips, splits, TESTING)
+        return splits, f"by file: {len(speakers)} speaker(s) are too few to be kept apart"
+    validation = _share(speakers)
+    testing = _share(speakers - set(validation))
+    of = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(testing, TESTING)
+    rule = (
+        f"by quota, as {len(speakers)} speakers are few for a hash "
+        f"(validation: {_shown(validation)}; testing: {_shown(testing)})"
+    )
+    return [of.get(clip.speaker, TRAINING) for clip in clips], rule
+
+
+def _deal_files(clips: Sequence[Clip], splits: list[int], split: int) -> None:
+    """Move a tenth of each word's training files, at least one, to `split`."""
+    for word in sorted({clip.word for clip in clips}):
+        pool = {c.name for c, s in zip(clips, splits, strict=True) if (c.word, s) == (word, 0)}
+        taken = set(_share(pool))
+        for i, clip in enumerate(clips):
+            if clip.name in taken:
+                splits[i] = split
+
+
+def _share(names: Iterable[str]) -> list[str]:
+    """A tenth of the names, at least one but never all, in the order of their SHA-1."""
+    ordered = sorted(names, key=lambda name: hashlib.sha1(name.encode()).hexdigest())
+    count = max(1, round(len(ordered) * PERCENT / 100))
+    return ordered[: min(count, len(ordered) - 1)]
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Up to five names."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(sorted(names)[:5]) + more

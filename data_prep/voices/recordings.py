@@ -1,0 +1,148 @@
+"""Recordings of synthetic speakers: who they are, and what one of them writes to disk.
+
+Everything is a function of the seed and of the speaker's name, so workers need not talk.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND
+from data_prep.speech.decode import loudest_second, resample, to_int16
+from data_prep.speech.index import NOISE_FOLDER
+from data_prep.speech.wav import write_wav
+from data_prep.voices import espeak, noises
+
+# The thirty words of Speech Commands v0.01.
+WORDS = (
+    *("bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy"),
+    *("house", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven"),
+    *("sheila", "six", "stop", "three", "tree", "two", "up", "wow", "yes", "zero"),
+)
+# None of these is a default word: babble must not hold what the detector listens for.
+BABBLE = (
+    "people were walking along the river",
+    "could you bring another glass please",
+    "we talked about the weather again",
+    "my brother arrives this evening",
+    "the kitchen smells of fresh bread",
+    "they painted every window green",
+    "remember to call her about lunch",
+    "winter came early that year",
+)
+RATE = FRONTEND["sample_rate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of `synthesize`."""
+
+    words: tuple[str, ...] = WORDS
+    voices: int = 200
+    takes: int = 2  # of each word by each voice
+    seed: int = 0
+    noise_seconds: int = 60  # per background track
+    jobs: int = 0  # processes, 0: one per CPU
+
+
+def draw_voices(count: int, seed: int) -> dict[str, espeak.Voice]:
+    """`count` different voices by their speaker name (8 hex digits)."""
+    variants = espeak.variants()
+    rng = np.random.default_rng([seed, 0])
+    voices: dict[str, espeak.Voice] = {}
+    while len(voices) < count:
+        # All variants once before any twice.
+        for variant in rng.permutation(variants):
+            voice = espeak.Voice(
+                variant=str(variant),
+                accent=espeak.ACCENTS[rng.integers(len(espeak.ACCENTS))],
+                pitch=int(rng.integers(25, 76)),
+                pitch_range=int(rng.integers(20, 81)),
+                rate=int(rng.integers(125, 206)),
+            )
+            name = hashlib.sha1(repr(dataclasses.astuple(voice)).encode()).hexdigest()[:8]
+            voices[name] = voice
+    return dict(list(voices.items())[:count])
+
+
+def make_clip(spoken: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A recording from synthesised speech: int16 [n] at `rate` Hz to int16 [16000] at 16 kHz.
+
+    Adds a room, a microphone and its noise, and places the word at random within the second.
+    Words longer than 1 s are cut to their loudest second. Peaks lie between -20 and -1 dB.
+    """
+    word = resample(_trim(spoken) / 32768.0, rate)
+    word = _record(word, rng)
+    if len(word) > CLIP_SAMPLES:
+        word = loudest_second(to_int16(0.5 * word / np.abs(word).max())) / 32768.0
+    clip = np.zeros(CLIP_SAMPLES)
+    start = int(rng.uniform(0.1, 0.9) * (CLIP_SAMPLES - len(word)))
+    clip[start : start + len(word)] = word * (_db(rng.uniform(-20, -1)) / np.abs(word).max())
+    floor = _db(rng.uniform(-75, -50)) * rng.standard_normal(CLIP_SAMPLES)
+    return to_int16(np.clip(clip + floor, -1, 1))
+
+
+def _record(word: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Room (a decaying random tail) and microphone (high- and low-pass): float [n + tail]."""
+    tail = int(rng.uniform(0.005, 0.06) * RATE)
+    room = rng.standard_normal(tail) * np.exp(-5 * np.arange(tail) / tail)
+    room *= _db(rng.uniform(-30, -8)) / np.sqrt(np.sum(room**2))
+    room[0] = 1.0
+    length = len(word) + tail
+    padded = -(-length // 2048) * 2048  # lengths with large prime factors transform slowly
+    frequency = np.fft.rfftfreq(padded, 1 / RATE)
+    low, high = rng.uniform(30, 250), rng.uniform(3_000, 12_000)  # Hz
+    microphone = frequency / np.hypot(frequency, low) * (high / np.hypot(frequency, high))
+    spectrum = np.fft.rfft(word, padded) * np.fft.rfft(room, padded) * microphone
+    return np.fft.irfft(spectrum, padded)[:length]
+
+
+def _trim(spoken: np.ndarray) -> np.ndarray:
+    """Without the silence around the word (below 1 % of its peak)."""
+    size = np.abs(spoken.astype(np.int32))
+    loud = np.flatnonzero(size > 0.01 * size.max()) if len(size) else size
+    if not len(loud):
+        raise ValueError("expected speech from espeak-ng, got silence")
+    return spoken[loud[0] : loud[-1] + 1]
+
+
+def write_speaker(folder: Path, name: str, voice: espeak.Voice, options: Options) -> int:
+    """Write all clips of one voice; no two takes are alike."""
+    speaker = espeak.Speaker()
+    rng = np.random.default_rng([options.seed, 1, int(name, 16)])
+    for word in options.words:
+        for take in range(options.takes):
+            now = dataclasses.replace(
+                voice,
+                pitch=int(np.clip(voice.pitch + rng.integers(-4, 5), 0, 99)),
+                rate=int(voice.rate * rng.uniform(0.9, 1.1)),
+            )
+            clip = make_clip(speaker.say(word, now), speaker.rate, rng)
+            write_wav(folder / word / f"{name}_nohash_{take}.wav", clip)
+    return len(options.words) * options.takes
+
+
+def write_track(folder: Path, kind: str, number: int, options: Options) -> int:
+    """Write one background track."""
+    rng = np.random.default_rng([options.seed, 2, number])
+    samples = options.noise_seconds * RATE
+    if kind == "babble":
+        speaker = espeak.Speaker()
+        voices = list(draw_voices(8, options.seed + 1).values())
+
+        def talk(talker: int) -> np.ndarray:
+            spoken = speaker.say(BABBLE[rng.integers(len(BABBLE))], voices[talker])
+            return resample(_trim(spoken) / 32768.0, speaker.rate)
+
+        track = noises.babble(rng, samples, talk, talkers=len(voices))
+    else:
+        track = noises.TRACKS[kind](rng, samples)
+    write_wav(folder / NOISE_FOLDER / f"{kind}.wav", to_int16(np.clip(track, -1, 1)))
+    return 0
+
+
+def _db(decibels: float) -> float:
+    """Amplitude of a level in dB."""
+    return float(10 ** (decibels / 20))

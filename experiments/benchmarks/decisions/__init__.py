@@ -1,0 +1,1 @@
+"""What the streaming benchmark times: networks, sides, the table."""

@@ -1,0 +1,1 @@
+"""The same work in PyTorch and NumPy, to compare with."""

@@ -1,0 +1,250 @@
+"""From a config to the library's objects. The only place where a config's words become code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+
+from experiments.config.costs import Charged, charged_of, named_cost
+from experiments.config.networks import library_net
+from experiments.config.schema import Config, Hooks, choose
+from experiments.runs.folder import RunInfo
+from sanas_jax import costs, estimators
+from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
+from sanas_jax.data.images import ImageSettings
+from sanas_jax.data.mix_settings import MixSettings
+from sanas_jax.data.recipe import Recipe
+from sanas_jax.graph import Net, subnet
+from sanas_jax.rollout import Sanas
+from sanas_jax.training import PRECISIONS, Objective, terms
+from sanas_jax.training.budgets import Target
+from sanas_jax.training.optimizer import make_optimizer
+
+
+class Built(NamedTuple):
+    """Everything static about a run.
+
+    Fields:
+      model, objective, optimizer: of the library.
+      settings: how examples are mixed or varied.
+      charged: what the objective charges, in its own unit.
+    """
+
+    model: Sanas
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    settings: MixSettings | ImageSettings
+    charged: Charged
+
+
+def rebuild(info: RunInfo) -> Built:
+    """The library's objects of a run."""
+    return build(info.config, len(info.classes), info.hooks, info.input_shape)
+
+
+def build(
+    config: Config, num_classes: int, hooks: Hooks, input_shape: tuple[int, ...] | None = None
+) -> Built:
+    """The library's objects for a config; ValueError names a field with an impossible value.
+
+    Args:
+      config: of the run.
+      num_classes: K.
+      hooks: of the config file.
+      input_shape: of an image; None for windows of speech.
+    """
+    train = config.train
+    check(config)
+    net = build_net(config, num_classes, hooks, input_shape)
+    cells = {
+        "gru": lambda: nn.GRUCell(config.model.state_size),
+        "rnn": lambda: nn.SimpleCell(config.model.state_size),
+        "constant": Constant,
+    }
+    cell = choose("model.cell", config.model.cell, cells)()
+    controller = Controller(cell, config.model.gate_bias, config.model.conditioned)
+    # An image is one window.
+    hop = config.model.hop if input_shape is None else net.input_shape[0]
+    model = Sanas(net, controller, hop)
+    state_size = initial_state(controller, net, 1).shape[-1]
+    charged = charged_of(config, net, hooks)
+    penalties = {"max": terms.max_penalty, "abs": terms.abs_penalty}
+    estimators_by_name = {
+        "leave_one_out": estimators.leave_one_out,
+        "batch_mean": estimators.batch_mean,
+        "moving_average": lambda: estimators.moving_average(train.estimator_decay),
+        "learned_value": lambda: estimators.learned_value(state_size, train.estimator_decay),
+        "disarm": estimators.disarm,
+        "none": estimators.no_baseline,
+    }
+    reported = [name for name in train.report_costs if name != train.cost]
+    objective = Objective(
+        cost=charged.objective,
+        reported=tuple(
+            (name, named_cost(name, net, train.workers, config.model.hop).cost) for name in reported
+        ),
+        invalid=costs.inconsistent(net),
+        invalid_penalty=train.invalid_penalty,
+        static=config.model.static,
+        discount=train.discount,
+        samples=train.samples,
+        penalty=choose("train.penalty", train.penalty, penalties),
+        estimator=choose("train.estimator", train.estimator, estimators_by_name)(),
+        entropy_weight=train.entropy_weight,
+        measure_mode=train.budget is not None,
+        label_smoothing=train.label_smoothing,
+        full_weight=train.full_weight,
+        distill_weight=train.distill_weight,
+        average_decay=train.average_decay,
+        precision=choose("train.precision", train.precision, {name: name for name in PRECISIONS}),
+    )
+    optimizer = make_optimizer(
+        _schedule(config, train.learning_rate),
+        controller_learning_rate=_schedule(
+            config,
+            train.learning_rate
+            if train.controller_learning_rate is None
+            else train.controller_learning_rate,
+            train.controller_delay_steps,
+        ),
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        relative=train.relative,
+        decoupled=train.decoupled,
+    )
+    return Built(model, objective, optimizer, _settings(config, model, input_shape), charged)
+
+
+def _settings(
+    config: Config, model: Sanas, input_shape: tuple[int, ...] | None
+) -> MixSettings | ImageSettings:
+    data = config.data
+    if input_shape is not None:
+        return ImageSettings(pad=data.pad, flip=data.flip)
+    recipe = {field.name: getattr(data, field.name) for field in fields(Recipe)}
+    return MixSettings(**recipe, window=model.window, hop_frames=config.model.hop)
+
+
+def target_of(config: Config, built: Built) -> Target:
+    """What a run asks of its cost, arrays []; ValueError for a budget that no network can keep."""
+    train, charged = config.train, built.charged
+    budget = train.budget
+    if budget is not None:
+        budget = in_units(budget, charged)
+        if not charged.floor <= budget < charged.full:
+            raise ValueError(
+                f"budget: expected from {_amount(charged.floor)} {charged.unit}, the cheapest "
+                f"path, to less than {_amount(charged.full)}, the whole network; "
+                f"got {_amount(budget)}"
+            )
+        budget *= charged.scale
+    rate = 0.0 if budget is None else train.budget_rate
+    damping = 0.0 if budget is None else train.budget_damping
+    values = (train.cost_weight, train.cost_limit, budget or 0.0, rate, damping)
+    return Target(*(jnp.float32(value) for value in values))
+
+
+def _amount(cost: float) -> str:
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.6g}"
+
+
+def in_units(budget: float, charged: Charged) -> float:
+    """A budget in the cost's unit; below 1 it is a share of the whole network's."""
+    return budget * charged.full if budget < 1 else budget
+
+
+def build_net(
+    config: Config,
+    num_classes: int,
+    hooks: Hooks,
+    input_shape: tuple[int, ...] | None = None,
+) -> Net:
+    """The super-network: the config file's own, or one of the library's."""
+    if hooks.build_net:
+        net = hooks.build_net(config.model, num_classes)
+    else:
+        net = library_net(config.model, num_classes, input_shape)
+    return net if config.model.edges is None else subnet(net, config.model.edges)
+
+
+def macs_per_step(model: Sanas, static: bool) -> tuple[dict[str, int], int]:
+    """MACs of each edge per step, and of the controller: 0 where the architecture is constant."""
+    constant = static or isinstance(model.controller.cell, Constant)
+    controller = 0 if constant else controller_macs(model.controller, model.net)
+    return costs.edge_macs(model.net), controller
+
+
+def check(config: Config) -> None:
+    """Raise ValueError for numbers that cannot work together."""
+    train = config.train
+    if train.estimator == "leave_one_out" and train.samples < 2:
+        raise ValueError(
+            f"config fields: expected train.samples ≥ 2 for leave_one_out, got {train.samples}"
+        )
+    positive = (
+        "samples",
+        "steps",
+        "batch_size",
+        "log_every",
+        "eval_every",
+        "eval_batches",
+        "front_size",
+    )
+    for name in positive:
+        if getattr(train, name) < 1:
+            raise ValueError(
+                f"config field 'train.{name}': expected ≥ 1, got {getattr(train, name)}"
+            )
+    if train.eval_every % train.log_every:
+        raise ValueError(
+            "config fields: expected train.eval_every to be a multiple of train.log_every, "
+            f"got {train.eval_every} and {train.log_every}"
+        )
+    if not 0 <= train.cost_weight < math.inf or not 0 <= train.cost_limit <= 1:
+        raise ValueError(
+            "config fields: expected train.cost_weight ≥ 0 and train.cost_limit in [0, 1], "
+            f"got {train.cost_weight} and {train.cost_limit}"
+        )
+    if train.budget is not None and not (train.budget > 0 and train.budget_rate > 0):
+        raise ValueError(
+            "config fields: expected train.budget > 0 and train.budget_rate > 0, "
+            f"got {train.budget} and {train.budget_rate}"
+        )
+    if config.model.static and (train.budget is not None or config.model.conditioned):
+        raise ValueError("config fields: model.static has no gates, so no budget and no condition")
+    if config.model.conditioned:
+        if train.budget is not None or train.cost_ramp_steps:
+            raise ValueError(
+                "config fields: model.conditioned draws its prices; expected no train.budget and "
+                f"no train.cost_ramp_steps, got {train.budget} and {train.cost_ramp_steps}"
+            )
+        prices = train.cost_weight_range
+        if len(prices) != 2 or not 0 < prices[0] < prices[1]:
+            raise ValueError(
+                "config field 'train.cost_weight_range': expected two prices above 0, the lower "
+                f"first, got {prices}"
+            )
+    if not 0 <= train.discount <= 1:
+        raise ValueError(f"config field 'train.discount': expected 0..1, got {train.discount}")
+
+
+def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
+    """0 for `delay` steps, linear warm-up, then cosine to 0 or constant."""
+    train = config.train
+    steps = max(train.steps - delay, 1)
+    warmup = max(min(train.warmup_steps, steps - 1), 1)
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    rest = optax.constant_schedule(peak)
+    if train.cosine:
+        rest = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
+    return optax.join_schedules([optax.constant_schedule(0.0), rise, rest], [delay, delay + warmup])
+
+
+def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
+    """0 → 1 over the first `steps` steps; 1 where there are none."""
+    return jnp.minimum(1.0, step / steps) if steps else jnp.ones(())

@@ -1,0 +1,309 @@
+"""Configurations: frozen dataclasses, a Python file that makes one, and `--set a.b=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import runpy
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from sanas_jax.data.recipe import Recipe
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The super-network and its controller.
+
+    Fields:
+      family: a key of `spaces.kws.FAMILIES` or `net_choice.SPEECH`, "dense-resnet", "fabric",
+        "resnet", "resnet-fabric" or "separable".
+      shortcuts: SANAS's extra edges.
+      maps: channels per convolution, per group of a ResNet, or of a fabric, in place of the
+        family's.
+      depth: layers of a fabric, blocks per group of a ResNet, in place of the family's.
+      per_pixel: a fabric classifies every pixel, for a segmentation.
+      edges: the only edges of the family that there are: a network that `extract` found.
+      static: no controller, all gates on: the baseline.
+      cell: "gru", "rnn", or "constant": one Γ for all steps, as in BSN.
+      state_size: Z, width of the controller's state.
+      conditioned: the controller is told the price λ, drawn for each stream of a batch from
+        `train.cost_weight_range`, so that one network serves every budget.
+      gate_bias: initial logit of every gate.
+      hop: frames between two decisions (20 = 200 ms).
+    """
+
+    family: str = "cnn-trad-fpool3"
+    shortcuts: bool = True
+    maps: tuple[int, ...] | None = None
+    depth: int | None = None
+    per_pixel: bool = False
+    edges: tuple[str, ...] | None = None
+    static: bool = False
+    cell: str = "gru"
+    state_size: int = 100
+    conditioned: bool = False
+    gate_bias: float = 3.0
+    hop: int = 20
+
+
+@dataclass(frozen=True)
+class DataConfig(Recipe):
+    """Where the data are, and how streams are mixed from clips (SANAS, section 4) or images varied.
+
+    Fields:
+      cache: folder written by `data_prep.prepare` or `data_prep.prepare_images`; "digits" for the
+        images that come with scikit-learn.
+      pad, flip: of images, zeros around them before a random crop, and mirroring at random.
+      features: "mfcc" or "log-mel".
+      padding: of the signal's ends in the features, "constant" or "reflect".
+      normalize: standardise each coefficient with statistics of training batches.
+      The rest, of streams, as in `recipe.Recipe`.
+    """
+
+    cache: str = "cache"
+    pad: int = 0
+    flip: bool = False
+    features: str = "mfcc"
+    padding: str = "constant"
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation.
+
+    Fields:
+      steps, batch_size, seed: as they say.
+      init_from: workdir or `pretrained:NAME` whose parameters start this run; a static one gives
+        the network only, another one the controller too. Of a run on other classes, what leads into
+        the output begins anew.
+      learning_rate: peak, after `warmup_steps` of linear warm-up; then cosine to 0 if `cosine`.
+      relative: the network's steps are shares of each tensor's RMS; `learning_rate` is that share.
+      controller_learning_rate: of cell and gate head; None for the same.
+      controller_delay_steps: the controller is left as it began for these steps, while the network
+        learns to work in the architectures that Γ_0 draws.
+      weight_decay: L2 on the network's weights, not on the controller's; with `decoupled` that of
+        AdamW.
+      max_grad_norm: per group; None for no clipping.
+      precision: "default", "float32", "tf32" or "bfloat16", as in `training.Objective`.
+      class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
+      label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
+      cost: what is charged: "macs", "incremental" (MACs of a runtime that keeps the rows of
+        convolutions it has computed; needs `discount` > 0), "params", "memory" (peak bytes of
+        activations), "time" (µs on this device, measured per edge), "parallel" (steps on `workers`
+        workers), or a JSON file, edge → cost. A config file may bring one of its own instead.
+      workers: n of "parallel".
+      report_costs: others of these that are measured beside it.
+      budget: cost to be reached by dual ascent on λ, from `cost_weight` on, in the unit of `cost`;
+        below 1 a share of the whole network's. None keeps λ.
+      invalid_penalty: nats that an architecture pays in which nothing reaches the output.
+      budget_rate: η, what a cost of twice the budget adds to λ at each step.
+      budget_damping: κ, what it adds to λ as long as it lasts.
+      budget_ramp_steps: the budget is approached over these steps, geometrically from the whole
+        network's cost, so that λ need not shoot up while the gates still learn to answer to it.
+      cost_weight: λ, price in nats of running the whole network for one step (or on one image).
+      cost_weight_range: lowest and highest λ that a conditioned controller learns.
+      cost_limit: share of the whole network's cost that is free (BSN's budget); 0 charges all.
+      cost_ramp_steps: λ grows linearly from 0 over these steps.
+      penalty: "max" or "abs", of cost against the limit.
+      discount: γ of the returns to go.
+      samples: architectures drawn per stream and step.
+      estimator: of the score function's gradient: "leave_one_out", "batch_mean", "disarm" (for
+        `discount` 0), "moving_average" or "learned_value" (with `estimator_decay`), "none".
+      entropy_weight: bonus per nat of entropy of Γ.
+      log_every: steps between lines of training metrics.
+      eval_every: steps between validations; each is followed by a checkpoint.
+      eval_batches: batches per validation.
+      front_size: checkpoints kept of the validation cost/accuracy front.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    seed: int = 0
+    init_from: str | None = None
+    learning_rate: float = 2e-2
+    relative: bool = True
+    warmup_steps: int = 50
+    cosine: bool = True
+    controller_learning_rate: float | None = 1e-3
+    controller_delay_steps: int = 0
+    weight_decay: float = 1e-5
+    decoupled: bool = False
+    max_grad_norm: float | None = 5.0
+    precision: str = "default"
+    class_weighted: bool = True
+    class_weight_power: float = 1.0
+    label_smoothing: float = 0.0
+    full_weight: float = 0.0
+    distill_weight: float = 0.0
+    average_decay: float = 0.0
+    cost: str = "macs"
+    workers: int = 1
+    report_costs: tuple[str, ...] = ()
+    invalid_penalty: float = 0.0
+    budget: float | None = None
+    budget_rate: float = 0.02
+    budget_damping: float = 1.0
+    budget_ramp_steps: int = 0
+    cost_weight: float = 0.1
+    cost_weight_range: tuple[float, ...] = (0.1, 5.0)
+    cost_limit: float = 0.0
+    cost_ramp_steps: int = 0
+    penalty: str = "max"
+    discount: float = 1.0
+    samples: int = 8
+    estimator: str = "leave_one_out"
+    estimator_decay: float = 0.9
+    entropy_weight: float = 0.0
+    log_every: int = 10
+    eval_every: int = 100
+    eval_batches: int = 8
+    front_size: int = 6
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `description` says what it reproduces and what it costs."""
+
+    description: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class Hooks(NamedTuple):
+    """What a config file may define beside `get_config`.
+
+    Fields:
+      build_net: (ModelConfig, num_classes) → Net, a network of one's own.
+      build_cost: Net → cost, what the objective charges in place of relative MACs.
+    """
+
+    build_net: Callable[[ModelConfig, int], Any] | None = None
+    build_cost: Callable[[Any], Any] | None = None
+
+
+def load_config(path: str) -> tuple[Config, Hooks]:
+    """Run a config file: what its `get_config()` returns, and its hooks."""
+    if not Path(path).is_file():
+        raise ValueError(f"--config: expected a Python file with get_config(), got {path!r}")
+    namespace = runpy.run_path(path)
+    if not callable(namespace.get("get_config")):
+        raise ValueError(f"--config: expected {path} to define get_config()")
+    config = namespace["get_config"]()
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"--config: expected get_config() to return a Config, got {type(config).__name__}"
+        )
+    return config, Hooks(namespace.get("build_net"), namespace.get("build_cost"))
+
+
+def override(config: Any, assignments: Sequence[str]) -> Any:
+    """Apply `a.b=value` assignments, each parsed as its field's type."""
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected name=value, got {assignment!r}")
+        config = _assign(config, name.strip().split("."), text.strip(), name.strip())
+    return config
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`; a field that does not exist or has another type raises."""
+    return _from_json(Config, values, "")
+
+
+def choose(field: str, word: str, choices: Mapping[str, T]) -> T:
+    """The choice that a config's word names."""
+    if word not in choices:
+        raise ValueError(f"config field {field!r}: expected one of {sorted(choices)}, got {word!r}")
+    return choices[word]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's values, nested as in `to_json`, as `a.b` → value."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """Fields in which two configs differ, as `a.b: old → new`; the cache may have moved."""
+    ours, theirs = flatten(to_json(old)), flatten(to_json(new))
+    return [
+        f"{name}: {ours[name]!r} → {theirs[name]!r}"
+        for name in sorted(ours)
+        if ours[name] != theirs.get(name) and name not in ("data.cache", "description")
+    ]
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _known_field(cls: type, name: str, path: str) -> Any:
+    """The field's type, or a ValueError with the nearest name."""
+    hints = _types(cls)
+    if name in hints:
+        return hints[name]
+    close = difflib.get_close_matches(name, hints, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {sorted(hints)}"
+    raise ValueError(f"config field {path!r} does not exist; {hint}")
+
+
+def _assign(config: Any, names: Sequence[str], text: str, path: str) -> Any:
+    kind = _known_field(type(config), names[0], path)
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(kind):
+            raise ValueError(f"config field {path!r} does not exist; {names[0]!r} has no fields")
+        value = _assign(getattr(config, names[0]), names[1:], text, path)
+    elif dataclasses.is_dataclass(kind):
+        raise ValueError(f"config field {path!r}: expected {path}.<field>=value")
+    else:
+        value = _parse(kind, text, path)
+    return dataclasses.replace(config, **{names[0]: value})
+
+
+def _parse(kind: Any, text: str, path: str) -> Any:
+    """Text as a value of the field's type."""
+    arms = [arm for arm in typing.get_args(kind) if arm is not types.NoneType]
+    if isinstance(kind, types.UnionType):
+        return None if text.lower() == "none" else _parse(arms[0], text, path)
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(arms[0](part) for part in text.strip("()").split(",") if part.strip())
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"config field {path!r}: expected {name}, got {text!r}") from error
+
+
+def _from_json(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    fields = {}
+    for name, value in values.items():
+        kind = _known_field(cls, name, path + name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = _from_json(kind, value, f"{path}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        fields[name] = value
+    return cls(**fields)

@@ -1,0 +1,1 @@
+"""Caches and labelled streams as arrays and batches."""

@@ -1,0 +1,1 @@
+"""Trained models over streams, clips and images: answers, then figures."""

@@ -1,0 +1,139 @@
+"""Models of images on a whole split: accuracy, and every cost of the architecture that was found.
+
+Γ does not change from image to image, so a trained network is one architecture: the most probable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from experiments.config.build import Built, in_units
+from experiments.config.costs import named_cost
+from experiments.datasets.images import ImageSource
+from experiments.runs.folder import RunInfo
+from sanas_jax.controller import gamma_of
+from sanas_jax.gates import mode, sample
+from sanas_jax.graph import prune
+from sanas_jax.rollout import init_carry
+from sanas_jax.training import make_evaluate
+
+BATCH = 256
+
+
+def evaluate_images(
+    workdir: Path,
+    info: RunInfo,
+    built: Built,
+    step: int,
+    params: Any,
+    prices: Sequence[float],
+    split: str,
+    data: str | None = None,
+) -> list[dict[str, Any]]:
+    """A result per price (one, unless the controller is conditioned), as `evaluate` writes them.
+
+    Args:
+      workdir, info, built, step, params: the trained run.
+      prices: λ that a conditioned controller is told.
+      split: "training", "validation" or "testing".
+      data: cache, in place of the one trained on.
+    """
+    config = info.config
+    source = ImageSource(dataclasses.replace(config.data, cache=data or config.data.cache))
+    if source.classes != info.classes or source.input_shape != info.input_shape:
+        raise ValueError(
+            f"--data: expected images {info.input_shape} of {len(info.classes)} classes as in "
+            f"training, got {source.input_shape} of {len(source.classes)}"
+        )
+    batches = source.batches(split, info.frontend, BATCH)
+    evaluate = jax.jit(make_evaluate(built.model, built.objective))
+    net, workers = built.model.net, config.train.workers
+    names = dict.fromkeys(["macs", "params", *config.train.report_costs])
+    costs = {name: named_cost(name, net, workers, net.input_shape[0]).cost for name in names}
+    everything = jnp.ones(len(net.edges))
+    full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
+    results = []
+    for price in prices:
+        told = price if config.model.conditioned else None
+        bar = tqdm(batches, desc=workdir.name, unit="batch", leave=False, mininterval=1.0)
+        weight = jnp.float32(price)
+        metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in bar]
+        confusion = np.sum([m["confusion"] for m in metrics], axis=0, dtype=np.int64)
+        probability, live = found_architecture(built, params, config.model.static, told)
+        cost = float(metrics[0]["cost"]) / built.charged.scale
+        result = {
+            "workdir": workdir.name,
+            "step": step,
+            "static": config.model.static,
+            "cost_weight": told,
+            "budget": config.train.budget and in_units(config.train.budget, built.charged),
+            "split": split,
+            "accuracy_pct": 100 * float(np.trace(confusion) / confusion.sum()),
+            "charged": cost,
+            "full_charged": built.charged.full,
+            "unit": built.charged.unit,
+            "costs": {name: float(cost(jnp.asarray(live))) for name, cost in costs.items()},
+            "full_costs": full_costs,
+            "probability": dict(zip(built.model.net.index, probability.tolist(), strict=True)),
+            "live": [n for n, on in zip(built.model.net.index, live, strict=True) if on],
+        }
+        if confusion.sum() > sum(int(b.mask.sum()) for b in batches):
+            result["mean_iou_pct"] = 100 * mean_iou(np.asarray(confusion))
+        results.append(result)
+    return results
+
+
+def found_architecture(
+    built: Built,
+    params: Any,
+    static: bool,
+    price: float | None = None,
+    key: jax.Array | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Γ [E] at the start of a stream, and the live edges [E] of its most probable architecture.
+
+    Args:
+      built, params: the trained run.
+      static: every edge is on.
+      price: λ that a conditioned controller is told.
+      key: draw the architecture instead.
+    """
+    net = built.model.net
+    if static:
+        everything = np.ones(len(net.edges))
+        return everything, everything
+    carry = init_carry(built.model, 1, price, params.get("stats"))
+    gamma = gamma_of(built.model.controller, net, params["controller"], carry.z, carry.condition)
+    gates = mode(gamma) if key is None else sample(gamma, key)
+    return np.asarray(gamma.probs[0]), np.asarray(prune(net, gates)[0])
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Mean over the classes that occur of intersection over union, from pixels [K, K]."""
+    hits = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return float(np.mean(hits[union > 0] / union[union > 0]))
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The figures on a few lines."""
+    share = result["costs"]["macs"] / result["full_costs"]["macs"]
+    others = ", ".join(
+        f"{name} {value:,.6g} of {result['full_costs'][name]:,.6g}"
+        for name, value in result["costs"].items()
+        if name != "macs"
+    )
+    iou = f", mean IoU {result['mean_iou_pct']:.1f} %" if "mean_iou_pct" in result else ""
+    return (
+        f"{result['workdir']} step {result['step']}, {result['split']}: "
+        f"accuracy {result['accuracy_pct']:.2f} %{iou}\n"
+        f"  {result['costs']['macs']:,.0f} MACs ({share:.1%} of the full network), {others}"
+    )

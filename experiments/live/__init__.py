@@ -1,0 +1,1 @@
+"""A model that listens: sources of sound, the engine, what it says."""

@@ -1,0 +1,47 @@
+"""What a model spends along a stream, step by step, on the host."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.config.build import macs_per_step
+from experiments.runs.trained import Model
+from sanas_jax.costs.incremental import fresh_macs
+
+
+class Spending:
+    """MACs of the live edges, and of those rows only that a step computes anew.
+
+    The latter is `incremental.incremental_macs`, one step at a time.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """Nothing spent; every edge has missed all."""
+        net, hop = model.built.model.net, model.built.model.hop
+        macs, self._controller = macs_per_step(model.built.model, model.info.config.model.static)
+        fresh = fresh_macs(net, hop)
+        self._whole = np.array([macs[edge.name] for edge in net.edges], np.float64)
+        self._fresh = np.array([fresh[edge.name] for edge in net.edges], np.float64)
+        self._missed = np.full(len(net.edges), np.inf)
+        self._steps, self._sum, self._new = 0, 0.0, 0.0
+
+    def add(self, live: np.ndarray) -> float:
+        """Count one step's live edges [E]; the MACs that it computed, controller included."""
+        on = np.asarray(live) > 0
+        steps = np.where(self._fresh > 0, self._missed, 1.0)
+        new = float(np.minimum(self._whole, self._fresh * steps)[on].sum())
+        self._missed = np.where(on, 1.0, self._missed + 1)
+        self._steps += 1
+        self._sum += float(self._whole[on].sum())
+        self._new += new
+        return new + self._controller
+
+    def summary(self) -> dict[str, float]:
+        """Means per frame so far, as `evaluate` names them."""
+        steps = max(self._steps, 1)
+        return {
+            "macs_per_frame": self._sum / steps,
+            "macs_per_frame_incremental": self._new / steps,
+            "full_macs_per_frame": float(self._whole.sum()),
+            "controller_macs": self._controller,
+        }

@@ -1,0 +1,69 @@
+"""The commands that make a run and its results again, as the report shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import config as config_lib
+from experiments.reporting.run_record import Run
+from experiments.runs.stored_results import detector_of
+
+
+def launch(run: Run) -> list[str]:
+    """The command that trains the run again: the config file it kept, and what was overridden."""
+    config_file = str(run.path / "config.py")
+    default, _ = config_lib.load_config(config_file)
+    before = config_lib.flatten(dataclasses.asdict(default))
+    words = ["python", "-m", "experiments.launch", "--config", config_file]
+    words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
+    for key, value in config_lib.flatten(dataclasses.asdict(run.info.config)).items():
+        if value != before[key] and key != "data.cache":
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            words += ["--set", f"{key}={text}"]
+    return words
+
+
+def evaluations(run: Run) -> list[list[str]]:
+    """The commands that evaluate the run again, one per stream and detector, or per split."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result, *_ in run.evaluations.values():
+        groups.setdefault((result["stream"], detector_of(result)), []).append(result)
+    out = []
+    for (stream, detector), results in groups.items():
+        result = results[0]
+        settings = ["--checkpoint", result["step"]]
+        settings += (
+            ["--threshold", result["threshold"]]
+            if detector == "default"
+            else ["--detector", detector]
+        )
+        settings += ["--tolerance_ms", result["tolerance_ms"]]
+        if run.kind == "conditioned":
+            settings += _prices(results)
+        out.append([*evaluate(run, stream), *map(str, settings)])
+    splits = {result["split"]: result["step"] for result in run.tested}
+    for split, step in splits.items():
+        out.append([*evaluate_images(run, split), "--checkpoint", str(step)])
+    return out
+
+
+def _prices(results: Sequence[dict[str, Any]]) -> list[str]:
+    """What was asked of a conditioned run: budgets, or prices."""
+    budgets = [f"{result['budget']:.0f}" for result in results if result["budget"]]
+    if budgets:
+        return ["--budgets", ",".join(budgets)]
+    return ["--cost_weights", ",".join(f"{result['cost_weight']:.6g}" for result in results)]
+
+
+def evaluate(run: Run, stream: str) -> list[str]:
+    """The command that runs a stream through the run."""
+    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
+    return [*words, "--stream", f"{stream}.wav", "--labels", f"{stream}_labels.txt"]
+
+
+def evaluate_images(run: Run, split: str) -> list[str]:
+    """The command that evaluates the run on a split of its images."""
+    words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
+    return [*words, "--split", split]

@@ -1,0 +1,155 @@
+"""Cost against accuracy: a point per run, price that it was told, and detector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.reporting.run_record import Evaluation, Run, Setting
+from experiments.runs.stored_results import marked
+
+METRICS = (
+    "macs_per_frame",
+    "macs_per_frame_with_controller",
+    "correct_pct",
+    "wrong_pct",
+    "match_pct",
+    "false_alarm_pct",
+    "false_alarms_per_hour",
+    "frame_accuracy",
+)
+
+
+class Measured(NamedTuple):
+    """Mean over streams, and standard deviation: None for a single stream."""
+
+    mean: float
+    sd: float | None
+
+
+class Point(NamedTuple):
+    """A run on its streams, at one price, with one detector.
+
+    Fields:
+      run: its name.
+      kind: one of `results.KINDS`.
+      label: the kind with the budget or price, and the detector if not the protocol's, as shown.
+      detector: one of `evaluations.DETECTORS`.
+      budget: MACs per frame that were asked for, if any were: of training, or of a conditioned run.
+      cost_weight: λ that the network was told, or that it ended its training at; None if static.
+      seed: of training.
+      full_macs: MACs per frame of the whole network.
+      streams: their names.
+      values: each of `METRICS`.
+    """
+
+    run: str
+    kind: str
+    label: str
+    detector: str
+    budget: float | None
+    cost_weight: float | None
+    seed: int
+    full_macs: int
+    streams: tuple[str, ...]
+    values: dict[str, Measured]
+
+
+class Reference(NamedTuple):
+    """A row of table 1 of the SANAS paper: %, and millions of MACs per frame."""
+
+    model: str
+    match: float
+    correct: float
+    wrong: float
+    false_alarm: float
+    million_macs: float
+
+
+# Veniat, Schwander & Denoyer, ICASSP 2019, table 1; the second is the whole super-network.
+PAPER = (
+    Reference("cnn-trad-fpool3", 81.7, 72.8, 8.9, 0.0, 124.6),
+    Reference("cnn-trad-fpool3 + shortcuts", 82.9, 77.9, 5.0, 0.3, 137.3),
+    Reference("SANAS", 61.2, 53.8, 7.3, 0.7, 0.5192),
+    Reference("SANAS", 62.0, 57.3, 4.8, 0.1, 22.9),
+    Reference("SANAS", 86.5, 80.7, 5.8, 0.3, 37.7),
+    Reference("SANAS", 86.3, 80.6, 5.7, 0.2, 48.8),
+    Reference("SANAS", 81.7, 76.4, 5.3, 0.1, 94.0),
+    Reference("SANAS", 81.4, 76.3, 5.2, 0.2, 105.4),
+)
+PAPER_WHOLE = PAPER[1].million_macs
+
+
+def points(runs: Sequence[Run]) -> list[Point]:
+    """A point per run that was evaluated, price and detector, in the order of the runs."""
+    return [
+        _point(run, setting, evaluations)
+        for run in runs
+        for setting, evaluations in run.by_setting().items()
+    ]
+
+
+def shown(points: Sequence[Point]) -> list[Point]:
+    """The points of one detector per run: the calibrated one where it was used."""
+    calibrated = {point.run for point in points if point.detector == "calibrated"}
+    return [p for p in points if p.detector == "calibrated" or p.run not in calibrated]
+
+
+def to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """Points as JSON values; numbers that are not known are null."""
+    return [
+        {
+            "run": point.run,
+            "kind": point.kind,
+            "detector": point.detector,
+            "budget": point.budget,
+            "cost_weight": point.cost_weight,
+            "seed": point.seed,
+            "full_macs_per_frame": point.full_macs,
+            "streams": list(point.streams),
+            **{
+                name: {key: _or_none(number) for key, number in value._asdict().items()}
+                for name, value in point.values.items()
+            },
+        }
+        for point in points
+    ]
+
+
+def final_price(run: Run) -> float | None:
+    """λ at the end of training; None for a static run, and for one that learns every price."""
+    if run.kind in ("static", "conditioned"):
+        return None
+    if run.budget is None:
+        return run.info.config.train.cost_weight
+    return (run.last("training") or {}).get("cost_weight")
+
+
+def _point(run: Run, setting: Setting, evaluations: Sequence[Evaluation]) -> Point:
+    price, detector = setting
+    results = [evaluation.result for evaluation in evaluations]
+    label = run.label if price is None else f"SANAS told λ={price:.3g}"
+    return Point(
+        run=run.name,
+        kind=run.kind,
+        label=label + marked(detector),
+        detector=detector,
+        budget=run.budget if price is None else results[0]["budget"],
+        cost_weight=final_price(run) if price is None else price,
+        seed=run.info.config.train.seed,
+        full_macs=run.full_macs,
+        streams=tuple(result["stream"] for result in results),
+        values={name: _measured([result[name] for result in results]) for name in METRICS},
+    )
+
+
+def _measured(values: Sequence[float]) -> Measured:
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Measured(float(np.mean(values)), sd)
+
+
+def _or_none(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else number

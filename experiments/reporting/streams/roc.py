@@ -1,0 +1,122 @@
+"""Hits against errors as the detection threshold moves: data of a run, and the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.figures.style import LIGHT, WIDE, legend, run_look, shorten, styled
+from experiments.reporting.run_record import Run
+from experiments.runs.stored_results import marked
+
+FIELDS = ("false_alarms_per_hour", "wrong_pct", "correct_pct")
+_FAR = 1e6  # false alarms per hour beyond any axis
+_DOT: dict[str, Any] = {"marker": "o", "ms": 8, "mec": LIGHT["surface"], "ls": "none"}
+
+
+class Roc(NamedTuple):
+    """A run at one price, means over its streams with the detector that is shown of it.
+
+    Fields:
+      run: its name, with the detector if not the protocol's.
+      number: its place among the runs, which gives the colour.
+      price: λ that it was told, as text; "" for none.
+      curve: [N, 3], `FIELDS` at each threshold, rising.
+      used: [3], the same at the threshold of its evaluations.
+    """
+
+    run: str
+    number: int
+    price: str
+    curve: np.ndarray
+    used: np.ndarray
+
+
+def read_rocs(runs: Sequence[Run]) -> list[Roc]:
+    """The runs' curves, over the thresholds that all streams of a run have.
+
+    A threshold moves with the detector's smoothing as it is, so each detector has another curve.
+    Evaluations of older code have none and are left out.
+    """
+    out = []
+    for number, run in enumerate(runs):
+        for price, evaluations in run.by_price().items():
+            results = [e.result for e in evaluations if e.result.get("roc")]
+            curves = [{step["threshold"]: _row(step) for step in r["roc"]} for r in results]
+            thresholds = sorted(set.intersection(*map(set, curves))) if curves else []
+            if not thresholds:
+                continue
+            curve = np.array([[each[t] for each in curves] for t in thresholds]).mean(1)
+            used = np.array([_row(result) for result in results]).mean(0)
+            told = "" if price is None else f"λ={price:.3g}"
+            name = shorten(run.name) + marked(run.detector)
+            out.append(Roc(name, number, told, curve, used))
+    return out
+
+
+@styled
+def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
+    """Correct words within a rate of false alarms, and against words taken for another.
+
+    The second panel is there because a good detector has hardly a false alarm to trade.
+    """
+    columns = 2 if width == WIDE else 1
+    figure = Figure(figsize=(width, 3.8 if columns == 2 else 6.6))
+    alarms, wrong = figure.subplots(2 // columns, columns, sharey=True).flat
+    for roc in rocs:
+        look = run_look(roc.number)
+        wrong.plot(roc.curve[:, 1], roc.curve[:, 2], lw=1.6, **look)
+        alarms.step(*best_within(roc.curve).T, where="post", lw=1.6, **look)
+        for field, axes in enumerate((alarms, wrong)):
+            dot = (roc.used[field], roc.used[2])
+            axes.plot(*dot, color=look["color"], zorder=4, clip_on=False, **_DOT)
+        # Only in one panel: in the other dots lie on top of each other.
+        end = (roc.used[1], roc.used[2])
+        wrong.annotate(roc.price, end, (6, -3), textcoords="offset points", size=8)
+    _scale_alarms(alarms, max(float(roc.curve[:, 0].max()) for roc in rocs))
+    alarms.set_title("Within a rate of false alarms")
+    wrong.set_title("Against wrong detections")
+    wrong.set_xlim(left=0)
+    wrong.set_xlabel("wrong, % of the words")
+    for axes in (alarms, wrong):
+        axes.set_ylabel("correct, % of the words")
+        axes.grid()
+    names = list(dict.fromkeys((roc.run, roc.number) for roc in rocs))
+    handles = [Line2D([], [], lw=2.5, **run_look(number)) for _, number in names]
+    handles.append(Line2D([], [], color=LIGHT["ink"], **_DOT))
+    legend(figure, handles, [*(name for name, _ in names), "threshold used"])
+    return figure
+
+
+def best_within(curve: np.ndarray) -> np.ndarray:
+    """The most correct words with at most so many false alarms, [M, 2], ends far to the right.
+
+    Where there are a handful of false alarms, their count does not rise steadily as the threshold
+    falls, and a line through all thresholds would run back and forth.
+    """
+    order = np.lexsort((-curve[:, 2], curve[:, 0]))
+    alarms, correct = curve[order, 0], np.maximum.accumulate(curve[order, 2])
+    rises = np.diff(correct, prepend=-1) > 0
+    return np.append(np.stack([alarms, correct], 1)[rises], [[_FAR, correct[-1]]], 0)
+
+
+def _scale_alarms(axes: Axes, most: float) -> None:
+    """From 0 to `most` false alarms per hour; many of them on a scale that keeps 0."""
+    axes.set_xlabel("false alarms per hour")
+    if most <= 20:
+        axes.set_xlim(-0.02 * max(most, 1), 1.1 * max(most, 1))
+        return
+    axes.set_xscale("symlog", linthresh=1, linscale=0.6)
+    axes.set_xlim(-0.1, 1.5 * most)
+    ticks = [0, *(d * 10**e for e in range(5) for d in (1, 2, 5) if d * 10**e <= 1.5 * most)]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
+
+
+def _row(values: dict[str, Any]) -> list[float]:
+    return [values[field] for field in FIELDS]

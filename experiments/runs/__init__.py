@@ -1,0 +1,1 @@
+"""A run's folder at rest: description, checkpoints, results, the model in it."""

@@ -1,0 +1,205 @@
+"""A run's folder: what is in it, how it is written, how it is read back.
+
+config.json       the config, the classes, the fingerprint of the data, the features' rates
+config.py         the config file as it was, for its hooks
+frontend.npz      mel matrix and normalisation of the features or pixels, class weights
+checkpoints/      latest training states
+front/            parameters on the validation cost/accuracy front
+metrics.jsonl     one JSON object per line: training and validation
+events.*          the same for TensorBoard
+evaluations/      streams that `evaluate` ran, as in experiments/evaluations.py
+detector.json     detectors that `calibrate` chose, the streams and the limit they were chosen on
+
+A sweep's folder holds sweep.json, the names of its members, and a folder like this for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from math import log
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import config as config_lib
+from experiments.config import Config, Hooks
+from experiments.datasets.images import Pixels
+from experiments.datasets.speech import is_cepstral
+from sanas_jax.data.features import Frontend
+from sanas_jax.streaming.detector import Detector
+
+RATES = ("sample_rate", "n_fft", "hop")
+
+
+class RunInfo(NamedTuple):
+    """What `config.json` and `frontend.npz` hold.
+
+    Fields:
+      config: as launched.
+      hooks: of the config file.
+      classes: names, `_silence_` and `_unknown_` first.
+      data_sha256: fingerprint of the clips trained on.
+      frontend: features of a signal, or normalisation of pixels.
+      class_weights: [K].
+      input_shape: of an image; None for audio.
+    """
+
+    config: Config
+    hooks: Hooks
+    classes: tuple[str, ...]
+    data_sha256: str
+    frontend: Any
+    class_weights: jnp.ndarray
+    input_shape: tuple[int, ...] | None = None
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that it is either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether a run was started here. `config.json` is written last."""
+    return (workdir / "config.json").is_file()
+
+
+def check_new(workdir: Path) -> None:
+    """ValueError unless a run may begin here."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir: expected a folder, got a file: {workdir}")
+    if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / "frontend.npz").is_file():
+        raise ValueError(f"--workdir: expected a new or empty folder or a run, got {workdir}")
+
+
+def create(workdir: Path, info: RunInfo, config_file: str) -> None:
+    """Write a new run's description."""
+    check_new(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(config_file, workdir / "config.py")
+    with open(workdir / "frontend.npz.tmp", "wb") as file:
+        np.savez(file, **_arrays(info.frontend), class_weights=info.class_weights)
+    os.replace(workdir / "frontend.npz.tmp", workdir / "frontend.npz")
+    description: dict[str, Any] = {
+        "config": config_lib.to_json(info.config),
+        "classes": list(info.classes),
+        "data_sha256": info.data_sha256,
+    }
+    if info.input_shape is None:
+        description |= {name: getattr(info.frontend, name) for name in RATES}
+    else:
+        description["input_shape"] = list(info.input_shape)
+    write_atomic(workdir / "config.json", json.dumps(description, indent=1) + "\n")
+
+
+def write_sweep(workdir: Path, members: Sequence[str]) -> None:
+    """Say that a folder holds a sweep: names of its members' folders."""
+    write_atomic(workdir / "sweep.json", json.dumps({"members": list(members)}, indent=1) + "\n")
+
+
+def read_sweep(workdir: Path) -> list[str] | None:
+    """Names of a sweep's members; None where there is no sweep."""
+    path = workdir / "sweep.json"
+    if not path.is_file():
+        return None
+    try:
+        return [str(name) for name in json.loads(path.read_text())["members"]]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: expected a list of members, got {error!r}") from error
+
+
+def expand_sweeps(workdirs: Iterable[Path]) -> list[Path]:
+    """Folders of runs, each once: a sweep stands for its members."""
+    folders: dict[Path, None] = {}
+    for workdir in workdirs:
+        members = read_sweep(workdir)
+        folders |= dict.fromkeys([workdir] if members is None else [workdir / m for m in members])
+    return list(folders)
+
+
+def read(workdir: Path) -> RunInfo:
+    """Read a run's description; ValueError if there is none."""
+    if not is_run(workdir):
+        raise ValueError(f"--workdir: expected a folder with a run (config.json), got {workdir}")
+    try:
+        description = json.loads((workdir / "config.json").read_text())
+        config = config_lib.from_json(description["config"])
+        _, hooks = config_lib.load_config(str(workdir / "config.py"))
+        with np.load(workdir / "frontend.npz") as file:
+            arrays = dict(file)
+        weights = jnp.asarray(arrays.pop("class_weights"))
+        shape = description.get("input_shape")
+        frontend: Any
+        if shape is None:
+            rates = {name: description[name] for name in RATES}
+            frontend = Frontend.create(
+                **arrays,
+                **rates,
+                padding=config.data.padding,
+                cepstral=is_cepstral(config.data),
+            )
+        else:
+            frontend = Pixels(**{name: jnp.asarray(array) for name, array in arrays.items()})
+    except (KeyError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{workdir}: expected a complete run, got a damaged one: {error}"
+        ) from error
+    classes = tuple(description["classes"])
+    shape = None if shape is None else tuple(shape)
+    return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights, shape)
+
+
+def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detector, float | None]:
+    """The detector calibrated for a checkpoint, and the price that it was calibrated at.
+
+    price: λ that a conditioned network is told; it gets the detector of the nearest calibrated one.
+    """
+    path = workdir / "detector.json"
+    if not path.is_file():
+        raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
+    try:
+        found = json.loads(path.read_text())
+        of_step, entries = found["step"], found["detectors"]
+        if price is not None:
+            entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
+        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
+    if of_step != step:
+        raise ValueError(
+            f"{path}: expected detectors for step {step}, got those for step {of_step}: "
+            "run experiments.calibrate again"
+        )
+    return detector, told
+
+
+def _arrays(frontend: Any) -> dict[str, Any]:
+    """The arrays of a frontend by name."""
+    names = ("mel", "mean", "std") if isinstance(frontend, Frontend) else ("mean", "std")
+    return {name: getattr(frontend, name) for name in names}
+
+
+def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line cut off by a kill is left out."""
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def truncate_metrics(workdir: Path, step: int) -> None:
+    """Drop the lines after `step`: they will be computed again, equal, from the checkpoint."""
+    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    write_atomic(workdir / "metrics.jsonl", text)

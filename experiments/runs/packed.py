@@ -1,0 +1,105 @@
+"""Packed models: trained networks that travel without the run they come from.
+
+A packed model is a folder that begins as a run's does (config.json, config.py and frontend.npz, see
+`workdir`), and holds in place of checkpoints
+
+    params.npz       float32 arrays by path, such as `net/conv_0/kernel`, and `step`
+    metrics.jsonl    of a conditioned network: what it spends at which price
+    detector.json    thresholds, where they were calibrated
+    README.md        what it is, how it was made, what it reaches
+
+`experiments.pack` writes one. Those in `pretrained_models` are part of the package, and wherever a
+run's folder is read, `pretrained:NAME` stands for one of them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sanas_jax.rollout import Sanas, init_model
+
+SHIPPED = Path(__file__).parents[1] / "pretrained_models"
+PREFIX = "pretrained:"
+PARAMS = "params.npz"
+
+
+def resolve(reference: str | Path) -> Path:
+    """Folder of a run or a packed model: a path, or `pretrained:NAME` for one of the package.
+
+    Raises ValueError for a name that the package does not have; a path is not looked at.
+    """
+    text = str(reference)
+    if not text.startswith(PREFIX):
+        return Path(reference)
+    name = text.removeprefix(PREFIX)
+    if name not in names():
+        raise ValueError(
+            f"pretrained model: expected one of {', '.join(names()) or 'none so far'}; got {name!r}"
+        )
+    return SHIPPED / name
+
+
+def names() -> list[str]:
+    """The models that the package ships."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{PARAMS}"))
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder holds a packed model, to be read only; a run's folder is none."""
+    return (folder / PARAMS).is_file()
+
+
+def write_params(folder: Path, step: int, params: Any) -> None:
+    """Write params.npz; the folder appears as a whole, so the file need not."""
+    np.savez_compressed(folder / PARAMS, step=np.int64(step), **_flat(params))
+
+
+def read_params(folder: Path, model: Sanas, static: bool) -> tuple[int, dict[str, Any]]:
+    """Training step and parameters, as `rollout.init_model` lays them out.
+
+    Args:
+      folder: of a packed model.
+      model: what the parameters must fit.
+      static: nothing asks the controller; it is not in the file and comes as initialised.
+    """
+    fresh = init_model(model, jax.random.key(0))
+    expected = stored_parts(fresh, static)
+    try:
+        with np.load(folder / PARAMS) as file:
+            arrays = dict(file)
+        step = int(arrays.pop("step"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{folder / PARAMS}: expected packed parameters, got {error}") from error
+    shapes = {name: array.shape for name, array in _flat(expected).items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
+    if wrong:
+        raise ValueError(
+            f"{folder / PARAMS}: expected the parameters of its network, got another "
+            f"{wrong[0]}: {found.get(wrong[0], 'none')} in place of {shapes.get(wrong[0], 'none')}"
+        )
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, _: jnp.asarray(arrays[_name(path)]), expected
+    )
+    return step, fresh | params
+
+
+def stored_parts(params: dict[str, Any], static: bool) -> dict[str, Any]:
+    """The parts of a model's parameters that were trained: a static one's controller was not."""
+    return {part: params[part] for part in params if not (static and part == "controller")}
+
+
+def _flat(params: Any) -> dict[str, Any]:
+    """Arrays by path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {_name(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,1 @@
+"""Runs begun or resumed, the loop, what it writes."""

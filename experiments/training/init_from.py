@@ -1,0 +1,195 @@
+"""What a run starts from: parameters of another run or of a packed model.
+
+With the same classes everything goes on as it was. With other classes the edges that lead into the
+output layer begin anew, since what they learnt were the other classes; all else is taken over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from experiments.config import Config
+from experiments.config.build import Built, rebuild
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.folder import RunInfo
+from experiments.runs.packed import is_packed, read_params, resolve, stored_parts
+from sanas_jax.graph import Net
+from sanas_jax.rollout import init_model
+from sanas_jax.sharding import place
+from sanas_jax.training import init_state
+from sanas_jax.training.budgets import Member, init_member
+
+Params = dict[str, Any]
+
+
+class Start(NamedTuple):
+    """Where runs begin.
+
+    Fields:
+      info: of the run started from. Its features go with its network.
+      params: by part ("net", "stats", "controller"), what is taken over.
+      same_classes: whether class weights go along as well.
+      summary: what was taken and what begins anew, for the user.
+    """
+
+    info: RunInfo
+    params: Params
+    same_classes: bool
+    summary: str
+
+
+def fresh_member(built: Built, key: jax.Array) -> Member:
+    """The state of a run that has not begun."""
+    return init_member(init_state(built.model, built.optimizer, built.objective, key))
+
+
+def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[int, Params]:
+    """Step and parameters of a run, its latest or `which` step of its front; or of a packed model.
+
+    Args:
+      folder: of the run or the packed model.
+      built: its model and optimiser, for structure and dtypes.
+      which: "latest", or the number of a step in checkpoints/ or front/.
+    """
+    if is_packed(folder):
+        step, params = read_params(folder, built.model, built.objective.static)
+        if which not in ("latest", str(step)):
+            raise ValueError(
+                f"checkpoint: expected 'latest' or {step} of a packed model, got {which!r}"
+            )
+        return step, params
+    like = init_model(built.model, jax.random.key(0))
+    latest = Checkpoints(folder / "checkpoints")
+    steps = latest.steps()
+    if not steps:
+        raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
+    if which == "latest":
+        return steps[-1], _deployed(latest, steps[-1], built, like)
+    front = Checkpoints(folder / "front")
+    if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
+        raise ValueError(
+            f"checkpoint: expected 'latest' or one of {sorted({*steps, *front.steps()})}, "
+            f"got {which!r}"
+        )
+    step = int(which)
+    if step in steps:
+        return step, _deployed(latest, step, built, like)
+    return step, front.restore(step, like)
+
+
+def _deployed(checkpoints: Checkpoints, step: int, built: Built, like: Params) -> Params:
+    """Of a training state the parameters in use, as `TrainState.deployed`, without the optimiser's.
+
+    So networks that an earlier version trained can be used, though their training cannot go on.
+    """
+    part = "average" if built.objective.average_decay else "params"
+    params: Params = checkpoints.restore_part(step, {"train": {part: like}})["train"][part]
+    return params
+
+
+def read_start(
+    reference: str,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, ...] | None,
+    config: Config,
+    net: Net,
+    like: Params,
+) -> Start:
+    """Read what runs of `net` take over; ValueError if it is of another network.
+
+    Args:
+      reference: folder of a run, or `pretrained:NAME`.
+      classes, input_shape: of the new run's data.
+      config: of the new run; it must name the features that the network learnt on.
+      net: its network.
+      like: its fresh parameters, for their shapes.
+    """
+    folder = resolve(reference)
+    info = run_folder.read(folder)
+    _check_features(info, input_shape, config)
+    _, params = restore_params(folder, rebuild(info))
+    params = stored_parts(params, info.config.model.static)
+    same = info.classes == classes
+    if same:
+        for part in params:
+            if not _alike(like.get(part), params[part]):
+                raise ValueError(
+                    f"train.init_from: expected the same network and controller, got {reference} "
+                    f"with another {part}"
+                )
+    else:
+        params = _for_other_classes(reference, net, like, params)
+    anew = [name for name in like["net"] if name not in params["net"] and like["net"][name]]
+    if "controller" not in params and not config.model.static:
+        anew.append("the controller")
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    summary = (
+        f"from {reference}: took over {len(params['net'])} of {len(like['net'])} edges"
+        f"{' and the controller' if 'controller' in params else ''} ({count:,} numbers); "
+        f"begins anew: {', '.join(anew) or 'nothing'}"
+    )
+    return Start(info, params, same, summary)
+
+
+def start_from(start: Start, member: Member, workdir: Path, mesh: Mesh | None) -> Member:
+    """The member with what is taken over, kept as step 0: a resumed run needs no source."""
+    fresh = member.train.params
+    taken = {part: fresh[part] | start.params[part] for part in start.params}
+    params = place(fresh | taken, mesh)
+    train = member.train._replace(params=params)
+    if train.average is not None:
+        train = train._replace(average=params)
+    member = member._replace(train=train)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    checkpoints.save(0, member)
+    checkpoints.close()
+    return member
+
+
+def _for_other_classes(reference: str, net: Net, like: Params, params: Params) -> Params:
+    """Edges that do not lead into the output, and the controller if it has the same form."""
+    into_output = {edge.name for edge in net.edges if edge.target == net.output}
+    for part in ("net", "stats"):
+        ours, theirs = (
+            {name: edge for name, edge in p.get(part, {}).items() if name not in into_output}
+            for p in (like, params)
+        )
+        for name in [*ours, *theirs]:
+            if name not in ours or name not in theirs or not _alike(ours[name], theirs[name]):
+                raise ValueError(
+                    "train.init_from: expected the same network but for the edges into its output "
+                    f"({', '.join(sorted(into_output))}), got {reference} with another {name}"
+                )
+        if part in params:
+            params = params | {part: theirs}
+    if "controller" in params and not _alike(like["controller"], params["controller"]):
+        params = {part: params[part] for part in params if part != "controller"}
+    return params
+
+
+def _check_features(info: RunInfo, input_shape: tuple[int, ...] | None, config: Config) -> None:
+    """Features go with the network, so the config must ask for those; ValueError if not."""
+    if info.input_shape != input_shape:
+        raise ValueError(
+            f"train.init_from: expected a run on inputs of shape {input_shape or 'audio'}, "
+            f"got one on {info.input_shape or 'audio'}"
+        )
+    for field in ("features", "padding"):
+        ours, theirs = getattr(config.data, field), getattr(info.config.data, field)
+        if input_shape is None and ours != theirs:
+            raise ValueError(
+                f"config field 'data.{field}': expected {theirs!r} as in train.init_from, "
+                f"got {ours!r}"
+            )
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Whether two trees have the same leaves of the same shapes."""
+    return jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, theirs)

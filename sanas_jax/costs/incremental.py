@@ -1,0 +1,82 @@
+"""Cost of a stream whose runtime remembers: a convolution computes only the rows that are new.
+
+Windows overlap, so of a trunk edge that runs over the rows of the stream only `hop / stride` rows
+of a window are new at each step; one that was off catches up when it is next needed, and computes
+no more than a whole window (DESIGN: incremental streaming). The cost of a step thus depends on the
+gates of those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sanas_jax.costs.architecture import edge_macs
+from sanas_jax.graph import Net
+
+StreamCost = Callable[[jax.Array], jax.Array]
+
+
+def row_strides(net: Net, hop: int) -> dict[str, int]:
+    """Trunk edges that run over the rows of a stream → input frames per row of their output.
+
+    Args:
+      net: its input is a window of `net.input_shape[0]` frames.
+      hop: frames between the starts of two windows.
+    """
+    strides, of_edge = {net.input: 1}, {}
+    for layer in net.layers[1:]:
+        for edge in net.incoming[layer.name]:
+            block_stride = getattr(edge.block, "time_stride", None)
+            if edge.source not in strides or not block_stride:
+                continue
+            stride = strides[edge.source] * block_stride
+            if hop % stride == 0:
+                of_edge[edge.name] = stride
+                if layer.name in net.trunk:
+                    strides[layer.name] = stride
+    return of_edge
+
+
+def fresh_macs(net: Net, hop: int) -> dict[str, float]:
+    """MACs of each edge for the rows of one step that no step before has computed."""
+    strides, macs, out = row_strides(net, hop), edge_macs(net), {}
+    for edge in net.edges:
+        share = 1.0
+        if edge.name in strides:
+            rows = net.shapes[edge.target][0]
+            share = min(1.0, hop / strides[edge.name] / rows)
+        out[edge.name] = macs[edge.name] * share
+    return out
+
+
+def incremental_macs(net: Net, hop: int) -> StreamCost:
+    """MACs of each step of a stream for a runtime that keeps the rows it has computed.
+
+    Args:
+      net: static description.
+      hop: frames between the starts of two windows.
+
+    Returns:
+      live gates [T, ..., E] of successive steps, the first of them after a silence without end
+      → MACs [T, ...].
+    """
+    macs, of_fresh = edge_macs(net), fresh_macs(net, hop)
+    whole = jnp.array([macs[edge.name] for edge in net.edges], jnp.float32)
+    fresh = jnp.array([of_fresh[edge.name] for edge in net.edges], jnp.float32)
+
+    def cost(live: jax.Array) -> jax.Array:
+        def now(missed: jax.Array, live_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            price = jnp.sum(live_t * jnp.minimum(whole, fresh * missed), -1)
+            return jnp.where(live_t > 0, 1.0, missed + 1.0), price
+
+        live = jnp.asarray(live, jnp.float32)
+        never = jnp.full(live.shape[1:], np.inf, jnp.float32)
+        # 0 · ∞ of an edge without cost is no number: such edges have missed nothing.
+        never = jnp.where(fresh > 0, never, 1.0)
+        return jax.lax.scan(now, never, live)[1]
+
+    return cost

@@ -1,0 +1,1 @@
+"""Features, and batches mixed from clips or images on the device."""

@@ -1,0 +1,212 @@
+"""Audio in, decisions out: a trained model listening to one stream, chunk by chunk.
+
+    runtime = Runtime(model, params, frontend)          # compiled once
+    session = Session(runtime, cost_weight=0.1, detector=Detector(threshold=0.5))
+    for chunk in microphone:                            # of any sizes
+        for heard in session.push(chunk):
+            ...
+    session.finish()                                    # the steps that still lie in the audio
+
+What is heard does not depend on how the audio is cut into chunks, and equals `rollout.unroll` and
+`decoding.detect` on the whole of it. Frames are computed once, edges only where they are live
+(`streaming`); memory does not grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from sanas_jax.streaming.detector import (
+    Detection,
+    Detector,
+    DetectorState,
+    detector_init,
+    detector_step,
+)
+from sanas_jax.streaming.runtime import Runtime, Stream
+from sanas_jax.streaming.step import Memory
+
+
+class Heard(NamedTuple):
+    """One step.
+
+    Fields:
+      step: its number, from 0.
+      time_ms: where its window begins.
+      posterior: [K].
+      live: [E], the edges that ran.
+      gamma: [E], their probabilities before.
+      detection: the word that fired, or None.
+    """
+
+    step: int
+    time_ms: float
+    posterior: np.ndarray
+    live: np.ndarray
+    gamma: np.ndarray
+    detection: Detection | None
+
+
+class Session:
+    """One stream: `push` audio, `finish`, and `reset` for the next. `save` and `load` its state."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        cost_weight: float | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        """Ready for the first sample.
+
+        Args:
+          runtime: the compiled model.
+          cost_weight: λ, which a conditioned controller is told; `tell` changes it.
+          detector: settings of the detector.
+        """
+        if runtime.frontend is None:
+            raise ValueError("runtime: expected one that is given audio, got one for frames")
+        self._runtime, self._frontend, self._price = runtime, runtime.frontend, cost_weight
+        self._detector = Detector() if detector is None else detector
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        runtime = self._runtime
+        self._stream = Stream(runtime, self._price)
+        self._detection_state = detector_init(self._detector)
+        self._steps, self._samples = 0, 0
+        self._is_filled, self._is_finished = runtime.first_frames == 0, False
+        # Samples from the first of the next frame on, which begins half a frame before its centre.
+        half = self._frontend.n_fft // 2
+        self._is_padded = self._frontend.padding == "constant"
+        self._pending = np.zeros(half if self._is_padded else 0, np.float32)
+        self._tail = self._pending[:0]  # what a reflection at the end will need
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio so far."""
+        return self._samples / self._frontend.sample_rate
+
+    def tell(self, cost_weight: float, detector: Detector | None = None) -> None:
+        """Another price λ from the next step on, and the detector that goes with it, if another."""
+        if not self._runtime.model.controller.conditioned:
+            raise ValueError("cost_weight: expected a conditioned controller, got one that is not")
+        self._price = cost_weight
+        self._stream.tell(cost_weight)
+        if detector is not None:
+            self._detector = detector
+
+    def push(self, samples: np.ndarray) -> list[Heard]:
+        """Hear samples [n], int16 or float in [-1, 1]; the steps that they complete."""
+        if self._is_finished:
+            raise ValueError("push: expected a session that is not finished; reset it first")
+        chunk = np.asarray(samples)
+        if (
+            chunk.ndim != 1
+            or chunk.dtype.kind not in "fi"
+            or (chunk.dtype.kind == "i" and chunk.dtype != np.int16)
+        ):
+            raise ValueError(
+                f"samples: expected [n] int16 or float, got {chunk.dtype} {chunk.shape}"
+            )
+        if chunk.dtype == np.int16:
+            chunk = chunk.astype(np.float32) / 32768
+        elif not np.isfinite(chunk).all():
+            raise ValueError("samples: expected finite numbers")
+        self._samples += len(chunk)
+        chunk = chunk.astype(np.float32)
+        self._pending = np.concatenate([self._pending, chunk])
+        half = self._frontend.n_fft // 2
+        self._tail = np.concatenate([self._tail, chunk])[-half - 1 :]
+        if not self._is_padded:
+            if len(self._pending) <= half:
+                return []
+            self._pending = np.concatenate([self._pending[half:0:-1], self._pending])
+            self._is_padded = True
+        return self._run()
+
+    def finish(self) -> list[Heard]:
+        """The audio ends: the steps whose last frame reaches beyond it."""
+        if self._is_finished:
+            return []
+        half, reflects = self._frontend.n_fft // 2, self._frontend.padding
+        if self._is_padded:
+            end = np.zeros(half, np.float32)
+            if reflects == "reflect":
+                end = self._tail[-2::-1]
+            self._pending = np.concatenate([self._pending, end])
+        self._is_finished = True
+        return self._run() if self._is_padded else []
+
+    def save(self) -> bytes:
+        """The state of the stream; `load` goes on from it, in this process or another."""
+        state = {
+            "memory": [np.asarray(leaf) for leaf in self._stream.memory],
+            "pending": self._pending,
+            "tail": self._tail,
+            "steps": self._steps,
+            "samples": self._samples,
+            "flags": [self._is_filled, self._is_finished, self._is_padded],
+            "price": self._price,
+            "detector": asdict(self._detector),
+            "fired_label": self._detection_state.fired_label,
+            "fired_ms": float(self._detection_state.fired_ms),
+            "results": [[float(ms), scores] for ms, scores in self._detection_state.results],
+        }
+        return serialization.msgpack_serialize(state)
+
+    def load(self, saved: bytes) -> None:
+        """Take over a state of `save`; ValueError for one of another model."""
+        try:
+            state = serialization.msgpack_restore(saved)
+            leaves = [jnp.asarray(leaf) for leaf in state["memory"]]
+        except Exception as error:
+            raise ValueError(f"saved: expected bytes of Session.save, got {error}") from error
+        here = self._runtime.start(state["price"])
+        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
+            raise ValueError("saved: expected the state of this model, got one of another")
+        self._stream.memory = Memory(*leaves)
+        self._pending, self._tail = state["pending"], state["tail"]
+        self._price = state["price"]
+        self._steps, self._samples = state["steps"], state["samples"]
+        self._is_filled, self._is_finished, self._is_padded = state["flags"]
+        self._detector = Detector(**state["detector"])
+        results = tuple((ms, scores) for ms, scores in state["results"])
+        self._detection_state = DetectorState(results, state["fired_label"], state["fired_ms"])
+
+    def _run(self) -> list[Heard]:
+        """All the steps that the pending samples complete."""
+        runtime, at, heard = self._runtime, 0, []
+        hop = self._frontend.hop
+        if not self._is_filled:
+            needed = self._frontend.span(runtime.first_frames)
+            if len(self._pending) < needed:
+                return []
+            self._stream.begin(self._pending[:needed])
+            self._is_filled, at = True, runtime.first_frames * hop
+        needed = self._frontend.span(runtime.model.hop)
+        while len(self._pending) - at >= needed:
+            heard.append(self._step(self._pending[at : at + needed]))
+            at += runtime.model.hop * hop
+        self._pending = self._pending[at:]
+        return heard
+
+    def _step(self, samples: np.ndarray) -> Heard:
+        posterior, live, gamma = self._stream.step(samples)
+        frontend = self._frontend
+        hop_ms = 1000 * self._runtime.model.hop * frontend.hop / frontend.sample_rate
+        time_ms = round(self._steps * hop_ms)
+        self._detection_state, found = detector_step(
+            self._detector, self._detection_state, posterior, time_ms
+        )
+        detection = None
+        if found.fired and found.label != self._detector.silence_label:
+            detection = Detection(found.label, time_ms, found.score)
+        self._steps += 1
+        return Heard(self._steps - 1, time_ms, posterior, live, gamma, detection)
