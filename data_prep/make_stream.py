@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from data_prep import atomic
-from data_prep import cli as command
-from data_prep.prepare import Options as Source
-from data_prep.prepare import wanted_words
+from data_prep.command import atomic
+from data_prep.command import cli as command
+from data_prep.flags import splits
+from data_prep.flags.splits import choice_of
 from data_prep.speech import decode, splits, streams
 from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
 from data_prep.speech.index import find
+from data_prep.speech.preparing import Options as Source
+from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
 
 
@@ -123,7 +125,7 @@ def run(values: flags.FlagValues) -> None:
     if out.suffix.lower() != ".wav" or out.is_dir():
         raise ValueError(f"expected --out to be a .wav file, got {out}")
     words = command.word_list(values.words)
-    source = Source(words=words, pattern=values.pattern, choice=splits.from_flags(values))
+    source = Source(words=words, pattern=values.pattern, choice=choice_of(values))
     if is_cache(data):
         if source != Source(words=words):
             raise ValueError("expected only --words with a cache, whose layout and split are made")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from data_prep import cli as command
+from data_prep.command import cli as command
 from data_prep.images.cache import VALIDATION_FRACTION, is_image_cache, write_image_cache
 from data_prep.images.formats import FORMATS, SIZE, read_images
 from data_prep.images.image_set import ImageSet, with_validation

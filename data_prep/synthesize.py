@@ -21,8 +21,8 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import atomic
-from data_prep import cli as command
+from data_prep.command import atomic
+from data_prep.command import cli as command
 from data_prep.speech.index import NOISE_FOLDER
 from data_prep.voices import noises, recordings
 from data_prep.voices.recordings import WORDS, Options, draw_voices

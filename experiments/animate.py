@@ -21,11 +21,13 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.atomic import new_files
-from data_prep.cli import run
+from data_prep.command.atomic import new_files
+from data_prep.command.cli import run
+from experiments.config.wording import short
 from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
-from experiments.figures.style import WIDE, short, to_png
-from experiments.reporting.run_record import Run, read_run
+from experiments.figures.style import WIDE, to_png
+from experiments.reporting.reading import read_run
+from experiments.reporting.run_record import Run
 
 FRAMES = 60
 FRAME_MS, LAST_MS = 120, 2500

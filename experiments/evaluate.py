@@ -12,34 +12,31 @@ on images need no stream: they are evaluated on the testing split of their data.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
-from data_prep.cli import run
+from data_prep.command.atomic import write_atomic
+from data_prep.command.cli import run
 from experiments.config.build import macs_per_step
-from experiments.datasets.streams import Stream, read_stream, window_labels
+from experiments.datasets.streams import to_draw
 from experiments.evaluation.images import describe as describe_images
 from experiments.evaluation.images import evaluate_images
-from experiments.evaluation.scoring import Trace, judge
-from experiments.evaluation.stream_inference import run_streams
-from experiments.reporting.run_record import read_runs
+from experiments.evaluation.scoring import incremental_scores, judge
+from experiments.evaluation.stream_inference import passed, read_streams
+from experiments.flags.many_models import asked, define_model_flags, read_models
+from experiments.reporting.reading import read_runs
 from experiments.reporting.streams.points import points, to_json
 from experiments.reporting.streams.tables import summary_table
 from experiments.runs import folder as run_folder
+from experiments.runs.detectors import detectors_of
 from experiments.runs.packed import is_packed
-from experiments.runs.stored_results import result_path, told
-from experiments.runs.trained import Model, asked, define_model_flags, read_models
-from sanas_jax.costs.incremental import fresh_macs, incremental_macs
-from sanas_jax.streaming.detector import Detector
+from experiments.runs.stored_results import save, told
+from experiments.runs.trained import Model
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -97,7 +94,11 @@ def main(values: flags.FlagValues) -> None:
     if not values.stream:
         raise ValueError("--stream: expected the WAV of a stream, got none")
     streams = read_streams(values.stream, values.labels, models)
-    detectors = _detectors(values, models)
+    if values.detector == "calibrated" and values["threshold"].present:
+        raise ValueError(
+            f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
+        )
+    detectors = detectors_of(values.detector, values.threshold, models)
     results = []
     for model, price, stream, trace, ms_per_frame in passed(
         models, streams, values.budgets_per_step
@@ -116,30 +117,20 @@ def main(values: flags.FlagValues) -> None:
         } | judge(
             stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
         )
-        result |= _incremental(model, trace)
+        result |= incremental_scores(model, trace)
         if not is_packed(model.workdir):
-            save(model.workdir, stream, result, trace)
+            save(model.workdir, result, trace, to_draw(stream))
         results.append(result)
     print(summary_table(results) if len(results) > 1 else describe(results[0]))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        run_folder.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         text = json.dumps(to_json(points(read_runs(runs))), indent=1)
-        run_folder.write_atomic(curve, text + "\n")
-
-
-def _incremental(model: Model, trace: Trace) -> dict[str, float]:
-    """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
-    net, hop = model.built.model.net, model.built.model.hop
-    spent = np.asarray(incremental_macs(net, hop)(jnp.asarray(trace.live)), np.float64)
-    return {
-        "macs_per_frame_incremental": float(spent.mean()),
-        "full_macs_per_frame_incremental": sum(fresh_macs(net, hop).values()),
-    }
+        write_atomic(curve, text + "\n")
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
@@ -153,121 +144,12 @@ def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
             name = values.split if told is None else f"{values.split}@{told:.4g}"
             text = json.dumps(result, indent=1) + "\n"
             if not is_packed(model.workdir):
-                run_folder.write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
+                write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
             results.append(result)
             print(describe_images(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        run_folder.write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
-
-
-def read_streams(
-    wavs: Sequence[str], labels: Sequence[str], models: Sequence[Model]
-) -> list[Stream]:
-    """Streams that all models can hear; ValueError for anything else."""
-    if labels and len(labels) != len(wavs):
-        raise ValueError(
-            f"--labels: expected one per --stream or none, got {len(labels)} for {len(wavs)}"
-        )
-    info = models[0].info
-    for model in models[1:]:
-        ours = (model.info.classes, model.info.frontend.sample_rate)
-        if ours != (info.classes, info.frontend.sample_rate):
-            raise ValueError(
-                f"--workdir: expected runs of the same classes and rate, got {models[0].workdir} "
-                f"and {model.workdir}"
-            )
-    paths = list(map(Path, wavs))
-    if len({path.stem for path in paths}) < len(paths):
-        raise ValueError("--stream: expected files of different names, got one twice")
-    beside = [str(path.with_name(f"{path.stem}_labels.txt")) for path in paths]
-    return [
-        read_stream(path, Path(text), info.classes, info.frontend.sample_rate)
-        for path, text in zip(paths, labels or beside, strict=True)
-    ]
-
-
-def passed(
-    models: Sequence[Model], streams: Sequence[Stream], budgets_per_step: int | None = None
-) -> Iterator[tuple[Model, float | None, Stream, Trace, float]]:
-    """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
-    groups: dict[Any, list[Model]] = {}
-    for model in models:
-        groups.setdefault(_program(model), []).append(model)
-    for group in groups.values():
-        built, config = group[0].built, group[0].info.config
-        own = [(model.params, model.info.frontend) for model in group]
-        signals = [stream.samples for stream in streams]
-        out = run_streams(
-            built.model, config.model.static, own, group[0].prices, signals, budgets_per_step
-        )
-        for g, model in enumerate(group):
-            for p, price in enumerate(model.prices):
-                for s, stream in enumerate(streams):
-                    trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
-                    told = price if config.model.conditioned else None
-                    yield model, told, stream, trace, out.ms_per_frame
-
-
-def _program(model: Model) -> Any:
-    """What runs must have in common to be vmapped; only conditioned ones hear their prices."""
-    config = model.info.config.model
-    prices = tuple(model.prices) if config.conditioned else ()
-    features = jax.tree.structure(model.info.frontend)
-    return model.built.model, config.static, prices, features
-
-
-def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
-    frontend, sanas = model.info.frontend, model.built.model
-    frame_ms = 1000 * frontend.hop / frontend.sample_rate
-    times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
-    labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)
-    return Trace(times, posteriors, live, labels)
-
-
-def _detectors(
-    values: flags.FlagValues, models: Sequence[Model]
-) -> dict[tuple[Path, float | None], tuple[Detector, dict[str, Any]]]:
-    """The detector of every model at every price, and all that is said of it in results."""
-    calibrated = values.detector == "calibrated"
-    if calibrated and values["threshold"].present:
-        raise ValueError(
-            f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
-        )
-    out = {}
-    for model in models:
-        for price in model.prices if model.info.config.model.conditioned else [None]:
-            detector, about = Detector(threshold=values.threshold), {}
-            if calibrated:
-                detector, at = run_folder.read_detector(model.workdir, model.step, price)
-                about = {"calibrated_at": at}
-            described = {"kind": values.detector, **dataclasses.asdict(detector), **about}
-            out[model.workdir, price] = detector, described
-    return out
-
-
-def save(workdir: Path, stream: Stream, result: dict[str, Any], trace: Trace) -> None:
-    """Keep the result and the run in workdir/evaluations, for the report."""
-    path = result_path(workdir, result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.npz.tmp")
-    envelope = _envelope(stream.samples, stream.rate // 100)
-    with open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            **trace._asdict(),
-            envelope=envelope,
-            truth_words=np.array(stream.words),
-            truth_ms=np.array(stream.times_ms),
-        )
-    temporary.replace(path.with_suffix(".npz"))
-    run_folder.write_atomic(path, json.dumps(result, indent=1) + "\n")
-
-
-def _envelope(samples: np.ndarray, size: int) -> np.ndarray:
-    """Peak of every `size` samples (10 ms), float16, for drawing."""
-    usable = len(samples) // size * size
-    return np.abs(samples[:usable].reshape(-1, size)).max(1).astype(np.float16)
+        write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
 
 
 def describe(result: dict[str, Any]) -> str:

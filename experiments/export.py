@@ -4,9 +4,9 @@ Writes the step of a stream, which skips what is off and runs the most probable 
 
     description.json    what to know about it, below
     jax/                begin.bin, step.bin: `jax.export`, one StableHLO program for all of
-                        --platforms; `experiments.exported` runs it with jax and numpy alone
+                        --platforms; examples/jax_listen.py runs it with jax and numpy alone
     onnx/               begin.onnx, step.onnx: edges that may be off are `If` nodes
-                        (`onnx_graph`, `onnx_state`); needs the extra `onnx`;
+                        (`sanas_jax.export`); needs the extra `onnx`;
                         examples/onnx_listen.py runs it
     */memory.npz        the arrays that one step hands to the next, before the first
 
@@ -19,7 +19,7 @@ recording.
 
 `edges` are in that order: `macs` of a whole window, and `fresh_macs` of the rows of one step; an
 edge that has missed n steps computes min(macs, n · fresh_macs). `controller_macs` come on top.
-`detector` is the calibrated one (`sanas_jax/decoding.py`). A conditioned network was told
+`detector` is the calibrated one (`sanas_jax/streaming/detector.py`). A conditioned network was told
 `cost_weight`; where its log lies in the memory of a format is `log_price`: {array, index in the
 flat array}. It may be changed between any two steps.
 """
@@ -33,42 +33,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax import export
 
-from data_prep.atomic import new_folder
-from data_prep.cli import run, word_list
+from data_prep.command.atomic import new_folder
+from data_prep.command.cli import run, word_list
 from experiments.config.build import macs_per_step
-from experiments.listen import chosen_detector, chosen_model, chosen_price, define_model_flags
+from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
+from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import Model
-from sanas_jax import gates
 from sanas_jax.costs.incremental import fresh_macs
 from sanas_jax.data.clips import FIRST_WORD
-from sanas_jax.data.features import extract
-from sanas_jax.streaming import Memory, dead_answers, fill, init_memory, stream_step
+from sanas_jax.export.program import (
+    Arrays,
+    difference,
+    functions,
+    initial,
+    samples_of,
+    shape_like,
+    shapes,
+)
 from sanas_jax.streaming.detector import Detector
-from sanas_jax.streaming.weights import by_output
 
 FORMATS = ("jax", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-Arrays = dict[str, Any]
 # Fills a folder with a model that is told a price; what description.json says of it.
 Writer = Callable[[Path, Model, float | None], dict[str, Any]]
-
-
-class Samples(NamedTuple):
-    """How many `begin` and `step` take, and how far they advance."""
-
-    begin: int
-    begin_advance: int
-    step: int
-    step_advance: int
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -110,7 +105,7 @@ def main(values: flags.FlagValues) -> None:
 def describe(model: Model, price: float | None, detector: Detector) -> dict[str, Any]:
     """What a consumer needs to know (module docstring)."""
     info, net = model.info, model.built.model.net
-    frontend, samples = info.frontend, samples_of(model)
+    frontend, samples = info.frontend, samples_of(model.built.model, model.info.frontend)
     macs, controller = macs_per_step(model.built.model, info.config.model.static)
     fresh = fresh_macs(net, model.built.model.hop)
     return {
@@ -142,34 +137,27 @@ def describe(model: Model, price: float | None, detector: Detector) -> dict[str,
     }
 
 
-def samples_of(model: Model) -> Samples:
-    """Of `begin` and `step`; `begin` takes none where windows do not overlap.
-
-    Raises ValueError for windows that leave audio out.
-    """
-    stream, frontend = model.built.model, model.info.frontend
-    first = stream.window - stream.hop
-    if first < 0:
-        raise ValueError(
-            f"model: expected windows without gaps, hop ≤ {stream.window}, got {stream.hop}"
-        )
-    hop, begin, step = frontend.hop, frontend.span(first), frontend.span(stream.hop)
-    return Samples(begin, first * hop, step, stream.hop * hop)
-
-
 def write_jax(
     folder: Path, model: Model, price: float | None, *, platforms: Sequence[str] = PLATFORMS
 ) -> dict[str, Any]:
     """Write begin.bin, step.bin and memory.npz; what description.json says of them."""
-    begin, step = functions(model)
-    memory, samples = initial(model, price), samples_of(model)
+    stream, frontend, static = (
+        model.built.model,
+        model.info.frontend,
+        model.info.config.model.static,
+    )
+    begin, step = functions(stream, model.params, frontend, static)
+    memory, samples = initial(stream, price), samples_of(model.built.model, model.info.frontend)
     for name, function, count in (("begin", begin, samples.begin), ("step", step, samples.step)):
-        like = [{key: _like(array) for key, array in memory.items()}, _like(np.zeros(count))]
+        like = [
+            {key: shape_like(array) for key, array in memory.items()},
+            shape_like(np.zeros(count)),
+        ]
         exported = export.export(jax.jit(function), platforms=platforms)(*like)
         (folder / f"{name}.bin").write_bytes(exported.serialize())
     np.savez_compressed(folder / "memory.npz", **memory)
     conditioned = price is not None
-    place = _difference(initial(model, 1.0), initial(model, math.e)) if conditioned else None
+    place = difference(initial(stream, 1.0), initial(stream, math.e)) if conditioned else None
     return {
         "platforms": list(platforms),
         "jax": jax.__version__,
@@ -178,58 +166,25 @@ def write_jax(
     }
 
 
-def functions(model: Model) -> tuple[Callable[..., Arrays], Callable[..., tuple[Any, ...]]]:
-    """`begin` and `step` on plain dicts of arrays, which need no code to be read back."""
-    (stream, params), frontend = by_output(model.built.model, model.params), model.info.frontend
-    policy = gates.all_on if model.info.config.model.static else gates.mode
-    answers, key = dead_answers(stream.net, params), jax.random.key(0)
-
-    def begin(memory: Arrays, samples: jax.Array) -> Arrays:
-        if not samples.size:
-            return memory
-        frames = extract(frontend, samples, centred=False)[..., None]
-        return fill(stream, Memory(**memory), frames)._asdict()
-
-    def step(memory: Arrays, samples: jax.Array) -> tuple[Any, ...]:
-        frames = extract(frontend, samples, centred=False)[..., None]
-        after, out = stream_step(
-            stream, params, answers, Memory(**memory), frames, key, policy=policy
-        )
-        return after._asdict(), jax.nn.softmax(out.logits), out.live, out.gamma
-
-    return begin, step
-
-
-def initial(model: Model, price: float | None) -> Arrays:
-    """The memory before the first sample."""
-    memory = init_memory(model.built.model, price)
-    return {name: np.asarray(array) for name, array in memory._asdict().items()}
-
-
-def shapes(memory: Arrays) -> dict[str, Any]:
-    """Of the arrays of a memory, for people."""
-    return {
-        name: {"shape": list(array.shape), "dtype": str(array.dtype)}
-        for name, array in memory.items()
-    }
-
-
 def _onnx_writer() -> Writer:
     """`write_jax` for ONNX; ValueError without the extra."""
     try:
-        from sanas_jax.export import onnx_graph, onnx_scope
-        from sanas_jax.export import onnx_memory as onnx_state
+        from sanas_jax.export import onnx_graph, onnx_memory, onnx_scope
     except ImportError as error:
         raise ValueError(
             "--format: onnx needs the package onnx: pip install 'sanas-jax[onnx]'"
         ) from error
 
     def write(folder: Path, model: Model, price: float | None) -> dict[str, Any]:
-        stream, frontend, samples = model.built.model, model.info.frontend, samples_of(model)
+        stream, frontend, samples = (
+            model.built.model,
+            model.info.frontend,
+            samples_of(model.built.model, model.info.frontend),
+        )
         static = model.info.config.model.static
         step = onnx_graph.step_model(stream, model.params, frontend, samples.step, static=static)
         begin = onnx_graph.begin_model(stream, frontend, samples.begin)
-        memory: Arrays = onnx_state.initial_memory(stream, price)
+        memory: Arrays = onnx_memory.initial_memory(stream, price)
         (folder / "begin.onnx").write_bytes(begin.SerializeToString())
         (folder / "step.onnx").write_bytes(step.SerializeToString())
         np.savez_compressed(folder / "memory.npz", **memory)
@@ -248,22 +203,6 @@ def _chosen(flag: str, words: Sequence[str], known: Sequence[str]) -> tuple[str,
             f"--{flag}: expected any of {', '.join(known)}, got {', '.join(wrong) or 'none'}"
         )
     return found
-
-
-def _like(array: np.ndarray) -> jax.ShapeDtypeStruct:
-    dtype = jnp.float32 if array.dtype == np.float64 else array.dtype
-    return jax.ShapeDtypeStruct(array.shape, dtype)
-
-
-def _difference(one: Arrays, other: Arrays) -> dict[str, Any]:
-    """The only number in which two memories differ."""
-    places = [
-        {"array": name, "index": int(index)}
-        for name in one
-        for index in np.flatnonzero(one[name] != other[name])
-    ]
-    assert len(places) == 1, places
-    return places[0]
 
 
 def cli() -> None:

@@ -8,27 +8,19 @@ it on; it is evaluated, reported and started from like any other run.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 
-from data_prep.cli import run
-from experiments.config import Config
-from experiments.config.build import build, rebuild
-from experiments.evaluation.images import found_architecture
+from data_prep.command.cli import run
+from experiments.config.build import build
 from experiments.runs import folder as run_folder
-from experiments.runs.checkpoints import Checkpoints
-from experiments.training.begin import begin, run_keys
-from experiments.training.init_from import restore_params
+from experiments.runs.trained import found_architecture, rebuild, restore_params
+from experiments.training.begin import begin
+from experiments.training.extraction import compare, extracted_config, write_run
 from experiments.training.loop import run_loop
-from sanas_jax.costs import edge_macs, edge_params
-from sanas_jax.graph import Net
-from sanas_jax.training import init_state
-from sanas_jax.training.budgets import init_member
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -76,43 +68,9 @@ def main(values: flags.FlagValues) -> None:
     small = build(config, len(info.classes), info.hooks, info.input_shape).model.net
     if not run_folder.is_run(out):
         write_run(out, source, info._replace(config=config), params)
-    print(_compare(net, small, step))
+    print(compare(net, small, step))
     if values.steps:
         run_loop(begin([config], [out], str(source / "config.py")))
-
-
-def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
-    """The config of the small network: static, of these edges alone."""
-    model = dataclasses.replace(config.model, static=True, edges=tuple(edges))
-    train = dataclasses.replace(
-        config.train, steps=max(steps, 1), budget=None, init_from=None, cost_weight=0.0
-    )
-    return dataclasses.replace(config, model=model, train=train)
-
-
-def write_run(out: Path, source: Path, info: run_folder.RunInfo, params: dict[str, Any]) -> None:
-    """A run at step 0, with the weights of the edges that are left."""
-    built = rebuild(info)
-    state = init_state(
-        built.model, built.optimizer, built.objective, run_keys(info.config.train.seed).init
-    )
-    kept = dict(state.params)
-    for part in ("net", "stats"):
-        if part in kept:
-            kept[part] = {name: params[part][name] for name in kept[part]}
-    run_folder.create(out, info, str(source / "config.py"))
-    checkpoints = Checkpoints(out / "checkpoints", keep=2)
-    checkpoints.save(0, init_member(state._replace(params=kept)))
-    checkpoints.close()
-
-
-def _compare(net: Net, small: Net, step: int) -> str:
-    rows = []
-    for name, table in (("MACs", edge_macs), ("parameters", edge_params)):
-        before, after = (sum(table(n).values()) for n in (net, small))
-        rows.append(f"  {name}: {after:,} of {before:,} ({after / before:.1%})")
-    edges = f"step {step}: {len(small.edges)} of {len(net.edges)} edges"
-    return "\n".join([edges, *rows])
 
 
 def cli() -> None:

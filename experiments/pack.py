@@ -13,24 +13,20 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
 
-from data_prep.atomic import new_folder
-from data_prep.cli import run
+from data_prep.command.atomic import new_folder, write_atomic
+from data_prep.command.cli import run
 from experiments.config import Config
-from experiments.config.build import macs_per_step, rebuild
-from experiments.figures.training import plain
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
+from experiments.runs.metrics import read_metrics
+from experiments.runs.model_card import count_params, readme
 from experiments.runs.packed import SHIPPED, is_packed, stored_parts, write_params
-from experiments.runs.stored_results import parsed, result_files, told
-from experiments.training.init_from import restore_params
+from experiments.runs.trained import rebuild, restore_params
 
 MAX_BYTES = 3_000_000
 DETECTOR = "detector.json"
@@ -94,7 +90,7 @@ def main(values: flags.FlagValues) -> None:
             raise ValueError(
                 f"--workdir: expected a model of at most {MAX_BYTES:,} bytes, got {size:,}"
             )
-    print(f"wrote {out}: {_count(params):,} numbers of step {step}, {size:,} bytes")
+    print(f"wrote {out}: {count_params(params):,} numbers of step {step}, {size:,} bytes")
 
 
 def write(
@@ -105,13 +101,13 @@ def write(
     run_folder.create(folder, described, str(workdir / "config.py"))
     write_params(folder, step, params)
     if info.config.model.conditioned:
-        tables = [line for line in run_folder.read_metrics(workdir) if "calibration" in line]
+        tables = [line for line in read_metrics(workdir) if "calibration" in line]
         if not tables:
             raise ValueError(f"{workdir}: expected a validation with prices, found none")
-        run_folder.write_atomic(folder / "metrics.jsonl", json.dumps(tables[-1]) + "\n")
+        write_atomic(folder / "metrics.jsonl", json.dumps(tables[-1]) + "\n")
     if (workdir / DETECTOR).is_file():
         shutil.copyfile(workdir / DETECTOR, folder / DETECTOR)
-    run_folder.write_atomic(folder / "README.md", readme_text)
+    write_atomic(folder / "README.md", readme_text)
 
 
 def without_paths(config: Config) -> Config:
@@ -121,70 +117,6 @@ def without_paths(config: Config) -> Config:
         train = dataclasses.replace(train, init_from=Path(train.init_from).name)
     data = dataclasses.replace(data, cache=Path(data.cache).name)
     return dataclasses.replace(config, train=train, data=data)
-
-
-def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> str:
-    """What it is and what it reaches."""
-    model = info.config.model
-    macs, controller = macs_per_step(rebuild(info).model, model.static)
-    kind = "static network" if model.static else "network with a controller (SANAS)"
-    kind += ", told its price" if model.conditioned else ""
-    front = info.frontend
-    lines = [
-        f"# {name}",
-        "",
-        f"{info.config.description or model.family}: {kind}, step {step}.",
-        "",
-        f"* hears {front.sample_rate} Hz, decides every "
-        f"{1000 * model.hop * front.hop / front.sample_rate:.0f} ms",
-        f"* knows {', '.join(map(plain, info.classes))}",
-        f"* {sum(macs.values()):,} MACs per decision of the whole network"
-        + (f", {controller:,} of the controller" if controller else ""),
-        f"* {_count(params):,} parameters and running statistics",
-        "",
-        "## Figures",
-        "",
-    ]
-    figures = [*stream_lines(workdir), *clip_lines(workdir)]
-    return "\n".join([*lines, *(figures or ["Not evaluated."])]) + "\n"
-
-
-def stream_lines(workdir: Path) -> list[str]:
-    """A table of the streams that the run was evaluated on."""
-    rows = [
-        f"| {r['stream']}{told(r)} | {r['seconds'] / 60:.0f} | {r['correct_pct']:.1f} "
-        f"| {r['wrong_pct']:.1f} | {r['false_alarms_per_hour']:.1f} "
-        f"| {r['macs_per_frame_with_controller'] / 1e6:.3f}M | {100 * r['frame_accuracy']:.1f} |"
-        for r in _results(result_files(workdir).values())
-    ]
-    head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
-    return _table([*head, "MACs/frame with controller", "frames right %"], rows)
-
-
-def clip_lines(workdir: Path) -> list[str]:
-    """A table of the clips that the run was evaluated on."""
-    rows = [
-        f"| {r['data']}, {r['split']}{told(r)} | {r['num_clips']} | {r['accuracy_pct']:.2f} "
-        f"| {r['benchmark_accuracy_pct']:.2f} | {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
-        for r in _results(sorted((workdir / "evaluations" / "clips").glob("*.json")))
-    ]
-    head = ["clips", "number", "accuracy %", "with few unknown words %"]
-    return _table([*head, "MACs/clip with controller"], rows)
-
-
-def _table(head: list[str], rows: list[str]) -> list[str]:
-    """Lines of a table and an empty one; none without rows."""
-    if not rows:
-        return []
-    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows, ""]
-
-
-def _results(files: Iterable[Path]) -> list[dict[str, Any]]:
-    return [parsed(file, dict) for file in files]
-
-
-def _count(params: Any) -> int:
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(params))
 
 
 def cli() -> None:

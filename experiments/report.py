@@ -17,12 +17,12 @@ from urllib.parse import quote
 import jax
 from absl import flags
 
-from data_prep.atomic import new_files
-from data_prep.cli import run
+from data_prep.command.atomic import new_files
+from data_prep.command.cli import run
 from experiments.reporting.images import page as image_page
 from experiments.reporting.images import points as image_points
 from experiments.reporting.images.tables import format_table, score_table
-from experiments.reporting.run_record import read_runs
+from experiments.reporting.reading import read_runs
 from experiments.reporting.streams.page import make_page
 from experiments.reporting.streams.points import points, to_json
 from experiments.reporting.streams.tables import format_rows, run_rows

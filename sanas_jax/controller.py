@@ -16,9 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sanas_jax.costs import count_macs
 from sanas_jax.gates import Gamma
 from sanas_jax.graph import Net
+from sanas_jax.graph.counting import count_macs
 
 
 @dataclass(frozen=True)

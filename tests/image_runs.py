@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.config.build import rebuild
-from experiments.datasets.images import Pixels
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
+from experiments.runs.trained import rebuild
 from sanas_jax.costs import edge_macs
+from sanas_jax.data.images import Pixels
 from sanas_jax.graph import Net, prune
 from tests.runs import write_lines
 

@@ -5,8 +5,7 @@ import io
 import numpy as np
 import soundfile
 
-from experiments.listen import runtime_of
-from experiments.live.page.stream import Engine
+from experiments.live.engine import Engine, runtime_of
 from experiments.runs.trained import read_model
 from tests.packed import write_conditioned_run
 

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from experiments.config.build import rebuild
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.trained import rebuild
 from sanas_jax.training import init_state
 from sanas_jax.training.budgets import init_member
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import animate
 from experiments.animate import FRAME_MS, LAST_MS, frame_lines, title
-from experiments.reporting.run_record import read_run
+from experiments.reporting.reading import read_run
 from tests.image_runs import image_lines, write_image_run
 from tests.runs import write_run
 

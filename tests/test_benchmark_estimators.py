@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments.benchmarks import estimators as benchmark
 from experiments.benchmarks.estimators import Way
 from sanas_jax.estimators import Estimator, disarm, leave_one_out

@@ -8,18 +8,12 @@ import pytest
 
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Constant, Controller
+from sanas_jax.costs import cheapest_path
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Batch, Objective, init_state, make_evaluate, make_update
-from sanas_jax.training.budgets import (
-    Target,
-    ascend,
-    cheapest_path,
-    init_member,
-    make_member_update,
-    over_budgets,
-)
+from sanas_jax.training.budgets import Target, ascend, init_member, make_member_update, over_budgets
 from sanas_jax.training.optimizer import make_optimizer
 
 STEPS, STREAMS = 6, 64

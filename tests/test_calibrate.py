@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from data_prep import make_stream
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import calibrate, evaluate, launch
 from experiments.evaluation.detector_search import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
-from experiments.runs import folder as run_folder
+from experiments.runs.detectors import read_detector
 from experiments.runs.stored_results import result_files
 from sanas_jax.streaming.detector import Detector, detect
 from tests.toy import write_toy_cache
@@ -207,4 +207,4 @@ def test_read_detector_takes_the_nearest_price(tmp_path):
     # Near as factors: 3 is closer to 1 than to 10, 3.3 to 10.
     for price, nearest in ((0.01, 0), (3.0, 1), (3.3, 2), (99, 2)):
         expected = Detector(**entries[nearest]["settings"]), entries[nearest]["cost_weight"]
-        assert run_folder.read_detector(tmp_path, 7, price) == expected
+        assert read_detector(tmp_path, 7, price) == expected

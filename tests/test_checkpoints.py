@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import evaluate
-from experiments.config.build import rebuild
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.trained import rebuild
 from sanas_jax.rollout import init_model
 from tests.packed import write_conditioned_run
 from tests.test_evaluate import write_stream

@@ -2,14 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config as config_lib
-from experiments.config import Config
+from experiments.config import Config, Hooks, difference, from_json, load_config, override, to_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "experiments" / "configs"
 
 
 def test_override_parses_each_type():
-    config = config_lib.override(
+    config = override(
         Config(),
         [
             "train.steps=7",
@@ -45,35 +44,35 @@ def test_override_parses_each_type():
 )
 def test_override_explains_what_is_wrong(assignment, message):
     with pytest.raises(ValueError, match=message):
-        config_lib.override(Config(), [assignment])
+        override(Config(), [assignment])
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("kws_*.py")), ids=lambda path: path.stem)
 def test_to_json_and_back_for_every_config_file(path):
-    config, hooks = config_lib.load_config(str(path))
-    assert config_lib.from_json(config_lib.to_json(config)) == config
-    assert hooks == config_lib.Hooks()
+    config, hooks = load_config(str(path))
+    assert from_json(to_json(config)) == config
+    assert hooks == Hooks()
 
 
 def test_from_json_of_a_run_that_knew_fewer_fields():
-    values = config_lib.to_json(Config())
+    values = to_json(Config())
     values["data"] = {"cache": "old", "min_seconds": 1.5, "balance": True}
-    data = config_lib.from_json(values).data
+    data = from_json(values).data
     assert (data.cache, data.min_seconds, data.balance) == ("old", 1.5, True)
     assert (data.words_per_item, data.speed_range, data.snr_range_db) == (1, (1.0, 1.0), None)
 
 
 def test_load_config_refuses_what_is_not_a_config(tmp_path):
     with pytest.raises(ValueError, match="expected a Python file"):
-        config_lib.load_config(str(tmp_path / "none.py"))
+        load_config(str(tmp_path / "none.py"))
     (tmp_path / "a.py").write_text("x = 1\n")
     with pytest.raises(ValueError, match=r"define get_config\(\)"):
-        config_lib.load_config(str(tmp_path / "a.py"))
+        load_config(str(tmp_path / "a.py"))
     (tmp_path / "b.py").write_text("def get_config():\n    return 3\n")
     with pytest.raises(ValueError, match="return a Config, got int"):
-        config_lib.load_config(str(tmp_path / "b.py"))
+        load_config(str(tmp_path / "b.py"))
 
 
 def test_difference_names_the_fields_and_lets_the_cache_move():
-    new = config_lib.override(Config(), ["train.steps=7", "data.cache=elsewhere"])
-    assert config_lib.difference(Config(), new) == ["train.steps: 1000 → 7"]
+    new = override(Config(), ["train.steps=7", "data.cache=elsewhere"])
+    assert difference(Config(), new) == ["train.steps: 1000 → 7"]

@@ -8,9 +8,10 @@ import pytest
 
 from experiments.config.wording import verdict
 from experiments.figures.style import NARROW, WIDE
-from experiments.reporting.run_record import read_run, read_runs
+from experiments.reporting.reading import read_run, read_runs
+from experiments.reporting.run_record import final_price
 from experiments.reporting.streams.curve_figure import cost_curve, joined
-from experiments.reporting.streams.points import METRICS, final_price, points, shown, to_json
+from experiments.reporting.streams.points import METRICS, points, shown, to_json
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.datasets.streams import Stream
 from experiments.evaluation import detector_search as choice
-from experiments.evaluation.scoring import Trace
+from experiments.runs.stored_results import Trace
 from sanas_jax.streaming.detector import Detector, detect
 from sanas_jax.streaming.scores import score_stream
 

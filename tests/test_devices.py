@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.runs import folder as run_folder
+from experiments.runs.metrics import read_metrics
 from tests.runs_state import final_state
 from tests.test_launch import arguments, assert_equal_runs, run_launch
 from tests.toy import write_toy_cache
@@ -77,7 +77,7 @@ def start_two_by_slurm(cache, folder, *extra):
 def kill_after(step, folder, victim, processes, how=signal.SIGKILL):
     """Wait for a checkpoint's step, and for a line after it; kill one of the processes."""
     deadline = time.time() + 240
-    while not any(line["step"] > step for line in run_folder.read_metrics(folder)):
+    while not any(line["step"] > step for line in read_metrics(folder)):
         assert all(process.poll() is None for process in processes)
         assert time.time() < deadline, f"the run did not pass step {step}"
         time.sleep(0.002)
@@ -89,7 +89,7 @@ def assert_close(folder, other):
     ours, theirs = final_state(folder)[0], final_state(other)[0]
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * max(np.abs(b).max(), 1e-6))
-    lines, other_lines = (list(run_folder.read_metrics(where)) for where in (folder, other))
+    lines, other_lines = (list(read_metrics(where)) for where in (folder, other))
     assert [(line["step"], line["split"]) for line in lines] == [
         (line["step"], line["split"]) for line in other_lines
     ]

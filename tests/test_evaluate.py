@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import evaluate, launch, sweep
 from experiments.datasets import streams
 from experiments.evaluation import scoring, stream_inference
 from experiments.runs import trained as trained_models
+from experiments.runs.stored_results import Trace
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.data.features import Frontend, extract
@@ -195,7 +196,7 @@ def test_roc_finds_a_word_below_its_posterior_and_not_above():
     posteriors = np.zeros((40, len(CLASSES)), np.float32)
     posteriors[:, 0] = 1
     posteriors[near, 0], posteriors[near, 2] = 0.38, 0.62
-    trace = scoring.Trace(times, posteriors, np.ones((40, 1)), np.where(near, 2, 0))
+    trace = Trace(times, posteriors, np.ones((40, 1)), np.where(near, 2, 0))
     stream = streams.Stream("s", np.zeros(16_000 * 9), 16_000, ["low"], [3400])
     rows = scoring.roc(stream, trace, Detector(threshold=0.31), CLASSES, 750)
     thresholds = [row["threshold"] for row in rows]

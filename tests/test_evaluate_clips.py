@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from data_prep.speech.cache import CLIP_SAMPLES
 from experiments import evaluate_clips
 from experiments.config import ModelConfig
 from experiments.datasets.clips import ClipSet
-from experiments.evaluate_clips import Answers
+from experiments.evaluation.clips import Answers, ask, by_speaker, judge, make_answer
 from experiments.runs import packed as packed_models
 from experiments.runs.trained import read_model
 from sanas_jax import gates
@@ -58,7 +58,7 @@ def test_a_static_network_hears_the_clip_alone(shipped: Path) -> None:
     frames = extract(model.info.frontend, jnp.asarray(clips, jnp.float32) / 32768)[..., None]
     net = model.built.model.net
     logits, *_ = forward(net, model.params["net"], jnp.ones(len(net.edges)), frames)
-    answer = evaluate_clips.make_answer(model, 1.0)
+    answer = make_answer(model, 1.0)
     predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
     np.testing.assert_array_equal(predictions, logits.argmax(-1))
     assert live.shape == (3, len(net.edges))
@@ -76,7 +76,7 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
     carry = init_carry(sanas, 6)
     _, outs = unroll(sanas, model.params, carry, frames, jax.random.key(0), policy=gates.mode)
     assert len(outs.logits) == 5
-    answer = evaluate_clips.make_answer(model, 1.0)
+    answer = make_answer(model, 1.0)
     predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
     np.testing.assert_array_equal(predictions, outs.logits[2].argmax(-1))
     np.testing.assert_array_equal(live, outs.live[2])
@@ -85,9 +85,9 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
 
 def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, clips = read_model("pretrained:gated"), some_clips(5)
-    whole = evaluate_clips.ask(model, 1.0, clips)
+    whole = ask(model, 1.0, clips)
     monkeypatch.setattr(evaluate_clips, "BATCH", 2)
-    parts = evaluate_clips.ask(model, 1.0, clips)
+    parts = ask(model, 1.0, clips)
     assert whole.predictions.shape == (5,)
     np.testing.assert_array_equal(whole.predictions, parts.predictions)
     np.testing.assert_array_equal(whole.live, parts.live)
@@ -101,7 +101,7 @@ def test_judge_counts_by_hand(shipped: Path) -> None:
     live = np.zeros((9, edges))
     live[0] = 1  # one clip of nine runs everything
     clips = ClipSet(some_clips(9), labels, np.array([-1, 0, 0, 0, 0, 0, 1, 1, 1]))
-    result = evaluate_clips.judge(model, clips, Answers(answers, live, 10.0))
+    result = judge(model, clips, Answers(answers, live, 10.0))
     assert result["accuracy_pct"] == pytest.approx(100 * 5 / 9)
     # Two of the four unknown clips stay: 0, 2, 2, 3 are right of seven, and perhaps a 1.
     assert result["benchmark_num_clips"] == 7
@@ -116,7 +116,7 @@ def test_judge_counts_by_hand(shipped: Path) -> None:
     assert result["confusion"][3] == [1, 0, 0, 1, 0]
     assert result["macs_per_clip"] == pytest.approx(result["full_macs_per_clip"] / 9)
     assert result["macs_per_clip_with_controller"] > result["macs_per_clip"]
-    spoken = evaluate_clips.by_speaker(clips, answers == labels, ("ann", "bob"))
+    spoken = by_speaker(clips, answers == labels, ("ann", "bob"))
     assert spoken == {"ann": pytest.approx(40), "bob": pytest.approx(100 * 2 / 3)}
 
 

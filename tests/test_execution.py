@@ -6,14 +6,15 @@ import jax
 import pytest
 from absl import flags
 
-from experiments.machine import execution, multihost
+from experiments.flags.training import define_flags, start
+from experiments.machine import multihost
 from experiments.machine.execution import Execution
 from sanas_jax.sharding import make_mesh
 
 
 def parse(*arguments):
     values = flags.FlagValues()
-    execution.define_flags(values)
+    define_flags(values)
     values(["prog", *arguments])
     return values
 
@@ -101,19 +102,19 @@ def no_cache():
 
 
 def test_programs_are_kept_in_a_folder_of_this_kind_of_cpu(no_cache, tmp_path):
-    execution.start(parse("--compilation_cache=none"))
+    start(parse("--compilation_cache=none"))
     assert jax.config.jax_compilation_cache_dir is None
-    execution.start(parse(f"--compilation_cache={tmp_path}"))
+    start(parse(f"--compilation_cache={tmp_path}"))
     kept = jax.config.jax_compilation_cache_dir
     assert kept.startswith(f"{tmp_path}/")
-    execution.start(parse("--compilation_cache=elsewhere"))  # jax's own setting goes first
+    start(parse("--compilation_cache=elsewhere"))  # jax's own setting goes first
     assert kept == jax.config.jax_compilation_cache_dir
 
 
 def test_a_folder_that_cannot_be_is_refused_if_asked_for(no_cache, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="--compilation_cache: expected a folder or 'none', got"):
-        execution.start(parse(f"--compilation_cache={tmp_path / 'file'}"))
+        start(parse(f"--compilation_cache={tmp_path / 'file'}"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    execution.start(parse())
+    start(parse())
     assert jax.config.jax_compilation_cache_dir is None

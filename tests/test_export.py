@@ -15,12 +15,13 @@ import soundfile
 
 from examples.jax_listen import load, run, tell
 from experiments.config import Config, ModelConfig
-from experiments.config.build import macs_per_step, rebuild
+from experiments.config.build import macs_per_step
 from experiments.export import cli
-from experiments.listen import chosen_detector, runtime_of
+from experiments.live.engine import runtime_of
 from experiments.runs import folder as run_folder
+from experiments.runs.detectors import chosen_detector
 from experiments.runs.packed import write_params
-from experiments.runs.trained import read_model
+from experiments.runs.trained import read_model, rebuild
 from sanas_jax.rollout import init_model
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Session

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import report
 from experiments.figures.style import NARROW, WIDE
 from experiments.reporting.images.curve_figure import image_curve
 from experiments.reporting.images.page import found_in
 from experiments.reporting.images.points import points, to_json
 from experiments.reporting.images.tables import score_table
-from experiments.reporting.run_record import read_run, read_runs
+from experiments.reporting.reading import read_run, read_runs
 from sanas_jax.costs import edge_macs
 from tests.image_runs import write_image_run, write_tested
 from tests.runs import write_lines, write_run

@@ -12,12 +12,11 @@ import pytest
 from PIL import Image
 
 from data_prep import prepare_images
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import evaluate, extract, launch, sweep
-from experiments.config.build import rebuild
-from experiments.evaluation.images import found_architecture
 from experiments.runs import folder as run_folder
-from experiments.training.init_from import restore_params
+from experiments.runs.metrics import read_metrics
+from experiments.runs.trained import found_architecture, rebuild, restore_params
 from sanas_jax import costs
 from sanas_jax.forward import forward
 from tests.runs_state import final_state
@@ -61,7 +60,7 @@ def result_of(folder):
 
 
 def test_a_run_leaves_what_runs_leave(trained):
-    lines = list(run_folder.read_metrics(trained))
+    lines = list(read_metrics(trained))
     assert [(line["step"], line["split"]) for line in lines][-1] == (4, "validation")
     assert set(lines[0]["gate_usage"]) == set(result_of(trained)["probability"])
     assert {"cost_params", "cost_parallel", "cost_memory", "charged"} <= set(lines[0])
@@ -113,7 +112,7 @@ def test_extracted_network_trains_on(trained, tmp_path):
     assert result_of(out)["accuracy_pct"] == masked["accuracy_pct"]
     more = tmp_path / "more"
     assert command(extract, f"--workdir={trained}", f"--out={more}", "--steps=2") == 0
-    assert [line["step"] for line in run_folder.read_metrics(more)][-1] == 2
+    assert [line["step"] for line in read_metrics(more)][-1] == 2
 
 
 @pytest.mark.slow

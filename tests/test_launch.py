@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cli import run
-from experiments import config as config_lib
+from data_prep.command.cli import run
 from experiments import launch
+from experiments.config import from_json
 from experiments.runs import folder as run_folder
+from experiments.runs.metrics import read_metrics
 from sanas_jax import costs, spaces
 from tests.runs_state import final_state
 from tests.toy import write_toy_cache
@@ -66,7 +67,7 @@ def uninterrupted(cache, tmp_path_factory):
 
 
 def test_train_writes_metrics_checkpoints_and_front(uninterrupted):
-    lines = list(run_folder.read_metrics(uninterrupted))
+    lines = list(read_metrics(uninterrupted))
     assert [line["step"] for line in lines if line["split"] == "training"] == [2, 4, 6, 8, 10, 12]
     assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
     full = sum(costs.edge_macs(spaces.kws_cnn(maps=(2, 2), num_classes=5)).values())
@@ -82,7 +83,7 @@ def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrup
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     # The line of step 6 is written between the checkpoints of steps 4 and 8.
     deadline = time.time() + 120
-    while not any(line["step"] >= 6 for line in run_folder.read_metrics(folder)):
+    while not any(line["step"] >= 6 for line in read_metrics(folder)):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.time() < deadline, "the run did not reach step 6"
         time.sleep(0.002)
@@ -111,7 +112,7 @@ launch.cli()
     command = [sys.executable, "-c", driver, *arguments(cache, folder)[1:]]
     done = subprocess.run(command, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert [line["step"] for line in run_folder.read_metrics(folder)][-1] == 8
+    assert [line["step"] for line in read_metrics(folder)][-1] == 8
     assert run_launch(cache, folder) == 0
     assert_equal_runs(folder, uninterrupted)
 
@@ -126,7 +127,7 @@ def test_train_again_after_the_end_changes_nothing(cache, uninterrupted):
 def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted, tmp_path):
     folder = tmp_path / "next"
     assert run_launch(cache, folder, f"--init_from={uninterrupted}", "--set=train.steps=4") == 0
-    assert config_lib.from_json(
+    assert from_json(
         json.loads((folder / "config.json").read_text())["config"]
     ).train.init_from == str(uninterrupted)
     ours, theirs = run_folder.read(folder).frontend, run_folder.read(uninterrupted).frontend
@@ -203,5 +204,5 @@ def test_train_without_noise_tracks_works(tmp_path):
 def test_networks_with_batch_statistics_train_on_streams(cache, tmp_path, settings):
     own = [f"--set={s}" for s in (*settings, "model.depth=1", "train.steps=4")]
     assert run_launch(cache, tmp_path / "run", *own) == 0
-    lines = [x for x in run_folder.read_metrics(tmp_path / "run") if x["split"] == "validation"]
+    lines = [x for x in read_metrics(tmp_path / "run") if x["split"] == "validation"]
     assert np.isfinite(lines[-1]["loss"])

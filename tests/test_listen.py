@@ -12,8 +12,11 @@ import pytest
 import soundfile
 
 from experiments.evaluation.stream_inference import run_streams
-from experiments.listen import DEFAULT_MODEL, DEFAULT_PRICE, chosen_detector, cli, describe
+from experiments.flags.one_model import DEFAULT_MODEL, DEFAULT_PRICE
+from experiments.listen import cli
+from experiments.live.listening import describe
 from experiments.live.sources import Wav
+from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
 from sanas_jax.streaming.detector import detect

@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import config as config_lib
-from experiments.config import Config, Hooks
+from experiments.config import Config, Hooks, override
 from experiments.config.build import build, target_of
 from experiments.training import loop
-from experiments.training.loop import summarize
+from experiments.training.groups import summarize
 from experiments.training.run_log import thin_front
+from experiments.training.steps import make_train_steps
 
 
 def point(step, macs, accuracy):
@@ -56,12 +56,12 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
         return member, {"cost": target.cost, "cost_weight": target.cost_weight}
 
     monkeypatch.setattr(loop, "make_member_update", lambda update: member_update)
-    config = config_lib.override(
+    config = override(
         Config(), ["train.budget=0.64", "train.budget_ramp_steps=4", "model.maps=2,2"]
     )
     built = build(config, 4, Hooks())
     targets = jax.tree.map(lambda leaf: leaf[None], target_of(config, built))
-    train_steps = loop.make_train_steps(config, built, None)
+    train_steps = make_train_steps(config, built, None)
     for number in (0, 2, 4, 9):
         keys = jax.random.split(jax.random.key(0), 1)
         steps = np.array([number], np.int32)

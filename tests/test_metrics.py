@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 
 from sanas_jax.streaming.detector import Detection
-from sanas_jax.streaming.scores import (
-    StreamScore,
-    confusion,
-    cost_per_label,
-    frame_accuracy,
-    score_stream,
-)
+from sanas_jax.streaming.scores import StreamScore, score_stream
+from sanas_jax.training.metrics import confusion, cost_per_label, frame_accuracy
 
 GOLDEN = Path(__file__).parent / "golden" / "detector.npz"
 SMALL_CASES = ["overlapping_words", "end_cut_up_to_time", "two_detections_one_truth", "fuzz1"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import evaluate, pack
 from experiments.runs import folder as run_folder
 from experiments.runs import packed as packed_models

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.cli import run
+from data_prep.command.cli import run
 from experiments import report
 from experiments.figures import style
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep

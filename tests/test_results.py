@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.reporting.run_record import gate_table, read_run, read_runs, verdicts
+from experiments.reporting.reading import read_run, read_runs, verdicts
+from experiments.reporting.run_record import gate_table
 from sanas_jax.streaming.detector import Detection
 from sanas_jax.streaming.scores import score_stream
 from tests.runs import CALIBRATED, write_evaluation, write_run, write_sweep

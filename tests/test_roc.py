@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.reporting.run_record import read_run
+from experiments.reporting.reading import read_run
 from experiments.reporting.streams.roc import best_within, read_rocs, roc_figure
 from tests.runs import CALIBRATED, roc, write_evaluation, write_run
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.reporting.run_record import read_runs
+from experiments.reporting.reading import read_runs
 from experiments.reporting.streams.points import points
 from experiments.reporting.streams.tables import paper_rows, reference_rows, summary_table
 from tests.runs import write_evaluation, write_run

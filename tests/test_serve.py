@@ -23,6 +23,7 @@ from experiments.live.page import client as live_client
 from experiments.live.page import content as live_page
 from experiments.live.page import demo as live_demo
 from experiments.live.page.client import Microphone
+from experiments.live.page.server import MESSAGE_BYTES, make_app
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Session
@@ -38,7 +39,7 @@ def engine(tmp_path_factory):
 
 @asynccontextmanager
 async def server_of(engine):
-    server = TestServer(serve.make_app(engine), socket_factory=_small_socket)
+    server = TestServer(make_app(engine), socket_factory=_small_socket)
     async with TestClient(server) as client:
         client.origin = {"Origin": f"http://{client.host}:{client.port}"}
         yield client
@@ -278,7 +279,7 @@ def test_malformed_messages_are_answered(engine, message, answer):
 def test_a_message_that_is_too_large_ends_the_connection(engine):
     async def body():
         async with server_of(engine) as client, page_of(client) as page:
-            await page.send_bytes(bytes(serve.MESSAGE_BYTES + 2))
+            await page.send_bytes(bytes(MESSAGE_BYTES + 2))
             message = await page.receive()
             assert (message.type, message.data) == (WSMsgType.CLOSE, 1009)
 

@@ -14,7 +14,7 @@ import pytest
 from data_prep import make_stream
 from data_prep.synthesize import synthesize
 from data_prep.voices.recordings import Options
-from experiments.listen import DEFAULT_MODEL
+from experiments.flags.one_model import DEFAULT_MODEL
 from experiments.runs.trained import read_model
 from sanas_jax.data.clips import FIRST_WORD
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.spec_augment import spec_augment
+from sanas_jax.data.variation import spec_augment
 
 KEY = jax.random.key(3)
 NUMBERS = ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins")

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import config as config_lib
 from experiments import launch
-from experiments.config import Config, ModelConfig, TrainConfig
+from experiments.config import Config, ModelConfig, TrainConfig, load_config, override
 from experiments.runs import folder as run_folder
 from experiments.runs import packed as packed_models
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.trained import restore_params
 from experiments.training.begin import begin
-from experiments.training.init_from import fresh_member, restore_params
+from experiments.training.init_from import fresh_member
 from sanas_jax.rollout import init_model
 from tests.packed import write_described, write_packed
 from tests.toy import write_toy_cache
@@ -41,9 +41,9 @@ def caches(tmp_path_factory):
 
 
 def begin_run(cache, workdir, source, *settings):
-    config, _ = config_lib.load_config(CONFIG)
+    config, _ = load_config(CONFIG)
     paths = (f"data.cache={cache}", f"train.init_from={source}")
-    config = config_lib.override(config, (*SETTINGS, *paths, *settings))
+    config = override(config, (*SETTINGS, *paths, *settings))
     (run,) = begin([config], [workdir], CONFIG).runs
     return run
 

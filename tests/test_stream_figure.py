@@ -4,12 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reporting.streams.excerpt_figure import (
-    Detected,
-    StreamView,
-    liveliest,
-    stream_figure,
-)
+from experiments.reporting.run_record import Detected, StreamView
+from experiments.reporting.streams.excerpt_figure import liveliest, stream_figure
 
 
 def make_view(**changes: Any) -> StreamView:

@@ -10,12 +10,14 @@ import time
 import numpy as np
 import pytest
 
-from data_prep.cli import run
-from experiments import launch, sweep
-from experiments.config.build import rebuild
+from data_prep.command.cli import run
+from experiments import sweep
+from experiments.config import Config
 from experiments.config.wording import format_macs, parse_budget, parse_macs
 from experiments.runs import folder as run_folder
-from experiments.sweep import reached_table
+from experiments.runs.metrics import read_metrics
+from experiments.runs.trained import rebuild
+from experiments.training.members import expand, reached_table
 from tests.runs_state import final_state
 from tests.test_launch import arguments, run_launch
 from tests.toy import write_toy_cache
@@ -54,7 +56,7 @@ def test_sweep_leaves_a_run_for_each_budget(swept, capsys):
     asked = [run_folder.read(swept / name).config.train.budget for name in NAMES]
     assert asked == [600_000, 1_200_000]
     for name in NAMES:
-        lines = list(run_folder.read_metrics(swept / name))
+        lines = list(read_metrics(swept / name))
         assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
         assert (swept / name / "front.json").is_file()
     table = reached_table([swept / name for name in NAMES], built_of(swept))
@@ -79,7 +81,7 @@ def test_sweep_killed_and_resumed_equals_uninterrupted(cache, swept, tmp_path):
     command = [sys.executable, "-m", "experiments.sweep", *arguments(cache, folder, BUDGETS)[1:]]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.time() + 180
-    while not any(line["step"] >= 6 for line in run_folder.read_metrics(folder / NAMES[1])):
+    while not any(line["step"] >= 6 for line in read_metrics(folder / NAMES[1])):
         assert process.poll() is None, process.stderr.read().decode()
         assert time.time() < deadline, "the sweep did not reach step 6"
         time.sleep(0.002)
@@ -120,14 +122,14 @@ def test_diverged_budget_is_reported_and_the_other_goes_on(cache, tmp_path, caps
     assert run_sweep(cache, folder, "--cost_weights=0.5,1e38") == 0
     printed = capsys.readouterr()
     assert "lambda_1e+38: diverged by step 2" in printed.out + printed.err
-    lines = list(run_folder.read_metrics(folder / "lambda_1e+38"))
+    lines = list(read_metrics(folder / "lambda_1e+38"))
     assert [line["split"] for line in lines] == ["diverged"]
     assert "diverged" in reached_table([folder / "lambda_1e+38"], built_of(folder))
-    sound = list(run_folder.read_metrics(folder / "lambda_0.5"))
+    sound = list(read_metrics(folder / "lambda_0.5"))
     assert sound[-1]["step"] == 12
     # Taken up again, it stays frozen and says so no second time.
     assert run_sweep(cache, folder, "--cost_weights=0.5,1e38", "--set=train.steps=12") == 0
-    assert len(list(run_folder.read_metrics(folder / "lambda_1e+38"))) == 1
+    assert len(list(read_metrics(folder / "lambda_1e+38"))) == 1
 
 
 def test_all_diverged_is_an_error(cache, tmp_path, capsys):
@@ -180,8 +182,8 @@ def test_other_folders_are_left_alone(cache, swept, capsys):
 
 
 def test_seeds_and_prices_multiply(tmp_path):
-    config = launch.config_lib.Config()
-    names = list(sweep.expand(config, [], [0.5, 2.0], [0, 1]))
+    config = Config()
+    names = list(expand(config, [], [0.5, 2.0], [0, 1]))
     assert names == ["lambda_0.5-seed_0", "lambda_0.5-seed_1", "lambda_2-seed_0", "lambda_2-seed_1"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import atomic
+from data_prep.command import atomic
 from data_prep.images.digits import read_digits
 from data_prep.images.image_set import TRAINING, ImageSet, with_validation
 from data_prep.speech.cache import SPLITS, is_cache

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_prep import atomic
+from data_prep.command import atomic
 
 FORMAT = 1
 SPLITS = ("training", "validation", "testing")

@@ -6,9 +6,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from absl import flags
-
-from data_prep.cli import word_list
 from data_prep.speech.cache import SPLITS
 from data_prep.speech.index import Clip, Index
 
@@ -81,25 +78,6 @@ def parse_takes(text: str) -> frozenset[int]:
             raise ValueError(f"expected take numbers such as 0-4 or 0,2,7, got {text!r}")
         takes.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(takes)
-
-
-def define_flags(values: flags.FlagValues) -> None:
-    """Flags that make a `Choice`."""
-    for split in ("validation", "testing"):
-        flags.DEFINE_list(f"{split}_speakers", [], f"Speakers for {split}.", flag_values=values)
-        flags.DEFINE_string(
-            f"{split}_takes", "", f"Numbers of takes for {split}, such as 0-4.", flag_values=values
-        )
-
-
-def from_flags(values: flags.FlagValues) -> Choice:
-    """The `Choice` of the flags."""
-    return Choice(
-        validation_speakers=word_list(values.validation_speakers),
-        testing_speakers=word_list(values.testing_speakers),
-        validation_takes=parse_takes(values.validation_takes),
-        testing_takes=parse_takes(values.testing_takes),
-    )
 
 
 def _read_list(path: Path) -> set[str] | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import cli as command
+from data_prep.command import cli as command
 from experiments.benchmarks.harness import compare, entry, records
 
 NAMES = (

@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import config as config_lib
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure
@@ -24,6 +23,7 @@ from experiments.benchmarks.harness.programs import build, num_bytes
 from experiments.benchmarks.harness.records import Result, result, table
 from experiments.benchmarks.peers import numpy_mix
 from experiments.benchmarks.peers.numpy_mix import Draws
+from experiments.config import load_config
 from experiments.config.build import build as build_run
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.mix_settings import MixSettings
@@ -70,7 +70,7 @@ def benchmark(settings: Settings) -> Result:
 
 def kws_modern() -> MixSettings:
     """The recipe of the config, with the windows of its network."""
-    config, hooks = config_lib.load_config(str(CONFIG))
+    config, hooks = load_config(str(CONFIG))
     recipe = build_run(config, NUM_CLASSES, hooks).settings
     assert isinstance(recipe, MixSettings)  # a config of audio
     numpy_mix.check(recipe)

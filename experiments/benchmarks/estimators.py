@@ -36,12 +36,12 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import cli as command
-from experiments import config as config_lib
-from experiments.config.build import Built, build, rebuild
+from data_prep.command import cli as command
+from experiments.config import load_config, override
+from experiments.config.build import Built, build
 from experiments.datasets.speech import AudioSource
 from experiments.runs import folder as run_folder
-from experiments.training.init_from import restore_params
+from experiments.runs.trained import rebuild, restore_params
 from sanas_jax import estimators
 from sanas_jax.controller import gamma_of, initial_state
 from sanas_jax.data.mix_settings import MixSettings
@@ -125,12 +125,12 @@ def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -
         info = run_folder.read(Path(workdir))
         config, hooks = info.config, info.hooks
     else:
-        config, hooks = config_lib.load_config(str(CONFIG))
+        config, hooks = load_config(str(CONFIG))
     if config.model.conditioned:
         raise ValueError(
             f"--workdir: expected a run with one price, got a conditioned one: {workdir}"
         )
-    config = config_lib.override(config, [f"data.cache={cache}", "model.static=false"])
+    config = override(config, [f"data.cache={cache}", "model.static=false"])
     data = AudioSource(config.data)
     built = build(config, len(data.classes), hooks)
     settings = built.settings

@@ -17,11 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
 from experiments.benchmarks.harness.programs import build, num_bytes
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.benchmarks.peers import kws_paper, pytorch
+from experiments.benchmarks.peers import pytorch
 from experiments.benchmarks.peers.kws_paper import Problem, problem_of, torch_model
 from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs
@@ -97,7 +98,7 @@ def torch_evaluation(
 
 def main(argv: Sequence[str]) -> int:
     """Run the command (program name first) and return its exit status."""
-    return kws_paper.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
+    return entry.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
 
 
 if __name__ == "__main__":

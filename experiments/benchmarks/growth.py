@@ -26,18 +26,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from data_prep import cli as command
-from experiments import config as config_lib
+from data_prep.command import cli as command
 from experiments.benchmarks.harness import entry, records
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, measure
 from experiments.benchmarks.harness.programs import build
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.config import Hooks, ModelConfig
+from experiments.config import Hooks, ModelConfig, load_config, override
 from experiments.config.build import build as build_run
 from experiments.config.build import target_of
 from experiments.figures.growth import growth_figure
-from experiments.training.loop import make_train_steps, place_batch
+from experiments.training.steps import make_train_steps, place_batch
 from sanas_jax.blocks import Dense
 from sanas_jax.costs import count_macs
 from sanas_jax.graph import Edge, Layer, Net
@@ -79,8 +78,8 @@ def points_of(axis: str, quick: bool) -> list[Point]:
 
 def side_of(point: Point) -> Side:
     """One step per run, the state carried along."""
-    config, hooks = config_lib.load_config(str(CONFIG))
-    config = config_lib.override(config, [f"train.batch_size={point.batch}"])
+    config, hooks = load_config(str(CONFIG))
+    config = override(config, [f"train.batch_size={point.batch}"])
     if point.edges:
         hooks = Hooks(build_net=partial(dense_graph, edges=point.edges))
     built = build_run(config, NUM_CLASSES, hooks)

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import cli as command
+from data_prep.command import cli as command
 from data_prep.speech.cache import (
     CLIP_SAMPLES,
     MEL_SHAPE,
@@ -33,17 +33,16 @@ from data_prep.speech.cache import (
     open_cache,
     write_cache,
 )
-from experiments import config as config_lib
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.config import Config, DataConfig
+from experiments.config import Config, DataConfig, load_config, override
 from experiments.config.build import Built, target_of
 from experiments.config.build import build as build_run
 from experiments.datasets.speech import AudioSource
 from experiments.machine.prefetch import ahead
-from experiments.training.loop import batch_key, make_draw, make_train_steps
+from experiments.training.steps import batch_key, make_draw, make_train_steps
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.training import init_state
 from sanas_jax.training.budgets import init_member
@@ -60,9 +59,9 @@ REPEATS = 3
 
 def benchmark(settings: Settings, clips: Sequence[int]) -> Result:
     """Seconds of so many steps, for each size and place of the clips."""
-    config, hooks = config_lib.load_config(str(CONFIG))
+    config, hooks = load_config(str(CONFIG))
     if settings.quick:
-        config = config_lib.override(config, ["train.batch_size=8"])
+        config = override(config, ["train.batch_size=8"])
     built = build_run(config, len(CLASSES), hooks)
     recipe = built.settings
     assert isinstance(recipe, MixSettings)  # a config of audio

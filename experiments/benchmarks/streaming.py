@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import cli as command
+from data_prep.command import cli as command
 from experiments.benchmarks.decisions.sides import (
     StreamSide,
     Turns,
@@ -42,8 +42,8 @@ from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure_limits, relative_error, row
 from experiments.benchmarks.harness.programs import build, num_bytes
 from experiments.benchmarks.harness.records import Result
+from experiments.flags.many_models import parse_price
 from experiments.machine.jax_setup import prepare_streaming
-from experiments.runs.trained import parse_price
 from sanas_jax.costs import count_macs
 from sanas_jax.costs.incremental import incremental_macs
 from sanas_jax.data.features import Frontend, extract

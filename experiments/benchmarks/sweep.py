@@ -21,19 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from data_prep import cli as command
-from experiments import config as config_lib
+from data_prep.command import cli as command
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure
 from experiments.benchmarks.harness.programs import Program, build
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.config import Config
+from experiments.config import Config, load_config, override
 from experiments.config.build import Built, target_of
 from experiments.config.build import build as build_run
 from experiments.datasets.speech import AudioSource
 from experiments.training.begin import run_keys
-from experiments.training.loop import make_draw, make_train_steps
+from experiments.training.steps import make_draw, make_train_steps
 from sanas_jax.costs import count_macs
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.features import Frontend
@@ -55,9 +54,9 @@ Way = Callable[[list[Member], int], list[Member]]
 
 def benchmark(settings: Settings, budgets: int = 6, batch: int = 64, maps: int = 16) -> Result:
     """Seconds of a step of all budgets in each way; `maps` per convolution."""
-    config, hooks = config_lib.load_config(str(CONFIG))
+    config, hooks = load_config(str(CONFIG))
     own = [f"train.batch_size={batch}", f"model.maps={maps},{maps}"]
-    config = config_lib.override(config, own)
+    config = override(config, own)
     built = build_run(config, NUM_CLASSES, hooks)
     target = target_of(config, built)
     targets = jax.tree.map(lambda leaf: jnp.full((budgets,), leaf), target)

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure, relative_error
 from experiments.benchmarks.harness.programs import build
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.benchmarks.peers import kws_paper, pytorch
+from experiments.benchmarks.peers import pytorch
 from experiments.benchmarks.peers.kws_paper import Problem, make_problem, problem_of, torch_model
 from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs
@@ -167,7 +168,7 @@ def _budget() -> Budget:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command (program name first) and return its exit status."""
-    return kws_paper.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS, training=True)
+    return entry.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS, training=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,6 @@
-"""What a user asks for: a config, read without jax."""
+"""What a user asks for: a config, read without jax, and the library's objects made of it."""
 
-from experiments.config.schema import (
-    Config,
-    DataConfig,
-    Hooks,
-    ModelConfig,
-    T,
-    TrainConfig,
-    choose,
+from experiments.config.reading import (
     difference,
     flatten,
     from_json,
@@ -15,18 +8,27 @@ from experiments.config.schema import (
     override,
     to_json,
 )
+from experiments.config.schema import (
+    Config,
+    DataConfig,
+    Hooks,
+    ModelConfig,
+    TrainConfig,
+    choose,
+    is_cepstral,
+)
 
 __all__ = [
     "Config",
     "DataConfig",
     "Hooks",
     "ModelConfig",
-    "T",
     "TrainConfig",
     "choose",
     "difference",
     "flatten",
     "from_json",
+    "is_cepstral",
     "load_config",
     "override",
     "to_json",

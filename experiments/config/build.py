@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from experiments.config.checks import check
 from experiments.config.costs import Charged, charged_of, named_cost
 from experiments.config.networks import library_net
 from experiments.config.schema import Config, Hooks, choose
-from experiments.runs.folder import RunInfo
 from sanas_jax import costs, estimators
 from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
 from sanas_jax.data.images import ImageSettings
@@ -24,6 +24,8 @@ from sanas_jax.rollout import Sanas
 from sanas_jax.training import PRECISIONS, Objective, terms
 from sanas_jax.training.budgets import Target
 from sanas_jax.training.optimizer import make_optimizer
+
+CALIBRATION_POINTS = 9
 
 
 class Built(NamedTuple):
@@ -40,11 +42,6 @@ class Built(NamedTuple):
     optimizer: optax.GradientTransformation
     settings: MixSettings | ImageSettings
     charged: Charged
-
-
-def rebuild(info: RunInfo) -> Built:
-    """The library's objects of a run."""
-    return build(info.config, len(info.classes), info.hooks, info.input_shape)
 
 
 def build(
@@ -179,60 +176,6 @@ def macs_per_step(model: Sanas, static: bool) -> tuple[dict[str, int], int]:
     return costs.edge_macs(model.net), controller
 
 
-def check(config: Config) -> None:
-    """Raise ValueError for numbers that cannot work together."""
-    train = config.train
-    if train.estimator == "leave_one_out" and train.samples < 2:
-        raise ValueError(
-            f"config fields: expected train.samples ≥ 2 for leave_one_out, got {train.samples}"
-        )
-    positive = (
-        "samples",
-        "steps",
-        "batch_size",
-        "log_every",
-        "eval_every",
-        "eval_batches",
-        "front_size",
-    )
-    for name in positive:
-        if getattr(train, name) < 1:
-            raise ValueError(
-                f"config field 'train.{name}': expected ≥ 1, got {getattr(train, name)}"
-            )
-    if train.eval_every % train.log_every:
-        raise ValueError(
-            "config fields: expected train.eval_every to be a multiple of train.log_every, "
-            f"got {train.eval_every} and {train.log_every}"
-        )
-    if not 0 <= train.cost_weight < math.inf or not 0 <= train.cost_limit <= 1:
-        raise ValueError(
-            "config fields: expected train.cost_weight ≥ 0 and train.cost_limit in [0, 1], "
-            f"got {train.cost_weight} and {train.cost_limit}"
-        )
-    if train.budget is not None and not (train.budget > 0 and train.budget_rate > 0):
-        raise ValueError(
-            "config fields: expected train.budget > 0 and train.budget_rate > 0, "
-            f"got {train.budget} and {train.budget_rate}"
-        )
-    if config.model.static and (train.budget is not None or config.model.conditioned):
-        raise ValueError("config fields: model.static has no gates, so no budget and no condition")
-    if config.model.conditioned:
-        if train.budget is not None or train.cost_ramp_steps:
-            raise ValueError(
-                "config fields: model.conditioned draws its prices; expected no train.budget and "
-                f"no train.cost_ramp_steps, got {train.budget} and {train.cost_ramp_steps}"
-            )
-        prices = train.cost_weight_range
-        if len(prices) != 2 or not 0 < prices[0] < prices[1]:
-            raise ValueError(
-                "config field 'train.cost_weight_range': expected two prices above 0, the lower "
-                f"first, got {prices}"
-            )
-    if not 0 <= train.discount <= 1:
-        raise ValueError(f"config field 'train.discount': expected 0..1, got {train.discount}")
-
-
 def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
     """0 for `delay` steps, linear warm-up, then cosine to 0 or constant."""
     train = config.train
@@ -245,6 +188,9 @@ def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
     return optax.join_schedules([optax.constant_schedule(0.0), rise, rest], [delay, delay + warmup])
 
 
-def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
-    """0 → 1 over the first `steps` steps; 1 where there are none."""
-    return jnp.minimum(1.0, step / steps) if steps else jnp.ones(())
+def prices_of(config: Config) -> list[float]:
+    """λ at which a run is validated: a conditioned one's range, log-spaced; else its own."""
+    if config.model.conditioned:
+        low, high = config.train.cost_weight_range
+        return np.geomspace(low, high, CALIBRATION_POINTS).tolist()
+    return [config.train.cost_weight]

@@ -12,11 +12,10 @@ import jax.numpy as jnp
 from experiments.config.edge_timing import edge_times
 from experiments.config.schema import Config, Hooks
 from sanas_jax import costs
-from sanas_jax.costs import Cost
+from sanas_jax.costs import Cost, cheapest_path
 from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.forward import init
 from sanas_jax.graph import Net, prune
-from sanas_jax.training.budgets import cheapest_path
 
 COSTS = ("macs", "incremental", "params", "memory", "time", "parallel")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import statistics
 import time
@@ -20,7 +19,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from experiments.runs.folder import write_atomic
+from data_prep.command.atomic import write_atomic
+from experiments.machine.host import num_cores, processor, user_cache
 from sanas_jax.costs import per_edge
 from sanas_jax.forward import Params
 from sanas_jax.graph import Net
@@ -123,26 +123,6 @@ def _device() -> dict[str, Any]:
     if device.platform == "cpu":
         described |= {"processor": processor(), "cores": num_cores()}
     return described
-
-
-def processor() -> str:
-    """Model of the CPU."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def num_cores() -> int:
-    """Cores that this process may use: as many threads compute."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def user_cache() -> Path:
-    """The project's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sanas-jax"
 
 
 def _digest(value: Any) -> str:

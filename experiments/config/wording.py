@@ -6,6 +6,8 @@ import re
 
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
+MILLION = 1e6
+
 
 def parse_macs(word: str) -> float:
     """`800k`, `5M`, `1.2e6` → MACs."""
@@ -50,3 +52,22 @@ def verdict(reached: float, asked: float, price: float | None = None) -> str:
     if error < 0 and price == 0:
         return f"kept, {share} of it unused"
     return f"missed by {share}, " + ("above" if error > 0 else "below")
+
+
+def plain(name: str) -> str:
+    """A class's name as shown: `_silence_` and `_unknown_` without the underscores."""
+    return name.strip("_") if name in ("_silence_", "_unknown_") else name
+
+
+def short(macs: float) -> str:
+    """1234567 → "1.23M"."""
+    macs = float(f"{macs:.3g}")
+    for size, unit in ((1e9, "G"), (MILLION, "M"), (1e3, "k")):
+        if macs >= size:
+            return f"{macs / size:.3g}{unit}"
+    return f"{macs:g}"
+
+
+def shorten(name: str) -> str:
+    """A name of at most 40 letters."""
+    return name if len(name) <= 40 else f"{name[:28]}…{name[-11:]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +11,12 @@ from jax.sharding import Mesh
 
 from data_prep.images.cache import digits_cache, open_image_cache
 from experiments.config import DataConfig
-from sanas_jax.data.images import Images, ImageSettings, draw_image_rows, take_images
+from sanas_jax.data.images import Images, ImageSettings, Pixels, draw_image_rows, take_images
 from sanas_jax.sharding import place
 from sanas_jax.training import Batch
 from sanas_jax.training.terms import class_weights
 
 DIGITS = "digits"
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Pixels:
-    """What pixels are normalised with, per channel: in [0, 1] units, [C]."""
-
-    mean: jax.Array
-    std: jax.Array
 
 
 class ImageSource:

@@ -7,12 +7,11 @@ memory; those of a batch are sent when it is drawn, and the batch is the same bi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,66 +19,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_prep.speech.cache import Cache, open_cache
-from experiments.config import DataConfig, choose
+from experiments.config import DataConfig, is_cepstral
+from experiments.machine.execution import on_cpu
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.features import Frontend, extract, fit_normaliser
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.mixing import AudioBatch, chosen_clips, draw_rows
+from sanas_jax.data.variation import spec_augment
 from sanas_jax.sharding import DATA, place
-from sanas_jax.spec_augment import spec_augment
 from sanas_jax.training import Batch
 from sanas_jax.training.terms import class_weights
 
 STATISTICS_BATCHES, STATISTICS_SIZE = 8, 64
 # Folded into the key of a batch for its masks; rows of the batch have the numbers from 0 on.
 MASKS = 2**32 - 1
-
-
-class Source(Protocol):
-    """A prepared data set.
-
-    Fields:
-      classes: their names.
-      sha256: fingerprint of the examples.
-      training: what training batches are drawn from, on the device.
-      streams: whether examples stay on the host: `draw` then needs what `feed` sends.
-    """
-
-    classes: tuple[str, ...]
-    sha256: str
-    training: Any
-    streams: bool
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        """Shape of one image; None for audio, whose windows the network chooses."""
-        ...
-
-    def fit(self, settings: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        """What signals become features with, and class weights [K]."""
-        ...
-
-    @staticmethod
-    def draw(
-        examples: Any,
-        frontend: Any,
-        settings: Any,
-        key: jax.Array,
-        rows: jax.Array,
-        sent: jax.Array | None = None,
-    ) -> Batch:
-        """Rows [B] of a random training batch; a pure function of arrays and static `settings`."""
-        ...
-
-    def feed(self, settings: Any, keys: jax.Array, size: int) -> jax.Array | None:
-        """Examples [K, size, ...] of the batches of keys [K]; None if all are on the device."""
-        ...
-
-    def validation(
-        self, frontend: Any, settings: Any, key: jax.Array, size: int, count: int
-    ) -> list[Batch]:
-        """The batches of every validation."""
-        ...
 
 
 class Split(NamedTuple):
@@ -207,11 +160,6 @@ class AudioSource:
         return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
 
 
-def is_cepstral(config: DataConfig) -> bool:
-    """Whether the features that a config names are MFCC."""
-    return choose("data.features", config.features, {"mfcc": True, "log-mel": False})
-
-
 def open_split(
     cache: Cache, name: str, mesh: Mesh | None = None, *, on_host: bool = False
 ) -> Split:
@@ -270,17 +218,6 @@ def send(
         return jnp.asarray(read_rows(0, size))
     sharding = NamedSharding(mesh, PartitionSpec(None, axis))
     return jax.make_array_from_callback((*numbers.shape, samples.shape[1]), sharding, read)
-
-
-def on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Compute on the CPU: an accelerator is busy with the steps before, and takes all in turn.
-
-    Where jax was told to leave the CPU alone, on what there is.
-    """
-    try:
-        return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:
-        return contextlib.nullcontext()
 
 
 @partial(jax.jit, static_argnums=(1, 3))

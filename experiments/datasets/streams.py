@@ -60,3 +60,18 @@ def window_labels(
         overlap = np.minimum(times_ms + window_ms, start + WORD_MS) - np.maximum(times_ms, start)
         labels[overlap > window_ms / 2] = classes.index(word)
     return labels
+
+
+def to_draw(stream: Stream) -> dict[str, np.ndarray]:
+    """What the report draws of a stream: its loudness, and what was said when."""
+    return {
+        "envelope": envelope(stream.samples, stream.rate // 100),
+        "truth_words": np.array(stream.words),
+        "truth_ms": np.array(stream.times_ms),
+    }
+
+
+def envelope(samples: np.ndarray, size: int) -> np.ndarray:
+    """Peak of every `size` samples (10 ms), float16, for drawing."""
+    usable = len(samples) // size * size
+    return np.abs(samples[:usable].reshape(-1, size)).max(1).astype(np.float16)

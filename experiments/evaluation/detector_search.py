@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets.streams import Stream
-from experiments.evaluation.scoring import ROC_SCORES, Trace, score
+from experiments.evaluation.scoring import ROC_SCORES, score
+from experiments.runs.stored_results import Trace
 from sanas_jax.streaming.detector import Detection, Detector, detect
 from sanas_jax.streaming.scores import score_stream
 

@@ -19,10 +19,7 @@ from experiments.config.build import Built, in_units
 from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
 from experiments.runs.folder import RunInfo
-from sanas_jax.controller import gamma_of
-from sanas_jax.gates import mode, sample
-from sanas_jax.graph import prune
-from sanas_jax.rollout import init_carry
+from experiments.runs.trained import found_architecture
 from sanas_jax.training import make_evaluate
 
 BATCH = 256
@@ -89,31 +86,6 @@ def evaluate_images(
             result["mean_iou_pct"] = 100 * mean_iou(np.asarray(confusion))
         results.append(result)
     return results
-
-
-def found_architecture(
-    built: Built,
-    params: Any,
-    static: bool,
-    price: float | None = None,
-    key: jax.Array | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Γ [E] at the start of a stream, and the live edges [E] of its most probable architecture.
-
-    Args:
-      built, params: the trained run.
-      static: every edge is on.
-      price: λ that a conditioned controller is told.
-      key: draw the architecture instead.
-    """
-    net = built.model.net
-    if static:
-        everything = np.ones(len(net.edges))
-        return everything, everything
-    carry = init_carry(built.model, 1, price, params.get("stats"))
-    gamma = gamma_of(built.model.controller, net, params["controller"], carry.z, carry.condition)
-    gates = mode(gamma) if key is None else sample(gamma, key)
-    return np.asarray(gamma.probs[0]), np.asarray(prune(net, gates)[0])
 
 
 def mean_iou(confusion: np.ndarray) -> float:

@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.datasets.streams import Stream
+from experiments.runs.stored_results import Trace
+from experiments.runs.trained import Model
+from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.streaming.detector import Detection, Detector, detect
 from sanas_jax.streaming.scores import score_stream
 
 ROC_THRESHOLDS = (*np.arange(0.2, 0.95, 0.05).round(2).tolist(), 0.95, 0.97, 0.99)
 
 ROC_SCORES = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour")
-
-
-class Trace(NamedTuple):
-    """A model's run over a stream, one row per step.
-
-    times_ms [T] start of the window; posteriors [T, K]; live [T, E]; labels [T] its class.
-    """
-
-    times_ms: np.ndarray
-    posteriors: np.ndarray
-    live: np.ndarray
-    labels: np.ndarray
 
 
 def judge(
@@ -104,4 +96,14 @@ def costs(
         },
         "frame_accuracy": float(np.mean(trace.posteriors.argmax(1) == trace.labels)),
         "gate_usage": dict(zip(edge_macs, map(float, trace.live.mean(0)), strict=True)),
+    }
+
+
+def incremental_scores(model: Model, trace: Trace) -> dict[str, float]:
+    """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
+    net, hop = model.built.model.net, model.built.model.hop
+    spent = np.asarray(incremental_macs(net, hop)(jnp.asarray(trace.live)), np.float64)
+    return {
+        "macs_per_frame_incremental": float(spent.mean()),
+        "full_macs_per_frame_incremental": sum(fresh_macs(net, hop).values()),
     }

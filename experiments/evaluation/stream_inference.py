@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from experiments.datasets.streams import Stream, read_stream, window_labels
 from experiments.machine.execution import Execution
+from experiments.runs.stored_results import Trace
+from experiments.runs.trained import Model
 from sanas_jax import gates as gates_lib
 from sanas_jax.data.features import Frontend, extract, num_frames
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
@@ -127,3 +131,67 @@ def _start(model: Sanas, runs: int, prices: Sequence[float], streams: int) -> Ca
     carries = [init_carry(model, streams, price) for price in prices]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries)
     return jax.tree.map(lambda leaf: jnp.stack([leaf] * runs), stacked)
+
+
+def read_streams(
+    wavs: Sequence[str], labels: Sequence[str], models: Sequence[Model]
+) -> list[Stream]:
+    """Streams that all models can hear; ValueError for anything else."""
+    if labels and len(labels) != len(wavs):
+        raise ValueError(
+            f"--labels: expected one per --stream or none, got {len(labels)} for {len(wavs)}"
+        )
+    info = models[0].info
+    for model in models[1:]:
+        ours = (model.info.classes, model.info.frontend.sample_rate)
+        if ours != (info.classes, info.frontend.sample_rate):
+            raise ValueError(
+                f"--workdir: expected runs of the same classes and rate, got {models[0].workdir} "
+                f"and {model.workdir}"
+            )
+    paths = list(map(Path, wavs))
+    if len({path.stem for path in paths}) < len(paths):
+        raise ValueError("--stream: expected files of different names, got one twice")
+    beside = [str(path.with_name(f"{path.stem}_labels.txt")) for path in paths]
+    return [
+        read_stream(path, Path(text), info.classes, info.frontend.sample_rate)
+        for path, text in zip(paths, labels or beside, strict=True)
+    ]
+
+
+def passed(
+    models: Sequence[Model], streams: Sequence[Stream], budgets_per_step: int | None = None
+) -> Iterator[tuple[Model, float | None, Stream, Trace, float]]:
+    """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
+    groups: dict[Any, list[Model]] = {}
+    for model in models:
+        groups.setdefault(_program(model), []).append(model)
+    for group in groups.values():
+        built, config = group[0].built, group[0].info.config
+        own = [(model.params, model.info.frontend) for model in group]
+        signals = [stream.samples for stream in streams]
+        out = run_streams(
+            built.model, config.model.static, own, group[0].prices, signals, budgets_per_step
+        )
+        for g, model in enumerate(group):
+            for p, price in enumerate(model.prices):
+                for s, stream in enumerate(streams):
+                    trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
+                    told = price if config.model.conditioned else None
+                    yield model, told, stream, trace, out.ms_per_frame
+
+
+def _program(model: Model) -> Any:
+    """What runs must have in common to be vmapped; only conditioned ones hear their prices."""
+    config = model.info.config.model
+    prices = tuple(model.prices) if config.conditioned else ()
+    features = jax.tree.structure(model.info.frontend)
+    return model.built.model, config.static, prices, features
+
+
+def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
+    frontend, sanas = model.info.frontend, model.built.model
+    frame_ms = 1000 * frontend.hop / frontend.sample_rate
+    times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
+    labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)
+    return Trace(times, posteriors, live, labels)

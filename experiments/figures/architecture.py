@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 
+from experiments.config.wording import short
 from experiments.figures.layouts import Layout, make_layout
-from experiments.figures.style import LIGHT, WIDE, legend, short, styled
+from experiments.figures.style import LIGHT, WIDE, legend, styled
 from sanas_jax.graph import Edge, Net
 
 ON = 0.5  # probability from which on an edge is on in the most probable architecture

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from experiments.figures.style import LIGHT, NARROW, WIDE, legend, short, styled
+from experiments.config.wording import short
+from experiments.figures.style import LIGHT, NARROW, WIDE, legend, styled
 from sanas_jax.graph import Edge, Net
 
 Place = tuple[float, float]

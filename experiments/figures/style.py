@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDE, NARROW = 9.6, 4.2  # inches: a screen or paper, a phone
-MILLION = 1e6
 
 # role → (light, dark); all light ones differ, so that they can be told apart in a drawing.
 COLORS = {
@@ -139,17 +138,3 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
 def run_look(number: int) -> dict[str, Any]:
     """Colour of a run, the same in all figures; beyond eight runs also its dashes."""
     return {"color": LIGHT[f"run-{number % 8}"], "ls": _DASHES[number // 8 % len(_DASHES)]}
-
-
-def short(macs: float) -> str:
-    """1234567 → "1.23M"."""
-    macs = float(f"{macs:.3g}")
-    for size, unit in ((1e9, "G"), (MILLION, "M"), (1e3, "k")):
-        if macs >= size:
-            return f"{macs / size:.3g}{unit}"
-    return f"{macs:g}"
-
-
-def shorten(name: str) -> str:
-    """A name of at most 40 letters."""
-    return name if len(name) <= 40 else f"{name[:28]}…{name[-11:]}"

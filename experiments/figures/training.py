@@ -14,17 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from experiments.figures.style import (
-    LIGHT,
-    MILLION,
-    WIDE,
-    dress,
-    legend,
-    run_look,
-    short,
-    shorten,
-    styled,
-)
+from experiments.config.wording import MILLION, plain, short, shorten
+from experiments.figures.style import LIGHT, WIDE, dress, legend, run_look, styled
 
 Lines = Sequence[Mapping[str, Any]]  # of metrics.jsonl
 Panel = tuple[str, float, str, str]  # of a line: key, scale, title, unit
@@ -137,11 +128,6 @@ def gate_usage(
     axes.set_xlabel("edge, and its MACs per frame when it runs")
     axes.set_title("Frames in which the edge runs (%)")
     return figure
-
-
-def plain(name: str) -> str:
-    """A class's name as shown: `_silence_` and `_unknown_` without the underscores."""
-    return name.strip("_") if name in ("_silence_", "_unknown_") else name
 
 
 def costs_by_class(lines: Lines, split: str) -> dict[str, Curve]:

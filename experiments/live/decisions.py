@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from experiments.config.build import macs_per_step
 from experiments.runs.trained import Model
 from sanas_jax.costs.incremental import fresh_macs
+from sanas_jax.streaming.session import Heard
 
 
 class Spending:
@@ -45,3 +48,18 @@ class Spending:
             "full_macs_per_frame": float(self._whole.sum()),
             "controller_macs": self._controller,
         }
+
+
+def event(heard: Heard, model: Model, macs: float, ms: float) -> dict[str, Any]:
+    """A decision as a line of output shows it."""
+    found = heard.detection
+    label = int(heard.posterior.argmax()) if found is None else found.label
+    score = float(heard.posterior[label]) if found is None else found.score
+    event = {
+        "time_ms": int(heard.time_ms),
+        "word": model.info.classes[label],
+        "score": round(score, 4),
+        "macs": round(macs),
+        "ms": round(ms, 3),
+    }
+    return event if found else event | {"fired": False}

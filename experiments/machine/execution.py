@@ -5,18 +5,16 @@ What changes the results (`train.precision` among it) is part of the config inst
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jax
-from absl import flags
 from jax.sharding import Mesh
 
-from experiments.config.edge_timing import user_cache
 from experiments.machine import multihost
-from experiments.machine.jax_setup import cache_programs, keep_memory
 from sanas_jax.sharding import make_mesh, mesh_shape
 
 # Steps of a program where neither the user nor the device says otherwise.
@@ -88,65 +86,12 @@ class Execution:
         return multihost.least(memory / 2)
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """Flags of commands that train."""
-    flags.DEFINE_integer(
-        "budgets_per_step",
-        None,
-        "Budgets in one program. All unless given; on a CPU one per device.",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "steps_per_dispatch",
-        None,
-        "Steps in one program, a divisor of train.log_every. 10 unless given; on a CPU 1.",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "data_megabytes",
-        None,
-        "Room for examples on a device: beyond it clips are sent from the host as they are "
-        "needed. Half of the device's memory unless given.",
-        lower_bound=0,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "profile",
-        0,
-        "Steps to record for TensorBoard's profiler, in the run's folder.",
-        lower_bound=0,
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "compilation_cache",
-        None,
-        "Folder for compiled programs, which later runs use again; 'none' for none. In the "
-        "user's cache unless given.",
-        flag_values=values,
-    )
-    multihost.define_flags(values)
+def on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Compute on the CPU: an accelerator is busy with the steps before, and takes all in turn.
 
-
-def start(values: flags.FlagValues) -> Execution:
-    """What the flags ask for; joins other processes, so call it before anything is computed."""
-    keep_memory()
-    multihost.join(values)
-    _keep_programs(values.compilation_cache)
-    return Execution(
-        values.budgets_per_step, values.steps_per_dispatch, values.data_megabytes, values.profile
-    )
-
-
-def _keep_programs(asked: str | None) -> None:
-    """Use a folder for compiled programs; without the user's own word also none, if none can be."""
-    if asked == "none":
-        return
+    Where jax was told to leave the CPU alone, on what there is.
+    """
     try:
-        cache_programs(Path(asked) if asked else user_cache() / "programs")
-    except OSError as error:
-        if asked:
-            raise ValueError(
-                f"--compilation_cache: expected a folder or 'none', got {asked}: {error.strerror}"
-            ) from error
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()

@@ -17,56 +17,37 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jax.experimental import multihost_utils
 
-from data_prep.cli import one_line
+from data_prep.command.cli import one_line
 
 # A process that is lost is missed after so many seconds, and the others end.
 HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 3
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """Flags of commands that many processes can run."""
-    flags.DEFINE_bool(
-        "distributed",
-        False,
-        "One of several processes, as the cluster says (Cloud TPU, Slurm, Open MPI, Kubernetes).",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "host:port of process 0, where no cluster says; with --num_processes and --process_id.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "num_processes", None, "Processes of this job.", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_integer(
-        "process_id", None, "Number of this one, from 0.", lower_bound=0, flag_values=values
-    )
+def join(
+    distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Join the other processes; before anything is computed. ValueError if that cannot work.
 
-
-def join(values: flags.FlagValues) -> None:
-    """Join the other processes; before anything is computed. ValueError if that cannot work."""
-    by_hand = (values.coordinator, values.num_processes, values.process_id)
+    Arguments as the flags of those names.
+    """
+    by_hand = (coordinator, num_processes, process_id)
     given = [value is not None for value in by_hand]
-    if not (values.distributed or any(given)):
+    if not (distributed or any(given)):
         return
     if any(given) and not all(given):
         raise ValueError(
             "expected --coordinator, --num_processes and --process_id together, or --distributed "
             f"alone, got {by_hand}"
         )
-    if all(given) and values.process_id >= values.num_processes:
+    if process_id is not None and num_processes is not None and process_id >= num_processes:
         raise ValueError(
-            f"--process_id: expected less than --num_processes={values.num_processes}, "
-            f"got {values.process_id}"
+            f"--process_id: expected less than --num_processes={num_processes}, got {process_id}"
         )
-    if all(given) and not re.fullmatch(r".+:\d+", values.coordinator):
-        raise ValueError(f"--coordinator: expected host:port, got {values.coordinator}")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise ValueError(f"--coordinator: expected host:port, got {coordinator}")
     # Its handler of SIGTERM takes the place of the commands' own and ends nothing.
     jax.config.update("jax_enable_preemption_service", False)
     options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
@@ -127,7 +108,7 @@ def wait_for_all(what: str) -> None:
 
 
 def least(value: float) -> float:
-    """The least of all processes' values."""
+    """The least of all processes'"""
     if jax.process_count() == 1:
         return value
     return float(np.min(multihost_utils.process_allgather(np.float64(value))))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import config as config_lib
+from experiments.config import flatten, load_config
 from experiments.reporting.run_record import Run
 from experiments.runs.stored_results import detector_of
 
@@ -14,11 +14,11 @@ from experiments.runs.stored_results import detector_of
 def launch(run: Run) -> list[str]:
     """The command that trains the run again: the config file it kept, and what was overridden."""
     config_file = str(run.path / "config.py")
-    default, _ = config_lib.load_config(config_file)
-    before = config_lib.flatten(dataclasses.asdict(default))
+    default, _ = load_config(config_file)
+    before = flatten(dataclasses.asdict(default))
     words = ["python", "-m", "experiments.launch", "--config", config_file]
     words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
-    for key, value in config_lib.flatten(dataclasses.asdict(run.info.config)).items():
+    for key, value in flatten(dataclasses.asdict(run.info.config)).items():
         if value != before[key] and key != "data.cache":
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             words += ["--set", f"{key}={text}"]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config.build import in_units, macs_per_step, rebuild
+from experiments.config.build import in_units
 from experiments.config.costs import Charged
-from experiments.figures.style import short
-from experiments.figures.training import plain
-from experiments.reporting.streams.excerpt_figure import Detected, StreamView
+from experiments.config.wording import plain, short
 from experiments.runs import folder as run_folder
-from experiments.runs.stored_results import detector_of, parsed, result_files, told
+from experiments.runs.stored_results import detector_of, told
 from sanas_jax.graph import Net
 
 # Splits of images, the most telling first, and what a result on one must have.
@@ -156,74 +153,6 @@ class Run(NamedTuple):
         return groups[len(groups) // 2] if groups else []
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Runs and the members of sweeps, each folder once.
-
-    They are named as their folders, or by their paths if folders share a name.
-    """
-    unique = run_folder.expand_sweeps(paths)
-    names = [path.resolve().name for path in unique]
-    if len(set(names)) < len(names):
-        names = list(map(str, unique))
-    return [read_run(path, name) for path, name in zip(unique, names, strict=True)]
-
-
-def read_run(path: Path, name: str) -> Run:
-    """A run and what it was evaluated on; ValueError for what is not one."""
-    info = run_folder.read(path)
-    built = rebuild(info)
-    model = built.model
-    edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
-    evaluations, tested = {}, []
-    if info.input_shape is not None:
-        tested = sorted(
-            (parsed(file, _image_result) for file in (path / "evaluations").glob("*.json")),
-            key=lambda result: (SPLITS.index(result["split"]), result["cost_weight"] or 0.0),
-        )
-    else:
-        window_s = model.window * info.frontend.hop / info.frontend.sample_rate
-        evaluations = {
-            key: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
-            for key, file in result_files(path).items()
-        }
-    return Run(
-        name,
-        path,
-        info,
-        model.net,
-        edge_macs,
-        controller_macs,
-        built.charged,
-        list(run_folder.read_metrics(path)),
-        evaluations,
-        tested,
-    )
-
-
-def verdicts(
-    detections: Sequence[Mapping[str, Any]],
-    truth: Sequence[tuple[str, float]],
-    tolerance_ms: float,
-) -> list[str]:
-    """For each detection "right", "wrong" or "alarm", as `metrics.score_stream` counts them.
-
-    Args:
-      detections: `word` and `ms`, in order of time.
-      truth: (word, start in ms), in order of time.
-      tolerance_ms: largest distance between the two.
-    """
-    starts = [start for _, start in truth]
-    out, taken = [], -1
-    for found in detections:
-        first = bisect_left(starts, found["ms"] - tolerance_ms)
-        if first == len(starts) or starts[first] > found["ms"] + tolerance_ms:
-            out.append("alarm")
-            continue
-        out.append("right" if first != taken and truth[first][0] == found["word"] else "wrong")
-        taken = first
-    return out
-
-
 def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
     """Usage [R, E] of each edge, the names of the rows, and what it was measured on.
 
@@ -248,40 +177,42 @@ def shown_as(evaluation: Evaluation) -> str:
     return evaluation.result["stream"] + told(evaluation.result)
 
 
-def _image_result(result: Any) -> dict[str, Any]:
-    """The result, if it has all that is shown of it."""
-    if result["split"] not in SPLITS:
-        raise ValueError(f"unknown split {result['split']!r}")
-    return result | {name: result[name] for name in IMAGE_RESULT}
+class Detected(NamedTuple):
+    """A detection: word, time in s, and its outcome (a key of `OUTCOMES`)."""
+
+    word: str
+    time_s: float
+    outcome: str
 
 
-def _stream_result(result: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The result, and its detections with their words as shown."""
-    found = [{**d, "word": plain(d["word"])} for d in result["detections"]]
-    return result | {"tolerance_ms": result["tolerance_ms"]}, found
+class StreamView(NamedTuple):
+    """A run over a labelled stream.
+
+    Fields:
+      classes: K names, as shown.
+      times_s: [T] middle of each step's window.
+      posteriors: [T, K].
+      macs: [T] MACs of each step.
+      full_macs: of the whole network.
+      envelope: peaks of the signal, one every `ENVELOPE_S`.
+      truth: (word, start in s), each `WORD_S` long.
+      detections: in order of time.
+    """
+
+    classes: Sequence[str]
+    times_s: np.ndarray
+    posteriors: np.ndarray
+    macs: np.ndarray
+    full_macs: float
+    envelope: np.ndarray
+    truth: Sequence[tuple[str, float]]
+    detections: Sequence[Detected]
 
 
-def _read_evaluation(
-    file: Path, classes: Sequence[str], edge_macs: Sequence[int], window_s: float
-) -> Evaluation:
-    """What `evaluate` wrote; its times are of windows' starts, shown are their middles."""
-    result, found = parsed(file, _stream_result)
-    with np.load(file.with_suffix(".npz")) as arrays:
-        data = dict(arrays)
-    words = [plain(str(word)) for word in data["truth_words"]]
-    truth = sorted(zip(words, data["truth_ms"].tolist(), strict=True), key=lambda pair: pair[1])
-    outcomes = verdicts(found, truth, result["tolerance_ms"])
-    view = StreamView(
-        classes=[plain(name) for name in classes],
-        times_s=data["times_ms"] / 1000 + window_s / 2,
-        posteriors=data["posteriors"],
-        macs=data["live"] @ np.array(edge_macs, float),
-        full_macs=sum(edge_macs),
-        envelope=data["envelope"],
-        truth=[(word, ms / 1000) for word, ms in truth],
-        detections=[
-            Detected(d["word"], d["ms"] / 1000 + window_s / 2, outcome)
-            for d, outcome in zip(found, outcomes, strict=True)
-        ],
-    )
-    return Evaluation(result, view, data["labels"], data["live"])
+def final_price(run: Run) -> float | None:
+    """λ at the end of training; None for a static run, and for one that learns every price."""
+    if run.kind in ("static", "conditioned"):
+        return None
+    if run.budget is None:
+        return run.info.config.train.cost_weight
+    return (run.last("training") or {}).get("cost_weight")

@@ -18,20 +18,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from math import log
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import config as config_lib
-from experiments.config import Config, Hooks
-from experiments.datasets.images import Pixels
-from experiments.datasets.speech import is_cepstral
+from data_prep.command.atomic import write_atomic
+from experiments.config import Config, Hooks, from_json, is_cepstral, load_config, to_json
 from sanas_jax.data.features import Frontend
-from sanas_jax.streaming.detector import Detector
+from sanas_jax.data.images import Pixels
 
 RATES = ("sample_rate", "n_fft", "hop")
 
@@ -58,14 +55,6 @@ class RunInfo(NamedTuple):
     input_shape: tuple[int, ...] | None = None
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def is_run(workdir: Path) -> bool:
     """Whether a run was started here. `config.json` is written last."""
     return (workdir / "config.json").is_file()
@@ -88,7 +77,7 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
         np.savez(file, **_arrays(info.frontend), class_weights=info.class_weights)
     os.replace(workdir / "frontend.npz.tmp", workdir / "frontend.npz")
     description: dict[str, Any] = {
-        "config": config_lib.to_json(info.config),
+        "config": to_json(info.config),
         "classes": list(info.classes),
         "data_sha256": info.data_sha256,
     }
@@ -130,8 +119,8 @@ def read(workdir: Path) -> RunInfo:
         raise ValueError(f"--workdir: expected a folder with a run (config.json), got {workdir}")
     try:
         description = json.loads((workdir / "config.json").read_text())
-        config = config_lib.from_json(description["config"])
-        _, hooks = config_lib.load_config(str(workdir / "config.py"))
+        config = from_json(description["config"])
+        _, hooks = load_config(str(workdir / "config.py"))
         with np.load(workdir / "frontend.npz") as file:
             arrays = dict(file)
         weights = jnp.asarray(arrays.pop("class_weights"))
@@ -156,50 +145,7 @@ def read(workdir: Path) -> RunInfo:
     return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights, shape)
 
 
-def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detector, float | None]:
-    """The detector calibrated for a checkpoint, and the price that it was calibrated at.
-
-    price: λ that a conditioned network is told; it gets the detector of the nearest calibrated one.
-    """
-    path = workdir / "detector.json"
-    if not path.is_file():
-        raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
-    try:
-        found = json.loads(path.read_text())
-        of_step, entries = found["step"], found["detectors"]
-        if price is not None:
-            entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
-        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
-    if of_step != step:
-        raise ValueError(
-            f"{path}: expected detectors for step {step}, got those for step {of_step}: "
-            "run experiments.calibrate again"
-        )
-    return detector, told
-
-
 def _arrays(frontend: Any) -> dict[str, Any]:
     """The arrays of a frontend by name."""
     names = ("mel", "mean", "std") if isinstance(frontend, Frontend) else ("mean", "std")
     return {name: getattr(frontend, name) for name in names}
-
-
-def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
-    """Lines of metrics.jsonl; a last line cut off by a kill is left out."""
-    path = workdir / "metrics.jsonl"
-    if not path.is_file():
-        return
-    for line in path.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
-
-
-def truncate_metrics(workdir: Path, step: int) -> None:
-    """Drop the lines after `step`: they will be computed again, equal, from the checkpoint."""
-    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    write_atomic(workdir / "metrics.jsonl", text)

@@ -12,7 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from data_prep.command.atomic import write_atomic
 
 T = TypeVar("T")
 
@@ -72,3 +76,26 @@ def parsed(file: Path, read: Callable[[Any], T]) -> T:
 def _folder(workdir: Path, detector: str) -> Path:
     folder = workdir / "evaluations"
     return folder if detector == "default" else folder / detector
+
+
+def save(workdir: Path, result: dict[str, Any], trace: Trace, to_draw: dict[str, Any]) -> None:
+    """Keep a result, its run and what the report draws of its stream, in workdir/evaluations."""
+    path = result_path(workdir, result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.npz.tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **trace._asdict(), **to_draw)
+    temporary.replace(path.with_suffix(".npz"))
+    write_atomic(path, json.dumps(result, indent=1) + "\n")
+
+
+class Trace(NamedTuple):
+    """A model's run over a stream, one row per step.
+
+    times_ms [T] start of the window; posteriors [T, K]; live [T, E]; labels [T] its class.
+    """
+
+    times_ms: np.ndarray
+    posteriors: np.ndarray
+    live: np.ndarray
+    labels: np.ndarray

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from absl import flags
 
-from data_prep.cli import word_list
-from experiments.config.build import Built, rebuild
-from experiments.config.wording import parse_macs
+from experiments.config.build import Built, build, prices_of
 from experiments.runs import folder as run_folder
-from experiments.runs.packed import PREFIX, resolve
-from experiments.training.init_from import restore_params
-from experiments.training.loop import prices_of
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.folder import RunInfo
+from experiments.runs.metrics import read_metrics
+from experiments.runs.packed import is_packed, read_params, resolve
+from sanas_jax.controller import gamma_of
+from sanas_jax.gates import mode, sample
+from sanas_jax.graph import prune
+from sanas_jax.rollout import init_carry, init_model
+
+Params = dict[str, Any]
 
 
 class Model(NamedTuple):
@@ -31,58 +35,6 @@ class Model(NamedTuple):
     step: int
     params: Any
     prices: list[float]
-
-
-def define_model_flags(values: flags.FlagValues) -> None:
-    """Flags that say which models, and where their results go."""
-    flags.DEFINE_multi_string(
-        "workdir", [], "Folder of a run or a sweep; may be repeated.", flag_values=values
-    )
-    flags.DEFINE_multi_string(
-        "pretrained",
-        [],
-        "Name of a model that came with the package; may be repeated.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
-    )
-    flags.DEFINE_list(
-        "budgets",
-        [],
-        "MACs per frame asked of a conditioned network, e.g. 2M,5M; nine prices of "
-        "its range if not given.",
-        flag_values=values,
-    )
-    flags.DEFINE_list(
-        "cost_weights",
-        [],
-        "Prices λ told to a conditioned network, e.g. 0.03,0.3, in place of --budgets.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "json",
-        None,
-        "Where to write the result as JSON; a list if there are several.",
-        flag_values=values,
-    )
-
-
-def read_models(values: flags.FlagValues) -> tuple[list[Model], list[float]]:
-    """The models that the flags name, and the budgets asked of those that are conditioned."""
-    budgets = [parse_macs(word) for word in word_list(values.budgets)]
-    prices = [parse_price(word) for word in word_list(values.cost_weights)]
-    if budgets and prices:
-        raise ValueError("--budgets, --cost_weights: expected one of them, got both")
-    named = [resolve(PREFIX + name) for name in values.pretrained]
-    folders = run_folder.expand_sweeps([*map(resolve, values.workdir), *named])
-    if not folders:
-        raise ValueError("--workdir, --pretrained: expected a model, got none")
-    models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
-    if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
-        flag = "--budgets" if budgets else "--cost_weights"
-        raise ValueError(f"{flag}: expected a run with model.conditioned, got none")
-    return [_told(model, prices) for model in models], budgets
 
 
 def read_model(
@@ -108,9 +60,7 @@ def read_model(
 
 def calibration(workdir: Path) -> list[dict[str, float]]:
     """What a conditioned run's last validation measured: λ → MACs per frame."""
-    tables = [
-        line["calibration"] for line in run_folder.read_metrics(workdir) if "calibration" in line
-    ]
+    tables = [line["calibration"] for line in read_metrics(workdir) if "calibration" in line]
     if not tables:
         raise ValueError(f"{workdir}: expected a validation with prices, found none")
     return tables[-1]
@@ -129,33 +79,75 @@ def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
     return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))
 
 
-def parse_price(word: str) -> float:
-    """λ, above 0, of a word of --cost_weights."""
-    try:
-        price = float(word)
-    except ValueError:
-        price = math.nan
-    if not 0 < price < math.inf:
-        raise ValueError(f"--cost_weights: expected numbers above 0, got {word!r}")
-    return price
+def found_architecture(
+    built: Built,
+    params: Any,
+    static: bool,
+    price: float | None = None,
+    key: jax.Array | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Γ [E] at the start of a stream, and the live edges [E] of its most probable architecture.
+
+    Args:
+      built, params: the trained run.
+      static: every edge is on.
+      price: λ that a conditioned controller is told.
+      key: draw the architecture instead.
+    """
+    net = built.model.net
+    if static:
+        everything = np.ones(len(net.edges))
+        return everything, everything
+    carry = init_carry(built.model, 1, price, params.get("stats"))
+    gamma = gamma_of(built.model.controller, net, params["controller"], carry.z, carry.condition)
+    gates = mode(gamma) if key is None else sample(gamma, key)
+    return np.asarray(gamma.probs[0]), np.asarray(prune(net, gates)[0])
 
 
-def _told(model: Model, prices: list[float]) -> Model:
-    """The model at these prices, if there are any and it hears them."""
-    if not (prices and model.info.config.model.conditioned):
-        return model
-    low, high = model.info.config.train.cost_weight_range
-    for price in prices:
-        if not low <= price <= high:
+def rebuild(info: RunInfo) -> Built:
+    """The library's objects of a run."""
+    return build(info.config, len(info.classes), info.hooks, info.input_shape)
+
+
+def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[int, Params]:
+    """Step and parameters of a run, its latest or `which` step of its front; or of a packed model.
+
+    Args:
+      folder: of the run or the packed model.
+      built: its model and optimiser, for structure and dtypes.
+      which: "latest", or the number of a step in checkpoints/ or front/.
+    """
+    if is_packed(folder):
+        step, params = read_params(folder, built.model, built.objective.static)
+        if which not in ("latest", str(step)):
             raise ValueError(
-                f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
-                f"{model.workdir.name} learnt; got {price:g}"
+                f"checkpoint: expected 'latest' or {step} of a packed model, got {which!r}"
             )
-    return model._replace(prices=prices)
+        return step, params
+    like = init_model(built.model, jax.random.key(0))
+    latest = Checkpoints(folder / "checkpoints")
+    steps = latest.steps()
+    if not steps:
+        raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
+    if which == "latest":
+        return steps[-1], _deployed(latest, steps[-1], built, like)
+    front = Checkpoints(folder / "front")
+    if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
+        raise ValueError(
+            f"checkpoint: expected 'latest' or one of {sorted({*steps, *front.steps()})}, "
+            f"got {which!r}"
+        )
+    step = int(which)
+    if step in steps:
+        return step, _deployed(latest, step, built, like)
+    return step, front.restore(step, like)
 
 
-def asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:
-    """MACs per frame that were asked of a model at this price; None if nothing was."""
-    if price is None:
-        return model.info.config.train.budget
-    return budgets[model.prices.index(price)] if budgets else None
+def _deployed(checkpoints: Checkpoints, step: int, built: Built, like: Params) -> Params:
+    """Of a training state the parameters in use, as `TrainState.deployed`, without the optimiser's.
+
+    So networks that an earlier version trained can be used, though their training cannot go on.
+    """
+    part = "average" if built.objective.average_decay else "params"
+    params: Params = checkpoints.restore_part(step, {"train": {part: like}})["train"][part]
+    return params

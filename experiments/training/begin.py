@@ -11,11 +11,11 @@ import jax
 from jax.sharding import Mesh
 
 from data_prep.images.cache import is_image_cache
-from experiments import config as config_lib
-from experiments.config import Config, DataConfig
+from experiments.config import Config, DataConfig, Hooks, difference, load_config
 from experiments.config.build import Built, build, target_of
 from experiments.datasets.images import DIGITS, ImageSource
-from experiments.datasets.speech import AudioSource, Source
+from experiments.datasets.source import Source
+from experiments.datasets.speech import AudioSource
 from experiments.machine.execution import Execution
 from experiments.machine.multihost import is_first, say, wait_for_all
 from experiments.runs import folder as run_folder
@@ -96,7 +96,7 @@ def begin(
       config_file: Python file that the configs come from, for its hooks.
       execution: on which devices, and how.
     """
-    _, hooks = config_lib.load_config(config_file)
+    _, hooks = load_config(config_file)
     execution = execution or Execution()
     first = configs[0]
     known = {w: run_folder.read(w) for w in workdirs if run_folder.is_run(w)}
@@ -184,7 +184,7 @@ def _read_written(workdir: Path) -> RunInfo:
 
 
 def _describe(
-    config: Config, hooks: config_lib.Hooks, data: Source, built: Built, start: Start | None
+    config: Config, hooks: Hooks, data: Source, built: Built, start: Start | None
 ) -> RunInfo:
     """Features fitted to the data; a network that another run began goes on with that run's."""
     if start and start.same_classes:
@@ -209,7 +209,7 @@ def _check_labels(data: Source, built: Built) -> None:
 
 
 def _check_same_config(workdir: Path, old: Config, new: Config) -> None:
-    changes = config_lib.difference(old, new)
+    changes = difference(old, new)
     if changes:
         raise ValueError(
             f"--workdir {workdir} holds a run of another config ({'; '.join(changes)}); "

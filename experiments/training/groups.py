@@ -131,3 +131,36 @@ class Track:
 def _entry(tree: Any, index: Any) -> Any:
     """One entry of a leading axis."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def summarize(
+    collected: Sequence[Metrics],
+    classes: Sequence[str],
+    edge_macs: dict[str, int],
+    controller_macs: int,
+    unit: float = 1.0,
+) -> dict[str, Any]:
+    """Metrics of several batches as one JSON object: means, MACs per frame, gate usage.
+
+    `unit` turns the objective's cost into `charged`, in the unit that a budget is asked in.
+    """
+    out: dict[str, Any] = {
+        name: float(np.mean([m[name] for m in collected]))
+        for name in collected[0]
+        if np.ndim(collected[0][name]) == 0
+    }
+    out["charged"] = out["cost"] * unit
+    live = np.sum([m["live_by_label"] for m in collected], axis=0, dtype=np.float64)
+    frames = np.array([m["steps_by_label"] for m in collected], np.float64).sum(0)
+    per_edge = np.array(list(edge_macs.values()), np.float64)
+    by_label = live @ per_edge / np.maximum(frames, 1)
+    out["macs_per_frame"] = float(live.sum(0) @ per_edge / frames.sum())
+    out["macs_per_frame_with_controller"] = out["macs_per_frame"] + controller_macs
+    out["macs_per_frame_by_label"] = {
+        name: float(macs)
+        for name, macs, count in zip(classes, by_label, frames, strict=True)
+        if count
+    }
+    usage = live.sum(0) / frames.sum()
+    out["gate_usage"] = dict(zip(edge_macs, map(float, usage), strict=True))
+    return out

@@ -15,18 +15,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.config import Config
-from experiments.config.build import Built, rebuild
+from experiments.config.build import Built
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
-from experiments.runs.packed import is_packed, read_params, resolve, stored_parts
+from experiments.runs.packed import resolve, stored_parts
+from experiments.runs.trained import Params, rebuild, restore_params
 from sanas_jax.graph import Net
-from sanas_jax.rollout import init_model
 from sanas_jax.sharding import place
 from sanas_jax.training import init_state
 from sanas_jax.training.budgets import Member, init_member
-
-Params = dict[str, Any]
 
 
 class Start(NamedTuple):
@@ -48,50 +46,6 @@ class Start(NamedTuple):
 def fresh_member(built: Built, key: jax.Array) -> Member:
     """The state of a run that has not begun."""
     return init_member(init_state(built.model, built.optimizer, built.objective, key))
-
-
-def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[int, Params]:
-    """Step and parameters of a run, its latest or `which` step of its front; or of a packed model.
-
-    Args:
-      folder: of the run or the packed model.
-      built: its model and optimiser, for structure and dtypes.
-      which: "latest", or the number of a step in checkpoints/ or front/.
-    """
-    if is_packed(folder):
-        step, params = read_params(folder, built.model, built.objective.static)
-        if which not in ("latest", str(step)):
-            raise ValueError(
-                f"checkpoint: expected 'latest' or {step} of a packed model, got {which!r}"
-            )
-        return step, params
-    like = init_model(built.model, jax.random.key(0))
-    latest = Checkpoints(folder / "checkpoints")
-    steps = latest.steps()
-    if not steps:
-        raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
-    if which == "latest":
-        return steps[-1], _deployed(latest, steps[-1], built, like)
-    front = Checkpoints(folder / "front")
-    if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
-        raise ValueError(
-            f"checkpoint: expected 'latest' or one of {sorted({*steps, *front.steps()})}, "
-            f"got {which!r}"
-        )
-    step = int(which)
-    if step in steps:
-        return step, _deployed(latest, step, built, like)
-    return step, front.restore(step, like)
-
-
-def _deployed(checkpoints: Checkpoints, step: int, built: Built, like: Params) -> Params:
-    """Of a training state the parameters in use, as `TrainState.deployed`, without the optimiser's.
-
-    So networks that an earlier version trained can be used, though their training cannot go on.
-    """
-    part = "average" if built.objective.average_decay else "params"
-    params: Params = checkpoints.restore_part(step, {"train": {part: like}})["train"][part]
-    return params
 
 
 def read_start(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from data_prep.command.atomic import write_atomic
 from experiments.machine.multihost import is_first
-from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.metrics import truncate_metrics
 
 
 class Journal:
@@ -24,7 +25,7 @@ class Journal:
         self._writes = is_first()
         if not self._writes:
             return
-        run_folder.truncate_metrics(folder, resume_step)
+        truncate_metrics(folder, resume_step)
         self._file = open(folder / "metrics.jsonl", "a")  # noqa: SIM115  closed in close()
         self._board = SummaryWriter(str(folder), purge_step=resume_step + 1, flush_secs=10)
 
@@ -71,7 +72,7 @@ class Front:
             self._checkpoints.save(step, params)
         # The list is written before anything is deleted: a kill in between leaves no loose end.
         if is_first():
-            run_folder.write_atomic(self._path, json.dumps(kept, indent=1) + "\n")
+            write_atomic(self._path, json.dumps(kept, indent=1) + "\n")
         for old in self.points:
             if old not in kept:
                 self._checkpoints.delete(old["step"])

@@ -2,7 +2,7 @@
 
 from sanas_jax.costs.architecture import (
     Cost,
-    count_macs,
+    cheapest_path,
     custom,
     edge_macs,
     edge_params,
@@ -15,9 +15,11 @@ from sanas_jax.costs.architecture import (
     relative,
     table,
 )
+from sanas_jax.graph.counting import count_macs
 
 __all__ = [
     "Cost",
+    "cheapest_path",
     "count_macs",
     "custom",
     "edge_macs",

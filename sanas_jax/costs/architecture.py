@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +16,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 
 from sanas_jax.costs.schedule import makespan
 from sanas_jax.graph import Net, Shape, prune
+from sanas_jax.graph.counting import count_macs
 
 Cost = Callable[[jax.Array], jax.Array]
 
@@ -188,14 +188,6 @@ def edge_params(net: Net) -> dict[str, int]:
     return {edge.name: _block_params(edge.block, net.shapes[edge.source]) for edge in net.edges}
 
 
-def count_macs(fn: Callable[..., Any], *args: Any) -> int:
-    """Multiply-accumulates of `fn(*args)`: its dot_general and conv_general_dilated operations.
-
-    Of a `cond`, and of forms for different platforms (`depthwise`), the dearest branch.
-    """
-    return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
-
-
 # Equal blocks on equal shapes are traced once: a large fabric has hundreds.
 @lru_cache(maxsize=4096)
 def _block_macs(block: nn.Module, shape: Shape) -> int:
@@ -214,49 +206,20 @@ def _abstract(block: nn.Module, shape: Shape) -> tuple[Any, jax.ShapeDtypeStruct
     return jax.eval_shape(block.init, jax.random.key(0), x), x
 
 
-def _jaxpr_macs(jaxpr: jex.Jaxpr) -> int:
-    total = 0
-    for eqn in jaxpr.eqns:
-        name = eqn.primitive.name
-        if name == "dot_general":
-            (contract, _), _ = eqn.params["dimension_numbers"]
-            depth = math.prod(_shape(eqn.invars[0])[d] for d in contract)
-            total += depth * math.prod(_shape(eqn.outvars[0]))
-        elif name == "conv_general_dilated":
-            total += _conv_macs(eqn)
-        else:
-            inner = [_jaxpr_macs(sub) for sub in _sub_jaxprs(eqn.params.values())]
-            if name == "while" and any(inner):
-                raise ValueError("MACs of a while loop: expected a static trip count (scan, fori)")
-            if name == "cond":
-                total += max(inner)
-            else:
-                total += sum(inner) * eqn.params.get("length", 1)
-    return total
+def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:
+    """Least cost of a path from the input to the output: no budget below it can be of use.
 
-
-def _conv_macs(eqn: jex.JaxprEqn) -> int:
-    """Output size × kernel size × input channels per group; zeros of a dilated input are free."""
-    numbers = eqn.params["dimension_numbers"]
-    kernel = _shape(eqn.invars[1])
-    per_output = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-    macs = math.prod(_shape(eqn.outvars[0])) * per_output // eqn.params["batch_group_count"]
-    return macs // math.prod(eqn.params["lhs_dilation"])
-
-
-def _shape(var: Any) -> tuple[int, ...]:
-    """Shape of an equation's operand or result."""
-    return var.aval.shape
-
-
-def _sub_jaxprs(values: Any) -> Sequence[jex.Jaxpr]:
-    """The jaxprs among an equation's parameters (calls, loops, branches)."""
-    found: list[jex.Jaxpr] = []
-    for value in values:
-        if isinstance(value, jex.ClosedJaxpr):
-            found.append(value.jaxpr)
-        elif isinstance(value, jex.Jaxpr):
-            found.append(value)
-        elif isinstance(value, tuple | list):
-            found.extend(_sub_jaxprs(value))
-    return found
+    Args:
+      net: static description.
+      edge_costs: edge name → cost, as of `costs.edge_macs`.
+    """
+    best = {net.input: 0.0}
+    for layer in net.layers[1:]:
+        ways = [
+            best[edge.source] + edge_costs[edge.name]
+            for edge in net.incoming[layer.name]
+            if edge.source in best
+        ]
+        if ways:
+            best[layer.name] = min(ways)
+    return best[net.output]

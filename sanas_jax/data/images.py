@@ -135,3 +135,12 @@ def _check(images: Images) -> None:
     for name, value in (("mean", images.mean), ("std", images.std)):
         if value.shape != shape[3:]:
             raise ValueError(f"{name}: expected {shape[3:]}, one per channel, got {value.shape}")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pixels:
+    """What pixels are normalised with, per channel: in [0, 1] units, [C]."""
+
+    mean: jax.Array
+    std: jax.Array

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan
 
-import jax
-import jax.numpy as jnp
-
 from sanas_jax.streaming.detector import Detection
 
 RULES = ("set", "list")
@@ -114,64 +111,3 @@ def score_stream(
         wrong=len(taken) - correct,
         false_alarms=false_alarms,
     )
-
-
-def confusion(
-    labels: jax.Array, predictions: jax.Array, mask: jax.Array, num_classes: int
-) -> jax.Array:
-    """Steps by label (rows) and prediction (columns), [K, K] int32, where `mask` is true.
-
-    Steps whose label or prediction is out of range are not counted.
-    """
-    _check_same(labels=labels, predictions=predictions, mask=mask)
-    _check_classes(num_classes)
-    rows = _class_or_none(labels, mask, num_classes)
-    columns = _class_or_none(predictions, mask, num_classes)
-    empty = jnp.zeros((num_classes, num_classes), jnp.int32)
-    return empty.at[rows, columns].add(1, mode="drop")
-
-
-def cost_per_label(
-    costs: jax.Array, labels: jax.Array, mask: jax.Array, num_classes: int
-) -> jax.Array:
-    """Mean cost of the steps of each label, [K], nan for a label that is absent.
-
-    costs: [...] in any unit (MACs per frame in the SANAS paper's figure 6).
-    """
-    _check_same(labels=labels, costs=costs, mask=mask)
-    _check_classes(num_classes)
-    group = _class_or_none(labels, mask, num_classes).reshape(-1)
-    count = jnp.bincount(group, length=num_classes + 1)[:-1]
-    total = jax.ops.segment_sum(
-        jnp.asarray(costs, jnp.float32).reshape(-1), group, num_segments=num_classes + 1
-    )[:-1]
-    return total / count
-
-
-def frame_accuracy(labels: jax.Array, predictions: jax.Array, mask: jax.Array) -> jax.Array:
-    """Part of the steps where `mask` is true that are predicted right, []; nan without any."""
-    _check_same(labels=labels, predictions=predictions, mask=mask)
-    kept = jnp.asarray(mask, bool)
-    return jnp.sum(kept & (labels == predictions)) / jnp.sum(kept)
-
-
-def _class_or_none(labels: jax.Array, mask: jax.Array, num_classes: int) -> jax.Array:
-    """`labels`, and one class more for the steps left out and the labels out of range."""
-    inside = jnp.asarray(mask, bool) & (labels >= 0) & (labels < num_classes)
-    return jnp.where(inside, labels, num_classes)
-
-
-def _check_same(**arrays: jax.Array) -> None:
-    """ValueError unless all have one shape and labels and predictions are integers."""
-    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"expected arrays of one shape, got {shapes}")
-    for name in ("labels", "predictions"):
-        if name in arrays and not jnp.issubdtype(arrays[name].dtype, jnp.integer):
-            raise ValueError(f"{name}: expected integers, got {arrays[name].dtype}")
-
-
-def _check_classes(num_classes: int) -> None:
-    """ValueError unless there is a class."""
-    if num_classes < 1:
-        raise ValueError(f"num_classes: expected 1 or more, got {num_classes}")

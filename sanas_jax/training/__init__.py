@@ -1,18 +1,8 @@
-"""Training: one optimiser step and what it minimises."""
+"""Training: one optimiser step, and what it minimises."""
 
-from sanas_jax.training.update import (
-    PRECISIONS,
-    Batch,
-    Budget,
-    Objective,
-    Params,
-    TrainState,
-    Update,
-    init_state,
-    make_evaluate,
-    make_update,
-    trained,
-)
+from sanas_jax.training.objective import PRECISIONS, Objective
+from sanas_jax.training.state import Batch, Budget, Params, TrainState, init_state, trained
+from sanas_jax.training.update import Update, make_evaluate, make_update
 
 __all__ = [
     "PRECISIONS",

@@ -13,16 +13,16 @@ budgets are its `vmap`; they share the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from sanas_jax.graph import Net
 from sanas_jax.sharding import BUDGET
-from sanas_jax.training.update import Batch, Budget, TrainState, Update
+from sanas_jax.training.state import Batch, Budget, TrainState
+from sanas_jax.training.update import Update
 
 
 class Target(NamedTuple):
@@ -142,22 +142,3 @@ def _length(args: Sequence[Any], shared: Sequence[int]) -> int:
     """G, or a device's part of it."""
     own = next(arg for i, arg in enumerate(args) if i not in shared)
     return jax.tree.leaves(own)[0].shape[0]
-
-
-def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:
-    """Least cost of a path from the input to the output: no budget below it can be of use.
-
-    Args:
-      net: static description.
-      edge_costs: edge name → cost, as of `costs.edge_macs`.
-    """
-    best = {net.input: 0.0}
-    for layer in net.layers[1:]:
-        ways = [
-            best[edge.source] + edge_costs[edge.name]
-            for edge in net.incoming[layer.name]
-            if edge.source in best
-        ]
-        if ways:
-            best[layer.name] = min(ways)
-    return best[net.output]

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from data_prep import cli as command
-from experiments.benchmarks.harness import compare, machine, records
-from experiments.config.edge_timing import num_cores
+from data_prep.command import cli as command
+from experiments.benchmarks.harness import compare, entry, machine, records
+from experiments.benchmarks.harness.records import Result
+from experiments.machine.host import num_cores
 
 QUICK_REPEATS = 2
 
@@ -153,5 +154,31 @@ def main(
     def body(values: flags.FlagValues) -> None:
         settings = settings_of(values, repeats)
         run_one(name, values, settings, lambda: benchmark(settings))
+
+    return command.run(define, body, doc, argv)
+
+
+def run_with_batch(
+    doc: str,
+    name: str,
+    benchmark: Callable[[Settings, int | None], Result],
+    argv: Sequence[str],
+    *,
+    repeats: int,
+    training: bool = False,
+) -> int:
+    """A whole command for a benchmark on this network, with a --batch; returns its exit status."""
+
+    def define(values: flags.FlagValues) -> None:
+        entry.define_flags(values, repeats=repeats)
+        flags.DEFINE_integer(
+            "batch", None, "Streams; 64, or 8 with --quick.", 2, flag_values=values
+        )
+
+    def body(values: flags.FlagValues) -> None:
+        settings = entry.settings_of(values, repeats)
+        entry.run_one(
+            name, values, settings, lambda: benchmark(settings, values.batch), training=training
+        )
 
     return command.run(define, body, doc, argv)

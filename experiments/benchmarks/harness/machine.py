@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from experiments.config.edge_timing import num_cores, processor
+from experiments.machine.host import num_cores, processor
 from experiments.machine.jax_setup import keep_memory
 
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "librosa")

@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.command.atomic import write_atomic
 from experiments.benchmarks.harness.machine import describe_machine, describe_versions
 from experiments.benchmarks.harness.programs import device_peak_bytes
-from experiments.runs.folder import write_atomic
 
 Result = dict[str, Any]
 PARTS = ("what", "settings", "agreement", "rows", "limits", "notes", "machine", "versions")

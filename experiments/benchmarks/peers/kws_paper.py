@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
-from data_prep import cli as command
-from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
-from experiments.benchmarks.harness.records import Result
 from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Controller
@@ -102,29 +97,3 @@ def torch_model(
     if compiled:
         model.network = peer.torch.compile(model.network)
     return model
-
-
-def main(
-    doc: str,
-    name: str,
-    benchmark: Callable[[Settings, int | None], Result],
-    argv: Sequence[str],
-    *,
-    repeats: int,
-    training: bool = False,
-) -> int:
-    """A whole command for a benchmark on this network, with a --batch; returns its exit status."""
-
-    def define(values: flags.FlagValues) -> None:
-        entry.define_flags(values, repeats=repeats)
-        flags.DEFINE_integer(
-            "batch", None, "Streams; 64, or 8 with --quick.", 2, flag_values=values
-        )
-
-    def body(values: flags.FlagValues) -> None:
-        settings = entry.settings_of(values, repeats)
-        entry.run_one(
-            name, values, settings, lambda: benchmark(settings, values.batch), training=training
-        )
-
-    return command.run(define, body, doc, argv)

@@ -27,8 +27,9 @@ import numpy as np
 import soundfile
 from aiohttp import WSMessage, WSMsgType, web
 
+from experiments.live.engine import Engine
 from experiments.live.page.demo import Demo
-from experiments.live.page.stream import Engine, LiveStream, Message
+from experiments.live.page.stream import LiveStream, Message
 from experiments.live.sources import UNPLUGGED_SECONDS, Resampler, Wav
 
 RATES = (8_000, 192_000)  # Hz, of a microphone

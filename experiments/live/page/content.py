@@ -10,7 +10,7 @@ import numpy as np
 from experiments.config.build import macs_per_step
 from experiments.figures.layouts import make_layout
 from experiments.figures.style import css_colors
-from experiments.live.page.stream import Engine
+from experiments.live.engine import Engine
 from experiments.runs.trained import Model, calibration
 from sanas_jax.data.clips import FIRST_WORD
 

@@ -6,7 +6,6 @@ import base64
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config.build import macs_per_step
-from experiments.listen import chosen_detector, event
-from experiments.live.decisions import Spending
-from experiments.runs.trained import Model
+from experiments.live.decisions import Spending, event
+from experiments.live.engine import Engine
+from experiments.runs.detectors import chosen_detector
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.features import POWER_FLOOR, Frontend, mel_power
-from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Heard, Session
 
 Message = dict[str, Any]
@@ -28,33 +26,6 @@ Message = dict[str, Any]
 KEPT_TIMES = 5000
 # Natural logarithms of a mel band's power that are drawn darkest and brightest.
 LOG_POWER_RANGE = (float(np.log(POWER_FLOOR)) + 2, 6.0)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What all streams of a server share.
-
-    Fields:
-      model: on audio.
-      runtime: it, compiled.
-      price: λ that a stream is told until its client says another; None if it hears none.
-      threshold: of the detector; None for the calibrated one.
-    """
-
-    model: Model
-    runtime: Runtime
-    price: float | None
-    threshold: float | None = None
-
-    @property
-    def rate(self) -> int:
-        """Of the audio, in Hz."""
-        return int(self.model.info.frontend.sample_rate)
-
-    @property
-    def step_samples(self) -> int:
-        """Of one decision."""
-        return int(self.model.built.model.hop * self.model.info.frontend.hop)
 
 
 class LiveStream:

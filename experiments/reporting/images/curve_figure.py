@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.figures.style import LIGHT, NARROW, WIDE, legend, run_look, short, styled
+from experiments.config.wording import short
+from experiments.figures.style import LIGHT, NARROW, WIDE, legend, run_look, styled
 from experiments.reporting.images.points import Point
 
 # kind → marker, whether its points are joined, name

@@ -8,18 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from experiments.config.wording import verdict
+from experiments.config.wording import short, verdict
 from experiments.figures import training as training_figures
 from experiments.figures.architecture import Found, architecture_figure
-from experiments.figures.style import short
 from experiments.reporting import document, reproduce, sections
 from experiments.reporting.document import Pngs
 from experiments.reporting.images.curve_figure import image_curve
 from experiments.reporting.images.points import Point, label_of, points, run_points, unit_of
 from experiments.reporting.images.tables import FIRST_NUMBER, score_table
-from experiments.reporting.run_record import Run
-from experiments.reporting.streams.page import document as whole_page
-from experiments.reporting.streams.points import final_price
+from experiments.reporting.run_record import Run, final_price
 
 
 def make_page(runs: Sequence[Run]) -> tuple[str, Pngs]:
@@ -38,7 +35,7 @@ def make_page(runs: Sequence[Run]) -> tuple[str, Pngs]:
         "Architectures": architectures(runs, pngs),
         "How it was made": sections.made(runs),
     }
-    return whole_page("Architectures under a budget", runs, contents), pngs
+    return document.whole_page("Architectures under a budget", runs, contents), pngs
 
 
 def scores(runs: Sequence[Run]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.config.wording import verdict
-from experiments.figures.style import short
+from experiments.config.wording import short, verdict
 from experiments.reporting.images.points import (
     Point,
     charged_name,
@@ -15,8 +14,7 @@ from experiments.reporting.images.points import (
     run_points,
     unit_of,
 )
-from experiments.reporting.run_record import Run
-from experiments.reporting.streams.points import final_price
+from experiments.reporting.run_record import Run, final_price
 
 Row = list[str]  # run, label, images, then a text per column
 

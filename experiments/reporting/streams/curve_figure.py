@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.figures.style import LIGHT, NARROW, WIDE, legend, short, styled
+from experiments.config.wording import short
+from experiments.figures.style import LIGHT, NARROW, WIDE, legend, styled
 from experiments.reporting.streams.points import PAPER, PAPER_WHOLE, Point
 from experiments.runs.stored_results import DETECTORS, marked
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from experiments.figures.style import LIGHT, MILLION, WIDE, dress, legend, styled
+from experiments.config.wording import MILLION
+from experiments.figures.style import LIGHT, WIDE, dress, legend, styled
+from experiments.reporting.run_record import StreamView
 
 WORD_S = 1.0
 ENVELOPE_S = 0.01
@@ -23,38 +25,6 @@ OUTCOMES = {
     "alarm": ("^", "false alarm"),
 }
 _FAINTEST = 0.02
-
-
-class Detected(NamedTuple):
-    """A detection: word, time in s, and its outcome (a key of `OUTCOMES`)."""
-
-    word: str
-    time_s: float
-    outcome: str
-
-
-class StreamView(NamedTuple):
-    """A run over a labelled stream.
-
-    Fields:
-      classes: K names, as shown.
-      times_s: [T] middle of each step's window.
-      posteriors: [T, K].
-      macs: [T] MACs of each step.
-      full_macs: of the whole network.
-      envelope: peaks of the signal, one every `ENVELOPE_S`.
-      truth: (word, start in s), each `WORD_S` long.
-      detections: in order of time.
-    """
-
-    classes: Sequence[str]
-    times_s: np.ndarray
-    posteriors: np.ndarray
-    macs: np.ndarray
-    full_macs: float
-    envelope: np.ndarray
-    truth: Sequence[tuple[str, float]]
-    detections: Sequence[Detected]
 
 
 def liveliest(views: Sequence[StreamView], seconds: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.reporting.run_record import Evaluation, Run, Setting
+from experiments.reporting.run_record import Evaluation, Run, Setting, final_price
 from experiments.runs.stored_results import marked
 
 METRICS = (
@@ -117,15 +117,6 @@ def to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
         }
         for point in points
     ]
-
-
-def final_price(run: Run) -> float | None:
-    """λ at the end of training; None for a static run, and for one that learns every price."""
-    if run.kind in ("static", "conditioned"):
-        return None
-    if run.budget is None:
-        return run.info.config.train.cost_weight
-    return (run.last("training") or {}).get("cost_weight")
 
 
 def _point(run: Run, setting: Setting, evaluations: Sequence[Evaluation]) -> Point:

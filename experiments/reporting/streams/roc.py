@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.figures.style import LIGHT, WIDE, legend, run_look, shorten, styled
+from experiments.config.wording import shorten
+from experiments.figures.style import LIGHT, WIDE, legend, run_look, styled
 from experiments.reporting.run_record import Run
 from experiments.runs.stored_results import marked
 

@@ -9,7 +9,7 @@ where it is on and nothing else reaches the layer, it stands in for all edges th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -154,93 +154,6 @@ class Net:
     def _needs_live(self, edge: Edge) -> bool:
         """Whether a block's batch statistics are of its live rows wherever it stands."""
         return edge.name in self.with_stats and not getattr(edge.block, "stats_over_stream", False)
-
-
-def check_gates(net: Net, gates: jax.Array, name: str = "gates") -> None:
-    """Raise ValueError unless `gates` has shape [..., E]."""
-    shape = jnp.shape(gates)
-    if not shape or shape[-1] != len(net.edges):
-        raise ValueError(
-            f"{name}: expected shape [..., {len(net.edges)}], one entry per edge; got {shape}"
-        )
-
-
-def read_gates(net: Net, gates: jax.Array) -> jax.Array:
-    """Gates [..., E] as the network reads them: an always-on edge has gate 1."""
-    check_gates(net, gates)
-    always = jnp.array([not edge.gated for edge in net.edges])
-    return jnp.where(always, jnp.ones((), jnp.result_type(gates, jnp.float32)), gates)
-
-
-def prune(net: Net, gates: jax.Array) -> jax.Array:
-    """Live edges of an architecture: on, and on a path of on-edges from input to a read layer.
-
-    An edge that reuses a layer's last value is live where the layer is needed and nothing else
-    reaches it.
-
-    Args:
-      net: static description.
-      gates: [..., E] in {0, 1}.
-
-    Returns:
-      [..., E] in {0, 1}; what is charged and what a skipping runtime executes.
-    """
-    gates = read_gates(net, gates)
-    nothing = jnp.zeros_like(gates[..., 0])
-    reach = {layer.name: nothing for layer in net.layers}
-    reach[net.input] = nothing + 1
-    reused = dict.fromkeys(net.reuse, nothing)
-    for layer in net.layers[1:]:
-        for edge in net.incoming[layer.name]:
-            on = gates[..., net.index[edge.name]] * reach[edge.source]
-            reach[layer.name] = jnp.maximum(reach[layer.name], on)
-        if layer.name in net.reuse:
-            on = gates[..., net.index[net.reuse[layer.name].name]]
-            reused[layer.name] = on * (1 - reach[layer.name])
-            reach[layer.name] = jnp.maximum(reach[layer.name], on)
-    need = {layer.name: nothing + float(layer.name in net.read_layers) for layer in net.layers}
-    live = [nothing] * len(net.edges)
-    for layer in reversed(net.layers[1:]):
-        for edge in net.incoming[layer.name]:
-            e = net.index[edge.name]
-            needed = gates[..., e] * need[layer.name]
-            need[edge.source] = jnp.maximum(need[edge.source], needed)
-            live[e] = needed * reach[edge.source]
-        if layer.name in net.reuse:
-            live[net.index[net.reuse[layer.name].name]] = need[layer.name] * reused[layer.name]
-    return jnp.stack(live, axis=-1)
-
-
-def subnet(net: Net, names: Collection[str]) -> Net:
-    """The network of the named edges alone.
-
-    All on and on the same weights, it equals the masked super-network whose live edges these are.
-
-    Args:
-      net: super-network.
-      names: of its live edges (`prune`); edges without a gate come along where they are reached.
-
-    Raises ValueError for a name that is not an edge, or edges that do not lead to the output.
-    """
-    unknown = sorted(set(names) - set(net.index))
-    if unknown:
-        raise ValueError(f"edges: expected names of the network's edges, got {unknown}")
-    gates = jnp.array([not edge.gated or edge.name in names for edge in net.edges], jnp.float32)
-    live = prune(net, gates).tolist()
-    kept = [edge for edge, on in zip(net.edges, live, strict=True) if on]
-    reached = {net.input, *(edge.target for edge in kept)}
-    if net.output not in reached:
-        raise ValueError(f"edges: expected a path to {net.output!r}, got {sorted(names)}")
-    for edge in net.edges:
-        silent = edge.gated or getattr(edge.block, "keeps_zero", False)
-        if not silent and edge.source not in reached and edge.target in reached:
-            raise ValueError(
-                f"edge {edge.name!r} has no gate and answers although nothing reaches it: "
-                "no network without it gives the same outputs"
-            )
-    layers = tuple(layer for layer in net.layers if layer.name in reached)
-    features = net.features if net.features in reached else net.output
-    return Net(net.input_shape, layers, tuple(kept), net.output, features)
 
 
 def _check_names(net: Net) -> None:

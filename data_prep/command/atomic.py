@@ -1,5 +1,7 @@
 """Files and folders that appear complete or not at all: write to a sibling, then rename."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import shutil
@@ -46,3 +48,11 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
             path.replace(target)
     finally:
         shutil.rmtree(around, ignore_errors=True)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that it is either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,240 @@
+"""From a folder of words to a cache: find, split, decode, write."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from data_prep.command import cli as command
+from data_prep.speech import decode, splits
+from data_prep.speech.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
+from data_prep.speech.index import Index, find
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_CHUNK = 256  # files in flight: bounds the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of `prepare`; `words` empty: the ten words, or with a pattern all words found."""
+
+    words: tuple[str, ...] = ()
+    pattern: str | None = None
+    choice: splits.Choice = dataclasses.field(default_factory=splits.Choice)
+    strict: bool = False
+    overwrite: bool = False
+    jobs: int = 0  # decoding threads, 0: one per CPU
+
+
+class _File(NamedTuple):
+    """A file that was read: hash of its bytes, samples int16 or None, why not, and if cut."""
+
+    sha256: str
+    samples: np.ndarray | None
+    reason: str = ""
+    cut: bool = False
+
+
+def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]]:
+    """Index, split, decode and write the cache `out`; return clips per class and split.
+
+    Prints one line per decision. Raises ValueError or OSError before anything is written.
+    """
+    _check_out(data, out, options.overwrite)
+    index = find(data, options.pattern)
+    words = wanted_words(index, options)
+    split_of, rule = splits.assign(index, options.choice)
+    label_of = {word: label for label, word in enumerate(words, start=2)}
+    print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
+    if index.ignored:
+        print(f"{len(index.ignored)} audio files do not fit the layout: {_shown(index.ignored)}")
+    names = [clip.name for clip in index.clips]
+    hashes: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    cut: list[str] = []
+    provenance: dict[str, Any] = {}
+
+    def rows() -> Iterator[CacheRow]:
+        """Clips that can be read; the provenance is complete after the last one."""
+        word_of = {word: i for i, word in enumerate(index.words)}
+        speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
+        kept: Counter[tuple[str, int]] = Counter()
+        files = _read_all(index.root, names, options.jobs, "clips")
+        for clip, split, (name, file) in zip(index.clips, split_of, files, strict=True):
+            hashes[name] = file.sha256
+            if file.samples is None:
+                _skip(name, file.reason, skipped, options.strict)
+                continue
+            if file.cut:
+                cut.append(name)
+            kept[clip.word, split] += 1
+            yield CacheRow(
+                file.samples,
+                label_of.get(clip.word, 1),
+                word_of[clip.word],
+                split,
+                speaker_of[clip.speaker],
+            )
+        provenance.update(_provenance(index, options, words, rule, kept, hashes, skipped, cut))
+
+    noise = []
+    for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):
+        hashes[name] = file.sha256
+        if file.samples is None:
+            _skip(name, file.reason, skipped, options.strict)
+        else:
+            noise.append(file.samples)
+    counts = write_cache(
+        out,
+        rows(),
+        noise=noise,
+        mel=decode.mel_matrix(),
+        classes=(SILENCE, UNKNOWN, *words),
+        all_words=index.words,
+        all_speakers=index.speakers,
+        provenance=provenance,
+    )
+    if cut:
+        print(f"{len(cut)} clips longer than 1 s were cut to their loudest second: {_shown(cut)}")
+    if skipped:
+        print(f"{len(skipped)} files were skipped (named above and in provenance.json)")
+    seconds = sum(map(len, noise)) / decode.SAMPLE_RATE
+    print(
+        f"{len(noise)} background tracks, {seconds:.0f} s"
+        if noise
+        else "no background tracks: silence will be digital zeros and nothing is mixed in"
+    )
+    return counts
+
+
+def wanted_words(index: Index, options: Options) -> tuple[str, ...]:
+    """The words to detect, checked against those found."""
+    everything = options.words == ("all",) or (not options.words and options.pattern is not None)
+    words = index.words if everything else options.words or WORDS
+    if len(set(words)) < len(words) or {SILENCE, UNKNOWN} & set(words):
+        raise ValueError(f"expected different words other than the two fixed ones, got {words}")
+    absent = [word for word in words if word not in index.words]
+    if absent:
+        raise ValueError(
+            f"expected --words out of those in {index.root} ({', '.join(index.words)}), "
+            f"got {', '.join(absent)}"
+        )
+    return words
+
+
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """Clips per class and split as aligned text."""
+    width = max(map(len, counts))
+    lines = [f"{'class':{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
+    for name, row in counts.items():
+        cells = ["from noise"] * len(SPLITS) if name == SILENCE else [row[s] for s in SPLITS]
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
+    total = [sum(row[split] for row in counts.values()) for split in SPLITS]
+    return "\n".join([*lines, f"{'total':{width}}" + "".join(f"{n:>12}" for n in total)])
+
+
+def _check_out(data: Path, out: Path, overwrite: bool) -> None:
+    """Refuse to replace anything that is not a cache, and a cache unless asked to."""
+    if out.exists():
+        empty = out.is_dir() and not any(out.iterdir())
+        if not is_cache(out) and not empty:
+            raise ValueError(f"expected --out to be new or a cache, got {out}, which is neither")
+        if not overwrite and not empty:
+            raise ValueError(f"{out} holds a cache already: give --overwrite to replace it")
+        if out.resolve() in (data.resolve(), *data.resolve().parents):
+            raise ValueError(f"expected --out outside of --data, got {out}")
+
+
+def _read_all(
+    root: Path, names: Sequence[str], jobs: int, what: str, *, whole: bool = False
+) -> Iterator[tuple[str, _File]]:
+    """Read files in order on threads (libsndfile and soxr release the GIL)."""
+
+    def read(name: str) -> _File:
+        return _read_file(root / name, whole)
+
+    with (
+        ThreadPool(jobs or os.cpu_count()) as pool,
+        tqdm(total=len(names), desc=what, unit="file", disable=None) as bar,
+    ):
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            yield from zip(chunk, pool.map(read, chunk), strict=True)
+            bar.update(len(chunk))
+
+
+def _read_file(path: Path, whole: bool) -> _File:
+    """Hash and decode one file; a failure becomes its reason."""
+    digest = ""
+    try:
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        samples = decode.decode(data)
+    except (ValueError, OSError) as error:
+        return _File(digest, None, command.one_line(error))
+    kept = samples if whole else decode.loudest_second(samples)
+    return _File(digest, kept, cut=len(kept) < len(samples))
+
+
+def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None:
+    """Report an unreadable file, or fail on it."""
+    if strict:
+        raise ValueError(f"cannot read {name}: {reason}")
+    with tqdm.external_write_mode(sys.stderr):
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    skipped[name] = reason
+
+
+def _provenance(
+    index: Index,
+    options: Options,
+    words: Sequence[str],
+    rule: str,
+    kept: Counter[tuple[str, int]],
+    hashes: dict[str, str],
+    skipped: dict[str, str],
+    cut: Sequence[str],
+) -> dict[str, Any]:
+    """Contents of provenance.json."""
+    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
+    choice = {
+        field: sorted(getattr(options.choice, field))
+        for field in (item.name for item in dataclasses.fields(options.choice))
+    }
+    return {
+        "source": index.root.resolve().name,
+        "options": {"words": list(words), "pattern": options.pattern, "strict": options.strict}
+        | choice,
+        "split": rule,
+        "counts": {
+            word: {split: kept[word, s] for s, split in enumerate(SPLITS)} for word in index.words
+        },
+        "noise": [name for name in index.noise if name not in skipped],
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "skipped": skipped,
+        "cut_to_1_s": list(cut),
+        "ignored": list(index.ignored),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "librosa": importlib.metadata.version("librosa"),
+            "soundfile": soundfile.__version__,
+            "libsndfile": soundfile.__libsndfile_version__,
+        },
+    }
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Up to three names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,126 @@
+"""Configs read, overridden by `--set a.b=value`, compared, and written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import runpy
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.config.schema import Config, Hooks
+
+
+def load_config(path: str) -> tuple[Config, Hooks]:
+    """Run a config file: what its `get_config()` returns, and its hooks."""
+    if not Path(path).is_file():
+        raise ValueError(f"--config: expected a Python file with get_config(), got {path!r}")
+    namespace = runpy.run_path(path)
+    if not callable(namespace.get("get_config")):
+        raise ValueError(f"--config: expected {path} to define get_config()")
+    config = namespace["get_config"]()
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"--config: expected get_config() to return a Config, got {type(config).__name__}"
+        )
+    return config, Hooks(namespace.get("build_net"), namespace.get("build_cost"))
+
+
+def override(config: Any, assignments: Sequence[str]) -> Any:
+    """Apply `a.b=value` assignments, each parsed as its field's type."""
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected name=value, got {assignment!r}")
+        config = _assign(config, name.strip().split("."), text.strip(), name.strip())
+    return config
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`; a field that does not exist or has another type raises."""
+    return _from_json(Config, values, "")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config's values, nested as in `to_json`, as `a.b` → value."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flatten(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """Fields in which two configs differ, as `a.b: old → new`; the cache may have moved."""
+    ours, theirs = flatten(to_json(old)), flatten(to_json(new))
+    return [
+        f"{name}: {ours[name]!r} → {theirs[name]!r}"
+        for name in sorted(ours)
+        if ours[name] != theirs.get(name) and name not in ("data.cache", "description")
+    ]
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _known_field(cls: type, name: str, path: str) -> Any:
+    """The field's type, or a ValueError with the nearest name."""
+    hints = _types(cls)
+    if name in hints:
+        return hints[name]
+    close = difflib.get_close_matches(name, hints, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {sorted(hints)}"
+    raise ValueError(f"config field {path!r} does not exist; {hint}")
+
+
+def _assign(config: Any, names: Sequence[str], text: str, path: str) -> Any:
+    kind = _known_field(type(config), names[0], path)
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(kind):
+            raise ValueError(f"config field {path!r} does not exist; {names[0]!r} has no fields")
+        value = _assign(getattr(config, names[0]), names[1:], text, path)
+    elif dataclasses.is_dataclass(kind):
+        raise ValueError(f"config field {path!r}: expected {path}.<field>=value")
+    else:
+        value = _parse(kind, text, path)
+    return dataclasses.replace(config, **{names[0]: value})
+
+
+def _parse(kind: Any, text: str, path: str) -> Any:
+    """Text as a value of the field's type."""
+    arms = [arm for arm in typing.get_args(kind) if arm is not types.NoneType]
+    if isinstance(kind, types.UnionType):
+        return None if text.lower() == "none" else _parse(arms[0], text, path)
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(arms[0](part) for part in text.strip("()").split(",") if part.strip())
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"config field {path!r}: expected {name}, got {text!r}") from error
+
+
+def _from_json(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    fields = {}
+    for name, value in values.items():
+        kind = _known_field(cls, name, path + name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = _from_json(kind, value, f"{path}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        fields[name] = value
+    return cls(**fields)

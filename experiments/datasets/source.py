@@ -1,0 +1,56 @@
+"""What the train loop needs of a data set."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+
+from sanas_jax.training import Batch
+
+
+class Source(Protocol):
+    """A prepared data set.
+
+    Fields:
+      classes: their names.
+      sha256: fingerprint of the examples.
+      training: what training batches are drawn from, on the device.
+      streams: whether examples stay on the host: `draw` then needs what `feed` sends.
+    """
+
+    classes: tuple[str, ...]
+    sha256: str
+    training: Any
+    streams: bool
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one image; None for audio, whose windows the network chooses."""
+        ...
+
+    def fit(self, settings: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        """What signals become features with, and class weights [K]."""
+        ...
+
+    @staticmethod
+    def draw(
+        examples: Any,
+        frontend: Any,
+        settings: Any,
+        key: jax.Array,
+        rows: jax.Array,
+        sent: jax.Array | None = None,
+    ) -> Batch:
+        """Rows [B] of a random training batch; a pure function of arrays and static `settings`."""
+        ...
+
+    def feed(self, settings: Any, keys: jax.Array, size: int) -> jax.Array | None:
+        """Examples [K, size, ...] of the batches of keys [K]; None if all are on the device."""
+        ...
+
+    def validation(
+        self, frontend: Any, settings: Any, key: jax.Array, size: int, count: int
+    ) -> list[Batch]:
+        """The batches of every validation."""
+        ...

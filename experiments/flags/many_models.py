@@ -1,0 +1,98 @@
+"""Flags of commands that evaluate many models, and what they choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from absl import flags
+
+from data_prep.command.cli import word_list
+from experiments.config.wording import parse_macs
+from experiments.runs import folder as run_folder
+from experiments.runs.packed import PREFIX, resolve
+from experiments.runs.trained import Model, read_model
+
+
+def define_model_flags(values: flags.FlagValues) -> None:
+    """Flags that say which models, and where their results go."""
+    flags.DEFINE_multi_string(
+        "workdir", [], "Folder of a run or a sweep; may be repeated.", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "pretrained",
+        [],
+        "Name of a model that came with the package; may be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "budgets",
+        [],
+        "MACs per frame asked of a conditioned network, e.g. 2M,5M; nine prices of "
+        "its range if not given.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "cost_weights",
+        [],
+        "Prices λ told to a conditioned network, e.g. 0.03,0.3, in place of --budgets.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "json",
+        None,
+        "Where to write the result as JSON; a list if there are several.",
+        flag_values=values,
+    )
+
+
+def read_models(values: flags.FlagValues) -> tuple[list[Model], list[float]]:
+    """The models that the flags name, and the budgets asked of those that are conditioned."""
+    budgets = [parse_macs(word) for word in word_list(values.budgets)]
+    prices = [parse_price(word) for word in word_list(values.cost_weights)]
+    if budgets and prices:
+        raise ValueError("--budgets, --cost_weights: expected one of them, got both")
+    named = [resolve(PREFIX + name) for name in values.pretrained]
+    folders = run_folder.expand_sweeps([*map(resolve, values.workdir), *named])
+    if not folders:
+        raise ValueError("--workdir, --pretrained: expected a model, got none")
+    models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
+    if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
+        flag = "--budgets" if budgets else "--cost_weights"
+        raise ValueError(f"{flag}: expected a run with model.conditioned, got none")
+    return [_told(model, prices) for model in models], budgets
+
+
+def parse_price(word: str) -> float:
+    """λ, above 0, of a word of --cost_weights."""
+    try:
+        price = float(word)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise ValueError(f"--cost_weights: expected numbers above 0, got {word!r}")
+    return price
+
+
+def _told(model: Model, prices: list[float]) -> Model:
+    """The model at these prices, if there are any and it hears them."""
+    if not (prices and model.info.config.model.conditioned):
+        return model
+    low, high = model.info.config.train.cost_weight_range
+    for price in prices:
+        if not low <= price <= high:
+            raise ValueError(
+                f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
+                f"{model.workdir.name} learnt; got {price:g}"
+            )
+    return model._replace(prices=prices)
+
+
+def asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:
+    """MACs per frame that were asked of a model at this price; None if nothing was."""
+    if price is None:
+        return model.info.config.train.budget
+    return budgets[model.prices.index(price)] if budgets else None

@@ -1,0 +1,97 @@
+"""Flags of commands that listen with one model, and what they choose."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from experiments.config.wording import parse_macs
+from experiments.live.engine import Engine, make_engine
+from experiments.runs.packed import PREFIX
+from experiments.runs.trained import Model, read_model
+
+DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
+DEFAULT_PRICE = 0.1
+
+
+def define_model_flags(values: flags.FlagValues) -> None:
+    """Flags that say which model listens, and how."""
+    flags.DEFINE_string("workdir", None, "Folder of a run.", flag_values=values)
+    flags.DEFINE_string("pretrained", None, "Name of a model of the package.", flag_values=values)
+    flags.DEFINE_string("checkpoint", "latest", "'latest', or a step.", flag_values=values)
+    flags.DEFINE_string(
+        "budget", None, "MACs per frame asked of a conditioned network.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "cost_weight",
+        None,
+        f"λ told to a conditioned network; {DEFAULT_PRICE} if nothing is asked.",
+        lower_bound=1e-9,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "threshold",
+        None,
+        "Fire above this mean posterior; as calibrated if not given.",
+        lower_bound=0,
+        upper_bound=1,
+        flag_values=values,
+    )
+
+
+def define_runtime_flags(values: flags.FlagValues) -> None:
+    """Flags that say how it is run."""
+    flags.DEFINE_integer(
+        "programs",
+        0,
+        "How many architectures, those that occur most, get a program of their own: faster, after "
+        "a second or two of compilation each in the background. For long streams.",
+        lower_bound=0,
+        flag_values=values,
+    )
+
+
+def define_address_flags(values: flags.FlagValues) -> None:
+    """Flags that say where the live page is served."""
+    flags.DEFINE_string("host", "127.0.0.1", "Address of the live page.", flag_values=values)
+    flags.DEFINE_integer(
+        "port",
+        8765,
+        "Port of the live page; 0 for any.",
+        lower_bound=0,
+        upper_bound=65535,
+        flag_values=values,
+    )
+
+
+def chosen_model(values: flags.FlagValues) -> Model:
+    """The model that the flags name, on audio."""
+    if values.workdir and values.pretrained:
+        raise ValueError("--workdir, --pretrained: expected one of them, got both")
+    named = values.workdir or (PREFIX + values.pretrained if values.pretrained else DEFAULT_MODEL)
+    budgets = [] if values.budget is None else [parse_macs(values.budget)]
+    model = read_model(named, values.checkpoint, budgets)
+    if model.info.input_shape is not None:
+        raise ValueError(f"--workdir: expected a run on audio, got one on images: {model.workdir}")
+    return model
+
+
+def chosen_price(values: flags.FlagValues, model: Model) -> float | None:
+    """λ that a conditioned network is told; None for others."""
+    asked = values.budget is not None or values.cost_weight is not None
+    if values.budget is not None and values.cost_weight is not None:
+        raise ValueError("--budget, --cost_weight: expected one of them, got both")
+    if not model.info.config.model.conditioned:
+        if asked:
+            raise ValueError(
+                f"--budget, --cost_weight: expected a conditioned network, got {model.workdir.name}"
+            )
+        return None
+    if values.budget is not None:
+        return model.prices[0]
+    return DEFAULT_PRICE if values.cost_weight is None else float(values.cost_weight)
+
+
+def chosen_engine(values: flags.FlagValues) -> Engine:
+    """The model that the flags name at its price, compiled."""
+    model = chosen_model(values)
+    return make_engine(model, chosen_price(values, model), values.programs, values.threshold)

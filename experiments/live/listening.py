@@ -1,0 +1,106 @@
+"""The loop of `listen`: words as they are heard, and a summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.live.decisions import Spending, event
+from experiments.live.sources import Source
+from experiments.runs.trained import Model
+from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.streaming.session import Heard, Session
+
+
+def listen(session: Session, model: Model, source: Source, every_step: bool) -> dict[str, Any]:
+    """Print what is heard; the figures of the summary."""
+    spending = Spending(model)
+    words, milliseconds = 0, []
+    told_dropped = 0.0
+    begin, interrupted = time.perf_counter(), False
+    bar = tqdm(
+        total=source.seconds and round(source.seconds),
+        desc="audio",
+        unit="s",
+        mininterval=1.0,
+        file=sys.stderr,
+        disable=not (source.seconds and sys.stderr.isatty()),
+    )
+    try:
+        for heard, ms in _steps(session, source, model):
+            macs = spending.add(heard.live)
+            milliseconds.append(ms)
+            is_word = heard.detection is not None and heard.detection.label >= FIRST_WORD
+            words += is_word
+            if every_step or is_word:
+                print(json.dumps(event(heard, model, macs, ms)), flush=True)
+            if source.dropped_seconds > told_dropped:
+                told_dropped = source.dropped_seconds
+                print(f"dropped {told_dropped:.1f} s of audio so far", file=sys.stderr)
+            bar.update(round(session.seconds) - bar.n)
+    except KeyboardInterrupt:
+        interrupted = True
+    except BrokenPipeError:
+        # Nobody reads on: the end. What Python would flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        bar.close()
+    if source.ended:
+        print(source.ended, file=sys.stderr)
+    seconds = time.perf_counter() - begin
+    times = np.array(milliseconds or [0.0])
+    return {
+        "model": model.workdir.name,
+        "seconds": session.seconds,
+        "words": words,
+        "steps": len(milliseconds),
+        "real_time_factor": float(times.sum()) / 1000 / max(session.seconds, 1e-9),
+        "wall_seconds": seconds,
+        "ms_per_frame": float(times.mean()),
+        "ms_per_frame_p99": float(np.percentile(times, 99)),
+        "dropped_seconds": source.dropped_seconds,
+        "interrupted": interrupted,
+    } | spending.summary()
+
+
+def _steps(session: Session, source: Source, model: Model) -> Iterator[tuple[Heard, float]]:
+    """Every step and its milliseconds; audio is handed over in pieces that complete one at most."""
+    frontend = model.info.frontend
+    size = model.built.model.hop * frontend.hop
+    for chunk in source.chunks():
+        for at in range(0, len(chunk), size):
+            begin = time.perf_counter()
+            heard = session.push(chunk[at : at + size])
+            took = 1000 * (time.perf_counter() - begin)
+            for one in heard:
+                yield one, took / len(heard)
+    begin = time.perf_counter()
+    heard = session.finish()
+    for one in heard:
+        yield one, 1000 * (time.perf_counter() - begin) / len(heard)
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The summary in two lines."""
+    share = summary["macs_per_frame"] / summary["full_macs_per_frame"]
+    lost = summary["dropped_seconds"]
+    return "\n".join(
+        [
+            f"{summary['model']}: {summary['words']} words in {summary['seconds']:.1f} s; "
+            f"{summary['ms_per_frame']:.2f} ms per frame "
+            f"(99 %: {summary['ms_per_frame_p99']:.2f}), real-time factor "
+            f"{summary['real_time_factor']:.4f}"
+            + (f"; {lost:.1f} s of audio dropped" if lost else ""),
+            f"  {summary['macs_per_frame'] / 1e6:.3f}M MACs per frame of "
+            f"{summary['full_macs_per_frame'] / 1e6:.3f}M ({1 - share:.1%} saved), "
+            f"{summary['macs_per_frame_incremental'] / 1e6:.3f}M of them for rows that are new, "
+            f"and {summary['controller_macs'] / 1e6:.3f}M for the controller",
+        ]
+    )

@@ -1,0 +1,250 @@
+"""The live page's server: requests, what is refused, and who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO
+
+import soundfile
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from experiments.live.engine import Engine
+from experiments.live.page.client import Client
+from experiments.live.page.content import TYPES, describe, read_files
+from experiments.live.page.demo import Demo
+from experiments.live.sources import Wav
+from sanas_jax.data.clips import FIRST_WORD
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+MOST_CLIENTS = 8
+MESSAGE_BYTES = 1 << 18
+UPLOAD_BYTES = 128 << 20
+PIECE_SECONDS = 20.0  # that may pass between two pieces of an upload
+MOST_SECONDS = 2 * 3600.0  # of a file
+FILE_RATES = (1_000, 384_000)  # Hz
+MOST_CHANNELS = 16
+AUDIO_TYPES = re.compile(r"audio/[\w.+-]+|application/(ogg|octet-stream)", re.ASCII)
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+_TOO_LARGE = f"file: expected at most {UPLOAD_BYTES >> 20} MB"
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bound before a model is loaded; ValueError where that cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"--host, --port: expected an address that is free, got {host}:{port}: {error.strerror}"
+        ) from error
+
+
+def serve(host: str, port: int, make: Callable[[], Engine]) -> None:
+    """Serve the page until Ctrl-C; `make` loads the model once the address is ours."""
+    with listening_socket(host, port) as address:
+        engine = make()
+        app = make_app(engine, is_local=host in LOOPBACK)
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{address.getsockname()[1]}/"
+
+        def announce(_: str) -> None:
+            """Once it serves, and Ctrl-C means to stop."""
+            print(f"{url}  {engine.model.workdir.name}", flush=True)
+            if host not in LOOPBACK:
+                print("whoever can reach this machine can use it", file=sys.stderr)
+
+        web.run_app(app, sock=address, print=announce, access_log=None, shutdown_timeout=2.0)
+        engine.runtime.close()
+    # Another Ctrl-C would only meet the interpreter as it cleans up, and be told as its errors are.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("stopped", file=sys.stderr)
+
+
+def make_app(engine: Engine, *, is_local: bool = True) -> web.Application:
+    """The server; `is_local`: requests must name this machine as such."""
+    server = Server(engine, is_local)
+    app = web.Application(middlewares=[server.guard], client_max_size=MESSAGE_BYTES)
+    app.cleanup_ctx.append(server.resources)
+    app.on_shutdown.append(server.say_goodbye)
+    app.on_response_prepare.append(_add_headers)
+    app.router.add_get("/live", server.live)
+    app.router.add_post("/audio", server.audio)
+    app.router.add_get("/demo.wav", server.demo_audio)
+    app.router.add_get("/{name:[a-z.]*}", server.page)
+    return app
+
+
+class Server:
+    """The handlers, and what they share."""
+
+    def __init__(self, engine: Engine, is_local: bool) -> None:
+        self._engine, self._is_local = engine, is_local
+        self._hello, self._files = describe(engine), read_files()
+        self._clients: dict[str, Client] = {}
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._uploading: set[str] = set()
+
+    async def resources(self, app: web.Application) -> AsyncIterator[None]:
+        """Threads and a folder for files, while the server runs."""
+        threads = ThreadPoolExecutor(os.cpu_count(), "step")
+        with tempfile.TemporaryDirectory(prefix="sanas-serve-") as folder, threads:
+            self._folder, self._threads = Path(folder), threads
+            self._demo = Demo(self._folder, self._engine.model.info.classes[FIRST_WORD:])
+            yield
+            await self._demo.close()
+
+    async def say_goodbye(self, app: web.Application) -> None:
+        """Tell the pages, whose connections would otherwise last."""
+        closing = [socket.close(code=1001, message=b"the server stops") for socket in self._sockets]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await asyncio.gather(*closing, return_exceptions=True)
+
+    @web.middleware
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what another site's page may have sent.
+
+        A name that was made to point here (DNS rebinding) shows in Host, another site in Origin.
+        """
+        name = re.sub(r":\d+$", "", request.host)
+        if self._is_local and name not in LOOPBACK:
+            return _refuse(421, f"host: expected this machine's own name, got {name[:100]!r}")
+        if request.path in ("/live", "/audio"):
+            origin = request.headers.get("Origin", "none")
+            if origin not in (f"http://{request.host}", f"https://{request.host}"):
+                return _refuse(403, f"origin: expected this server's own, got {origin[:100]!r}")
+        return await handler(request)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The page's files."""
+        name = request.match_info["name"] or "index.html"
+        if name not in self._files:
+            return _refuse(404, f"file: expected one of {', '.join(TYPES)}, got {name[:100]!r}")
+        return web.Response(body=self._files[name], content_type=TYPES[name], charset="utf-8")
+
+    async def demo_audio(self, request: web.Request) -> web.StreamResponse:
+        """The demo stream, to be heard, once it was asked for."""
+        made = self._demo.made
+        return web.FileResponse(made.path) if made else _refuse(404, "demo stream: not made yet")
+
+    async def live(self, request: web.Request) -> web.WebSocketResponse:
+        """A page's connection."""
+        channel = web.WebSocketResponse(
+            heartbeat=20.0, max_msg_size=MESSAGE_BYTES, compress=False, timeout=1.0
+        )
+        await channel.prepare(request)
+        # Where the handshake is refused, a page is not told why: so it is accepted first.
+        if len(self._sockets) >= MOST_CLIENTS:
+            await channel.close(code=1013, message=f"{MOST_CLIENTS} pages are open".encode())
+            return channel
+        transport = request.transport
+        assert transport is not None
+        client = Client(self._engine, self._demo, self._threads, channel, transport.abort)
+        self._clients[client.token] = client
+        self._sockets.add(channel)
+        demo = {"missing": self._demo.missing}
+        limits = {"bytes": UPLOAD_BYTES, "seconds": MOST_SECONDS}
+        try:
+            with suppress(ConnectionError):
+                await client.serve({**self._hello, "demo": demo, "limits": limits})
+        finally:
+            self._sockets.discard(channel)
+            del self._clients[client.token]
+        return channel
+
+    async def audio(self, request: web.Request) -> web.Response:
+        """A file for a page: its bytes are the body."""
+        token = request.query.get("client", "")
+        client = self._clients.get(token)
+        if client is None:
+            return _refuse(404, "client: expected the token of an open page")
+        if token in self._uploading:
+            return _refuse(409, "file: expected one at a time")
+        if not AUDIO_TYPES.fullmatch(request.content_type):
+            return _refuse(415, f"file: expected audio, got {request.content_type[:100]}")
+        if (request.content_length or 0) > UPLOAD_BYTES:
+            return _refuse(413, _TOO_LARGE)
+        self._uploading.add(token)
+        try:
+            # Who uses the file closes it, and it is gone.
+            with ExitStack() as kept:
+                file = kept.enter_context(tempfile.NamedTemporaryFile(dir=self._folder))
+                if not await _receive(request, file):
+                    return _refuse(413, _TOO_LARGE)
+                wav = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, open_audio, Path(file.name), self._engine.rate
+                )
+                name = request.query.get("name", "")[:100] or "file"
+                fast = request.query.get("fast") == "1"
+                await client.play_file(wav, name, fast=fast, kept=kept.pop_all())
+        except ValueError as error:
+            return _refuse(415, str(error))
+        except TimeoutError:
+            return _refuse(408, f"file: nothing came for {PIECE_SECONDS:.0f} s")
+        finally:
+            self._uploading.discard(token)
+        return web.json_response({})
+
+
+def open_audio(path: Path, rate: int) -> Wav:
+    """A file that somebody sent; ValueError unless it is audio of a sensible size."""
+    try:
+        info = soundfile.info(path)
+        wav = Wav(path, rate)
+    except (ValueError, RuntimeError):
+        raise ValueError("file: expected WAV, FLAC, OGG or MP3, got something else") from None
+    low, high = FILE_RATES
+    if not (low <= info.samplerate <= high and info.channels <= MOST_CHANNELS):
+        raise ValueError(
+            f"file: expected {low} to {high} Hz and at most {MOST_CHANNELS} channels, "
+            f"got {info.samplerate} Hz and {info.channels}"
+        )
+    if not 0 < info.duration <= MOST_SECONDS:
+        raise ValueError(
+            f"file: expected more than nothing and at most {MOST_SECONDS / 3600:g} h, "
+            f"got {info.duration:.0f} s"
+        )
+    return wav
+
+
+async def _receive(request: web.Request, file: IO[bytes]) -> bool:
+    """Write the body to a file; whether it was small enough."""
+    size = 0
+    pieces = request.content.iter_chunked(1 << 16)
+    while True:
+        async with asyncio.timeout(PIECE_SECONDS):
+            piece = await anext(pieces, None)
+        if piece is None:
+            file.flush()
+            return True
+        size += len(piece)
+        if size > UPLOAD_BYTES:
+            return False
+        file.write(piece)
+
+
+def _refuse(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)

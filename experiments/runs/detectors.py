@@ -1,0 +1,65 @@
+"""Detectors that `calibrate` chose for a run, and which one a model is used with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from math import log
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.trained import Model
+from sanas_jax.streaming.detector import Detector
+
+
+def chosen_detector(model: Model, price: float | None, threshold: float | None) -> Detector:
+    """The calibrated detector, the protocol's where there is none or a threshold is asked for."""
+    if threshold is not None:
+        return Detector(threshold=threshold)
+    if not (model.workdir / "detector.json").is_file():
+        return Detector()
+    return read_detector(model.workdir, model.step, price)[0]
+
+
+def detectors_of(
+    kind: str, threshold: float, models: Sequence[Model]
+) -> dict[tuple[Path, float | None], tuple[Detector, dict[str, Any]]]:
+    """The detector of every model at every price, and all that is said of it in results.
+
+    `kind` is "calibrated", or else the protocol's with `threshold`.
+    """
+    out = {}
+    for model in models:
+        for price in model.prices if model.info.config.model.conditioned else [None]:
+            detector, about = Detector(threshold=threshold), {}
+            if kind == "calibrated":
+                detector, at = read_detector(model.workdir, model.step, price)
+                about = {"calibrated_at": at}
+            described = {"kind": kind, **dataclasses.asdict(detector), **about}
+            out[model.workdir, price] = detector, described
+    return out
+
+
+def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detector, float | None]:
+    """The detector calibrated for a checkpoint, and the price that it was calibrated at.
+
+    price: λ that a conditioned network is told; it gets the detector of the nearest calibrated one.
+    """
+    path = workdir / "detector.json"
+    if not path.is_file():
+        raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
+    try:
+        found = json.loads(path.read_text())
+        of_step, entries = found["step"], found["detectors"]
+        if price is not None:
+            entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
+        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
+    if of_step != step:
+        raise ValueError(
+            f"{path}: expected detectors for step {step}, got those for step {of_step}: "
+            "run experiments.calibrate again"
+        )
+    return detector, told

@@ -1,0 +1,81 @@
+"""The README that goes with a packed model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.config.build import macs_per_step
+from experiments.config.wording import plain
+from experiments.runs.folder import RunInfo
+from experiments.runs.stored_results import parsed, result_files, told
+from experiments.runs.trained import rebuild
+
+
+def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> str:
+    """What it is and what it reaches."""
+    model = info.config.model
+    macs, controller = macs_per_step(rebuild(info).model, model.static)
+    kind = "static network" if model.static else "network with a controller (SANAS)"
+    kind += ", told its price" if model.conditioned else ""
+    front = info.frontend
+    lines = [
+        f"# {name}",
+        "",
+        f"{info.config.description or model.family}: {kind}, step {step}.",
+        "",
+        f"* hears {front.sample_rate} Hz, decides every "
+        f"{1000 * model.hop * front.hop / front.sample_rate:.0f} ms",
+        f"* knows {', '.join(map(plain, info.classes))}",
+        f"* {sum(macs.values()):,} MACs per decision of the whole network"
+        + (f", {controller:,} of the controller" if controller else ""),
+        f"* {count_params(params):,} parameters and running statistics",
+        "",
+        "## Figures",
+        "",
+    ]
+    figures = [*stream_lines(workdir), *clip_lines(workdir)]
+    return "\n".join([*lines, *(figures or ["Not evaluated."])]) + "\n"
+
+
+def stream_lines(workdir: Path) -> list[str]:
+    """A table of the streams that the run was evaluated on."""
+    rows = [
+        f"| {r['stream']}{told(r)} | {r['seconds'] / 60:.0f} | {r['correct_pct']:.1f} "
+        f"| {r['wrong_pct']:.1f} | {r['false_alarms_per_hour']:.1f} "
+        f"| {r['macs_per_frame_with_controller'] / 1e6:.3f}M | {100 * r['frame_accuracy']:.1f} |"
+        for r in _results(result_files(workdir).values())
+    ]
+    head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
+    return _table([*head, "MACs/frame with controller", "frames right %"], rows)
+
+
+def clip_lines(workdir: Path) -> list[str]:
+    """A table of the clips that the run was evaluated on."""
+    rows = [
+        f"| {r['data']}, {r['split']}{told(r)} | {r['num_clips']} | {r['accuracy_pct']:.2f} "
+        f"| {r['benchmark_accuracy_pct']:.2f} | {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
+        for r in _results(sorted((workdir / "evaluations" / "clips").glob("*.json")))
+    ]
+    head = ["clips", "number", "accuracy %", "with few unknown words %"]
+    return _table([*head, "MACs/clip with controller"], rows)
+
+
+def _table(head: list[str], rows: list[str]) -> list[str]:
+    """Lines of a table and an empty one; none without rows."""
+    if not rows:
+        return []
+    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows, ""]
+
+
+def _results(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [parsed(file, dict) for file in files]
+
+
+def count_params(params: Any) -> int:
+    """Numbers in a tree of arrays."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(params))

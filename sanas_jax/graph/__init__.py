@@ -1,0 +1,16 @@
+"""The static description of a super-network: layers, edges, what is live."""
+
+from sanas_jax.graph.net import Activation, Edge, Layer, Net, Shape
+from sanas_jax.graph.pruning import check_gates, prune, read_gates, subnet
+
+__all__ = [
+    "Activation",
+    "Edge",
+    "Layer",
+    "Net",
+    "Shape",
+    "check_gates",
+    "prune",
+    "read_gates",
+    "subnet",
+]
