@@ -19,8 +19,7 @@ from absl import flags
 
 from data_prep.command import atomic
 from data_prep.command import cli as command
-from data_prep.flags import splits
-from data_prep.flags.splits import choice_of
+from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
 from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
 from data_prep.speech.index import find
@@ -106,7 +105,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("seed", 0, "Seed.", lower_bound=0, flag_values=values)
     flags.DEFINE_list("words", [], "Words with a label of their own.", flag_values=values)
     flags.DEFINE_string("pattern", None, "File names, as in prepare.", flag_values=values)
-    splits.define_flags(values)
+    define_split_flags(values)
     defaults = streams.Options()
     flags.DEFINE_integer(
         "word_gap_ms", defaults.word_gap_ms, "Mean gap after a clip, ms.", flag_values=values

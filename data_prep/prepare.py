@@ -13,8 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep.command import cli as command
-from data_prep.flags import splits
-from data_prep.flags.splits import choice_of
+from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech.cache import SPLITS
 from data_prep.speech.preparing import WORDS, Options, prepare, table
 
@@ -36,7 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "File names outside the Speech Commands layout, such as {word}_{speaker}_{n}.wav.",
         flag_values=values,
     )
-    splits.define_flags(values)
+    define_split_flags(values)
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing cache.", flag_values=values)
     flags.DEFINE_integer(

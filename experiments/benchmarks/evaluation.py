@@ -98,7 +98,7 @@ def torch_evaluation(
 
 def main(argv: Sequence[str]) -> int:
     """Run the command (program name first) and return its exit status."""
-    return entry.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
+    return entry.run_with_batch(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,9 @@ def _budget() -> Budget:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command (program name first) and return its exit status."""
-    return entry.main(__doc__ or "", NAME, benchmark, argv, repeats=REPEATS, training=True)
+    return entry.run_with_batch(
+        __doc__ or "", NAME, benchmark, argv, repeats=REPEATS, training=True
+    )
 
 
 if __name__ == "__main__":
