@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.places import ROOT
+
 PACKAGES = ("sanas_jax", "data_prep", "experiments")
 # A packed model is data; its config.py goes with it.
 FILES = sorted(

@@ -1,0 +1,106 @@
+"""Checkpoints: what was saved comes back, and what does not fit is refused in one line."""
+
+import gc
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_prep.command.cli import run
+from experiments import evaluate
+from experiments.runs import folder as run_folder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.trained import rebuild
+from sanas_jax.rollout import init_model
+from tests.experiments.test_evaluate import write_stream
+from tests.helpers.packed import write_conditioned_run
+
+
+class State(NamedTuple):
+    """As a training state: named tuples, dicts and tuples of arrays."""
+
+    weights: dict[str, Any]
+    moments: tuple[Any, ...]
+    step: Any
+
+
+def state(rows: int = 300, names: int = 20, moments: int = 2) -> State:
+    """Arrays that do not compress: reading them takes a while."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": jnp.asarray(rng.random((rows, 200)), jnp.float32) for i in range(names)}
+    return State(weights, (None, *(jnp.ones(rows) for _ in range(moments))), jnp.int32(7))
+
+
+@pytest.fixture(autouse=True)
+def stray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exceptions that nobody can catch go to stderr, as outside pytest."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Checkpoints:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(3, state())
+    return checkpoints
+
+
+def test_restore_gives_what_was_saved(saved: Checkpoints) -> None:
+    assert saved.steps() == [3]
+    found = saved.restore(3, state())
+    assert isinstance(found, State)
+    assert found.moments[0] is None
+    np.testing.assert_array_equal(found.weights["w7"], state().weights["w7"])
+    part = saved.restore_part(3, {"weights": {"w7": jnp.zeros((300, 200))}})
+    np.testing.assert_array_equal(part["weights"]["w7"], state().weights["w7"])
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (state(rows=100), "it has no weights/w0 of shape (100, 200)"),
+        (state(names=21), "it has no weights/w20 of shape (300, 200)"),
+        (state(moments=3), "it has no moments/3 of shape (300,)"),
+    ],
+)
+def test_restore_of_something_else_leaves_nothing_behind(
+    saved: Checkpoints, capfd: pytest.CaptureFixture[str], like: State, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        saved.restore(3, like)
+    with pytest.raises(ValueError, match=re.escape("it has no weights/w0 of shape (5,)")):
+        saved.restore_part(3, {"weights": {"w0": jnp.ones(5)}})
+    time.sleep(0.2)  # for what would still be read, to complain
+    gc.collect()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_of_another_network_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The latest training state, and parameters of the front."""
+    write_conditioned_run(tmp_path / "run")
+    front = Checkpoints(tmp_path / "run" / "front")
+    model = rebuild(run_folder.read(tmp_path / "run")).model
+    front.save(2, init_model(model, jax.random.key(0)))
+    front.close()
+    file = tmp_path / "run" / "config.json"
+    described = json.loads(file.read_text())
+    described["config"]["model"]["maps"] = [3, 3]
+    file.write_text(json.dumps(described))
+    for step in ("latest", "2"):
+        command = ["evaluate", f"--workdir={tmp_path / 'run'}", *write_stream(tmp_path)]
+        assert (
+            run(evaluate.define_flags, evaluate.main, "", [*command, f"--checkpoint={step}"]) == 1
+        )
+        time.sleep(0.2)
+        gc.collect()
+        error = capfd.readouterr().err
+        assert "expected a checkpoint of this network and version, could not read it" in error
+        assert error.count("\n") == 1

@@ -1,0 +1,210 @@
+"""The command calibrate: what it writes, what evaluate makes of it, what both refuse."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from data_prep import make_stream
+from data_prep.command.cli import run
+from experiments import calibrate, evaluate, launch
+from experiments.evaluation.detector_search import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
+from experiments.runs.detectors import read_detector
+from experiments.runs.stored_results import result_files
+from sanas_jax.streaming.detector import Detector, detect
+from tests.helpers.places import CONFIGS
+from tests.helpers.toy import write_toy_cache
+
+CONFIG = str(CONFIGS / "kws_debug.py")
+
+
+def train(root, name, *extra):
+    settings = ["model.maps=2,2", "model.state_size=4", "train.steps=2", "train.batch_size=4"]
+    settings += ["train.log_every=2", "train.eval_every=2", "data.max_seconds=1.6", *extra]
+    flags = [f"--set={setting}" for setting in settings]
+    paths = [f"--data={root / 'cache'}", f"--workdir={root / name}"]
+    assert (
+        run(launch.define_flags, launch.main, "", ["x", f"--config={CONFIG}", *paths, *flags]) == 0
+    )
+    return root / name
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A cache, a run, and streams of two splits."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    cache = write_toy_cache(folder / "cache")
+    train(folder, "run", "model.static=true")
+    for split in ("validation", "testing"):
+        wav, length = folder / f"{split}.wav", "--minutes=0.5"
+        assert (
+            make_stream.main(["x", f"--data={cache}", f"--out={wav}", f"--split={split}", length])
+            == 0
+        )
+    return folder
+
+
+@pytest.fixture
+def trained(root, tmp_path):
+    """The run, in a folder that a test may change."""
+    return shutil.copytree(root / "run", tmp_path / "run")
+
+
+def run_calibrate(*arguments):
+    return run(calibrate.define_flags, calibrate.main, "", ["calibrate", *map(str, arguments)])
+
+
+def run_evaluate(*arguments):
+    return run(evaluate.define_flags, evaluate.main, "", ["evaluate", *map(str, arguments)])
+
+
+@pytest.mark.slow
+def test_calibrated_detector_is_the_one_that_evaluate_uses(root, trained, tmp_path, capsys):
+    stream = ["--workdir", trained, "--stream", root / "validation.wav"]
+    limit = "--false_alarms_per_hour=200"
+    assert run_calibrate(*stream, limit) == 0
+    assert "correct" in capsys.readouterr().out
+    found = json.loads((trained / "detector.json").read_text())
+    assert found["step"] == 2
+    assert found["false_alarms_per_hour_limit"] == 200
+    (about,) = found["streams"]
+    assert (about["name"], about["num_words"], about["seconds"]) == ("validation", 10, 30)
+    assert about["source"]["split"] == "validation"
+    (entry,) = found["detectors"]
+    settings, scores = entry["settings"], entry["scores"]
+    assert entry["cost_weight"] is None
+    assert settings["window_ms"] in WINDOWS_MS
+    assert settings["threshold"] in THRESHOLDS
+    assert settings["suppression_ms"] in SUPPRESSIONS_MS
+    assert scores["false_alarms_per_hour"] <= 200
+
+    out = tmp_path / "out.json"
+    assert run_evaluate(*stream, "--detector=calibrated", "--json", out) == 0
+    assert ", calibrated on validation" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert result["detector"] == {"kind": "calibrated", **settings, "calibrated_at": None}
+    for name in ("correct_pct", "wrong_pct", "false_alarms_per_hour"):
+        assert result[name] == pytest.approx(scores[name])
+    # The curve's other thresholds keep the chosen smoothing.
+    trace = np.load(trained / "evaluations" / "calibrated" / "validation.npz")
+    detector = dataclasses.replace(Detector(**settings), threshold=0.2)
+    fired = len(detect(trace["posteriors"], trace["times_ms"], detector))
+    at = {row["threshold"]: row for row in result["roc"]}[0.2]
+    counted = at["correct_pct"] + at["wrong_pct"] + at["false_alarm_pct"]
+    assert counted == pytest.approx(100 * fired / 10)
+    assert fired > 0
+
+
+def test_default_detector_stays_the_protocols(root, trained, tmp_path):
+    out = tmp_path / "out.json"
+    stream = ["--workdir", trained, "--stream", root / "testing.wav", "--json", out]
+    assert run_evaluate(*stream, "--threshold=0.6") == 0
+    result = json.loads(out.read_text())
+    expected = {"kind": "default", **dataclasses.asdict(Detector(threshold=0.6))}
+    assert result["detector"] == expected
+    assert json.loads((trained / "evaluations" / "testing.json").read_text()) == result
+
+
+def test_evaluations_of_both_detectors_are_kept(root, trained):
+    settings = dataclasses.asdict(Detector(threshold=0.3))
+    detectors = {"step": 2, "detectors": [{"cost_weight": None, "settings": settings}]}
+    (trained / "detector.json").write_text(json.dumps(detectors))
+    stream = ["--workdir", trained, "--stream", root / "testing.wav"]
+    assert run_evaluate(*stream) == 0
+    first = {path: path.read_bytes() for path in (trained / "evaluations").glob("*.*")}
+    assert run_evaluate(*stream, "--detector=calibrated") == 0
+    assert first == {path: path.read_bytes() for path in (trained / "evaluations").glob("*.*")}
+    kept = {key: json.loads(file.read_text()) for key, file in result_files(trained).items()}
+    assert {key: (r["detector"]["kind"], r["threshold"]) for key, r in kept.items()} == {
+        "testing": ("default", 0.7),
+        "calibrated/testing": ("calibrated", 0.3),
+    }
+
+
+def test_testing_streams_and_bad_input_are_refused_in_one_line(root, trained, tmp_path, capsys):
+    wav = tmp_path / "s.wav"
+    shutil.copy(root / "validation.wav", wav)
+    shutil.copy(root / "validation_labels.txt", tmp_path / "s_labels.txt")
+    good = ["--workdir", trained, "--stream", root / "validation.wav"]
+    cases = [
+        ([*good, "--stream", root / "testing.wav"], "expected a stream of validation clips"),
+        ([*good, "--false_alarms_per_hour=-1"], "false_alarms_per_hour"),
+        ([*good, "--checkpoint=77"], "expected 'latest' or one of"),
+        (["--workdir", tmp_path, *good[2:]], "expected a folder with a run"),
+        (["--workdir", trained, "--stream", "/no.wav"], "--stream: expected a file"),
+    ]
+    for arguments, message in cases:
+        assert run_calibrate(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    for text, message in (
+        ("[]", "expected what make_stream writes"),
+        ("{", "expected what make_stream writes"),
+        ('{"split": "tests"}', "expected a split out of training, validation, testing"),
+    ):
+        (tmp_path / "s.json").write_text(text)
+        assert run_calibrate("--workdir", trained, "--stream", wav) == 1
+        assert message in capsys.readouterr().err
+    assert not (trained / "detector.json").exists()
+
+
+def test_stream_of_unknown_split_is_taken_with_a_warning(root, trained, tmp_path, capsys):
+    shutil.copy(root / "validation.wav", tmp_path / "s.wav")
+    shutil.copy(root / "validation_labels.txt", tmp_path / "s_labels.txt")
+    arguments = ["--workdir", trained, "--stream", tmp_path / "s.wav"]
+    assert run_calibrate(*arguments, "--false_alarms_per_hour=200") == 0
+    assert "make sure that it is not of the testing split" in capsys.readouterr().out
+    assert json.loads((trained / "detector.json").read_text())["streams"][0]["source"] is None
+
+
+def test_evaluate_refuses_a_detector_that_is_not_the_models(root, trained, capsys):
+    arguments = ["--workdir", trained, "--stream", root / "testing.wav", "--detector=calibrated"]
+    entry = {"cost_weight": None, "settings": dataclasses.asdict(Detector())}
+    cases = [
+        (None, "expected detector.json, got none: run experiments.calibrate"),
+        ("{}", "expected what calibrate writes"),
+        ('{"step": 2, "detectors": []}', "expected what calibrate writes"),
+        ('{"step": 2, "detectors": [{"settings": {"window": 3}}]}', "expected what calibrate"),
+        (json.dumps({"step": 2, "detectors": [{"settings": {}}]}), "expected what calibrate"),
+        (json.dumps({"step": 1, "detectors": [entry]}), "for step 2, got those for step 1"),
+    ]
+    for text, message in cases:
+        if text is not None:
+            (trained / "detector.json").write_text(text)
+        assert run_evaluate(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert run_evaluate(*arguments, "--threshold=0.6") == 1
+    assert "expected none with --detector=calibrated, got 0.6" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_conditioned_network_has_a_detector_for_each_price(root, tmp_path):
+    folder = train(root, "any", "model.conditioned=true")
+    stream = ["--workdir", folder, "--stream", root / "validation.wav"]
+    assert run_calibrate(*stream, "--false_alarms_per_hour=200") == 0
+    entries = json.loads((folder / "detector.json").read_text())["detectors"]
+    prices = [entry["cost_weight"] for entry in entries]
+    assert len(prices) == 9
+    assert prices == sorted(prices)
+    out = tmp_path / "out.json"
+    assert run_evaluate(*stream, "--detector=calibrated", "--json", out) == 0
+    for result, entry in zip(json.loads(out.read_text()), entries, strict=True):
+        assert result["detector"]["calibrated_at"] == result["cost_weight"] == entry["cost_weight"]
+        assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
+
+
+def test_read_detector_takes_the_nearest_price(tmp_path):
+    entries = [
+        {"cost_weight": price, "settings": dataclasses.asdict(Detector(threshold=threshold))}
+        for price, threshold in ((0.1, 0.3), (1.0, 0.4), (10.0, 0.5))
+    ]
+    (tmp_path / "detector.json").write_text(json.dumps({"step": 7, "detectors": entries}))
+    # Near as factors: 3 is closer to 1 than to 10, 3.3 to 10.
+    for price, nearest in ((0.01, 0), (3.0, 1), (3.3, 2), (99, 2)):
+        expected = Detector(**entries[nearest]["settings"]), entries[nearest]["cost_weight"]
+        assert read_detector(tmp_path, 7, price) == expected

@@ -1,0 +1,182 @@
+"""Clip accuracy: what a network hears of a clip, figures counted by hand, the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_prep.command.cli import run
+from data_prep.speech.cache import CLIP_SAMPLES
+from experiments import evaluate_clips
+from experiments.config import ModelConfig
+from experiments.datasets.clips import ClipSet
+from experiments.evaluation.clips import Answers, ask, by_speaker, judge, make_answer
+from experiments.runs import packed as packed_models
+from experiments.runs.trained import read_model
+from sanas_jax import gates
+from sanas_jax.data.features import extract
+from sanas_jax.forward import forward
+from sanas_jax.rollout import init_carry, unroll
+from tests.helpers.packed import write_packed
+from tests.helpers.toy import write_toy_cache
+
+STATIC = ModelConfig(maps=(2, 2), state_size=4, static=True)
+GATED = ModelConfig(maps=(2, 2), state_size=4, gate_bias=0.3)
+
+
+def run_clips(*arguments: Any) -> int:
+    command = ["evaluate_clips", *map(str, arguments)]
+    return run(evaluate_clips.define_flags, evaluate_clips.main, "", command)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_cache(tmp_path_factory.mktemp("clips") / "toy")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two packed models, as the package would have them."""
+    monkeypatch.setattr(packed_models, "SHIPPED", tmp_path / "shipped")
+    write_packed(tmp_path / "shipped" / "static", STATIC)
+    write_packed(tmp_path / "shipped" / "gated", GATED)
+    return tmp_path / "shipped"
+
+
+def some_clips(count: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return (3000 * rng.standard_normal((count, CLIP_SAMPLES))).astype(np.int16)
+
+
+def test_a_static_network_hears_the_clip_alone(shipped: Path) -> None:
+    model = read_model("pretrained:static")
+    clips = some_clips(3)
+    frames = extract(model.info.frontend, jnp.asarray(clips, jnp.float32) / 32768)[..., None]
+    net = model.built.model.net
+    logits, *_ = forward(net, model.params["net"], jnp.ones(len(net.edges)), frames)
+    answer = make_answer(model, 1.0)
+    predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
+    np.testing.assert_array_equal(predictions, logits.argmax(-1))
+    assert live.shape == (3, len(net.edges))
+    assert live.all()
+
+
+def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) -> None:
+    model = read_model("pretrained:gated")
+    clips = some_clips(6)
+    # 5 windows of 1 s every 200 ms are 1.8 s; the third begins at 400 ms.
+    signal = np.zeros((6, 28_800), np.float32)
+    signal[:, 6_400:22_400] = clips / np.float32(32768)
+    frames = extract(model.info.frontend, jnp.asarray(signal))[..., None]
+    sanas = model.built.model
+    carry = init_carry(sanas, 6)
+    _, outs = unroll(sanas, model.params, carry, frames, jax.random.key(0), policy=gates.mode)
+    assert len(outs.logits) == 5
+    answer = make_answer(model, 1.0)
+    predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
+    np.testing.assert_array_equal(predictions, outs.logits[2].argmax(-1))
+    np.testing.assert_array_equal(live, outs.live[2])
+    assert not np.array_equal(outs.live[2], outs.live[0])  # the state has heard something
+
+
+def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clips = read_model("pretrained:gated"), some_clips(5)
+    whole = ask(model, 1.0, clips)
+    monkeypatch.setattr(evaluate_clips, "BATCH", 2)
+    parts = ask(model, 1.0, clips)
+    assert whole.predictions.shape == (5,)
+    np.testing.assert_array_equal(whole.predictions, parts.predictions)
+    np.testing.assert_array_equal(whole.live, parts.live)
+
+
+def test_judge_counts_by_hand(shipped: Path) -> None:
+    model = read_model("pretrained:gated")
+    edges = len(model.built.model.net.edges)
+    labels = np.array([0, 1, 1, 1, 1, 2, 2, 3, 3])
+    answers = np.array([0, 1, 2, 2, 2, 2, 2, 3, 0])
+    live = np.zeros((9, edges))
+    live[0] = 1  # one clip of nine runs everything
+    clips = ClipSet(some_clips(9), labels, np.array([-1, 0, 0, 0, 0, 0, 1, 1, 1]))
+    result = judge(model, clips, Answers(answers, live, 10.0))
+    assert result["accuracy_pct"] == pytest.approx(100 * 5 / 9)
+    # Two of the four unknown clips stay: 0, 2, 2, 3 are right of seven, and perhaps a 1.
+    assert result["benchmark_num_clips"] == 7
+    assert result["benchmark_accuracy_pct"] in (pytest.approx(400 / 7), pytest.approx(500 / 7))
+    assert result["accuracy_pct_by_class"] == {
+        "silence": 100,
+        "unknown": 25,
+        "low": 100,
+        "mid": 50,
+    }
+    assert result["confusion"][1] == [0, 1, 3, 0, 0]
+    assert result["confusion"][3] == [1, 0, 0, 1, 0]
+    assert result["macs_per_clip"] == pytest.approx(result["full_macs_per_clip"] / 9)
+    assert result["macs_per_clip_with_controller"] > result["macs_per_clip"]
+    spoken = by_speaker(clips, answers == labels, ("ann", "bob"))
+    assert spoken == {"ann": pytest.approx(40), "bob": pytest.approx(100 * 2 / 3)}
+
+
+def test_the_command_writes_only_what_is_asked_of_packed_models(
+    shipped: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(shipped.rglob("*"))
+    out = tmp_path / "out.json"
+    names = ("--pretrained=static", "--pretrained=gated")
+    assert run_clips(*names, "--data", cache, "--json", out, "--by_speaker") == 0
+    static, gated = json.loads(out.read_text())
+    assert static["num_clips"] == gated["num_clips"] == 20  # 4 of noise, 16 of the split
+    assert static["macs_per_clip"] == static["full_macs_per_clip"]
+    assert gated["macs_per_clip"] < gated["full_macs_per_clip"]
+    assert np.sum(static["confusion"]) == 20
+    assert list(static["accuracy_pct_by_speaker"]) == ["unknown"]
+    assert sorted(shipped.rglob("*")) == before
+    text = capsys.readouterr().out
+    assert "static step 120, testing: accuracy" in text
+    assert "speaker unknown: " in text
+
+
+def test_the_result_of_a_run_is_kept(shipped: Path, cache: Path, tmp_path: Path) -> None:
+    result = {"cost_weight": None, "data": "toy", "split": "testing"}
+    evaluate_clips.save(tmp_path / "run", result)
+    kept = tmp_path / "run" / "evaluations" / "clips" / "toy_testing.json"
+    assert json.loads(kept.read_text()) == result
+
+
+def test_data_without_noise_and_unknown_words_is_evaluated(shipped: Path, tmp_path: Path) -> None:
+    quiet = write_toy_cache(tmp_path / "quiet", noise=False)
+    labels = np.load(quiet / "labels.npy")
+    np.save(quiet / "labels.npy", np.maximum(labels, 2).astype(np.int32))
+    out = tmp_path / "out.json"
+    assert run_clips("--pretrained=static", "--data", quiet, "--json", out) == 0
+    result = json.loads(out.read_text())
+    assert set(result["accuracy_pct_by_class"]) == {"low", "mid", "high"}
+    assert result["benchmark_num_clips"] == result["num_clips"] == 16
+    assert result["benchmark_accuracy_pct"] == result["accuracy_pct"]
+
+
+def test_bad_input_is_one_line(
+    shipped: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_packed(shipped / "other", STATIC, ("_silence_", "_unknown_", "yes", "no"))
+    (tmp_path / "old").mkdir()
+    for path in cache.iterdir():
+        if path.name != "speakers.npy":
+            (tmp_path / "old" / path.name).write_bytes(path.read_bytes())
+    old = ["--pretrained=static", "--data", tmp_path / "old"]
+    cases = [
+        (["--data", cache], "--workdir, --pretrained: expected a model, got none"),
+        (["--pretrained=none", "--data", cache], "expected one of gated, other, static; got"),
+        (["--pretrained=static", "--data", tmp_path], "expected a cache folder"),
+        (["--pretrained=other", "--data", cache], "expected the classes silence, unknown, yes, no"),
+        ([*old, "--by_speaker"], "expected a cache that knows its speakers"),
+        (["--pretrained=static", "--data", cache, "--budgets=1M"], "model.conditioned, got none"),
+    ]
+    for arguments, message in cases:
+        assert run_clips(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -1,0 +1,208 @@
+"""The train loop as a user meets it: killed, resumed, misused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_prep.command.cli import run
+from experiments import launch
+from experiments.config import from_json
+from experiments.runs import folder as run_folder
+from experiments.runs.metrics import read_metrics
+from sanas_jax import costs, spaces
+from tests.helpers.places import CONFIGS
+from tests.helpers.runs_state import final_state
+from tests.helpers.toy import write_toy_cache
+
+CONFIG = str(CONFIGS / "kws_debug.py")
+SETTINGS = [
+    "model.maps=2,2",
+    "model.state_size=4",
+    "train.steps=12",
+    "train.batch_size=4",
+    "train.log_every=2",
+    "train.eval_every=4",
+    "train.front_size=2",
+    "train.cost_weight=0.5",
+    "data.max_seconds=1.6",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return write_toy_cache(tmp_path_factory.mktemp("data") / "cache")
+
+
+def arguments(cache, folder, *extra):
+    settings = [f"--set={setting}" for setting in SETTINGS]
+    paths = [f"--config={CONFIG}", f"--data={cache}", f"--workdir={folder}"]
+    return ["launch", *paths, *settings, *extra]
+
+
+def run_launch(cache, folder, *extra):
+    return run(launch.define_flags, launch.main, "", arguments(cache, folder, *extra))
+
+
+def assert_equal_runs(one, other):
+    leaves, metrics, front = final_state(one)
+    other_leaves, other_metrics, other_front = final_state(other)
+    assert metrics == other_metrics
+    assert front == other_front
+    for a, b in zip(leaves, other_leaves, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert run_launch(cache, folder) == 0
+    return folder
+
+
+def test_train_writes_metrics_checkpoints_and_front(uninterrupted):
+    lines = list(read_metrics(uninterrupted))
+    assert [line["step"] for line in lines if line["split"] == "training"] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [4, 8, 12]
+    full = sum(costs.edge_macs(spaces.kws_cnn(maps=(2, 2), num_classes=5)).values())
+    assert all(0 < line["macs_per_frame"] <= full for line in lines)
+    assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == ["12", "8"]
+    front = json.loads((uninterrupted / "front.json").read_text())
+    assert {str(p["step"]) for p in front} == {p.name for p in (uninterrupted / "front").iterdir()}
+
+
+def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # The line of step 6 is written between the checkpoints of steps 4 and 8.
+    deadline = time.time() + 120
+    while not any(line["step"] >= 6 for line in read_metrics(folder)):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.time() < deadline, "the run did not reach step 6"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run_launch(cache, folder) == 0
+    assert_equal_runs(folder, uninterrupted)
+
+
+@pytest.mark.slow
+def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "killed"
+    driver = """
+import os, signal, sys
+from experiments import launch
+from experiments.checkpoints import Checkpoints
+save = Checkpoints.save
+def die_while_saving(self, step, tree):
+    if step != 8 or self._checkpointer.directory.name != "checkpoints":
+        return save(self, step, tree)
+    self._checkpointer.save_async(step, tree)
+    os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints.save = die_while_saving
+launch.cli()
+"""
+    command = [sys.executable, "-c", driver, *arguments(cache, folder)[1:]]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [line["step"] for line in read_metrics(folder)][-1] == 8
+    assert run_launch(cache, folder) == 0
+    assert_equal_runs(folder, uninterrupted)
+
+
+def test_train_again_after_the_end_changes_nothing(cache, uninterrupted):
+    before = final_state(uninterrupted)
+    assert run_launch(cache, uninterrupted) == 0
+    after = final_state(uninterrupted)
+    assert before[1:] == after[1:]
+
+
+def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted, tmp_path):
+    folder = tmp_path / "next"
+    assert run_launch(cache, folder, f"--init_from={uninterrupted}", "--set=train.steps=4") == 0
+    assert from_json(
+        json.loads((folder / "config.json").read_text())["config"]
+    ).train.init_from == str(uninterrupted)
+    ours, theirs = run_folder.read(folder).frontend, run_folder.read(uninterrupted).frontend
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--set=train.step=3"], "did you mean 'steps'"),
+        (["--set=train.steps=-3"], "'train.steps': expected ≥ 1, got -3"),
+        (["--set=train.penalty=min"], "'train.penalty': expected one of ['abs', 'max']"),
+        (["--set=model.family=vgg"], "model.family': expected one of"),
+        (["--data=/nowhere"], "expected a cache folder"),
+        (["--config=/nowhere.py"], "expected a Python file"),
+        (["--init_from=/nowhere"], "expected a folder with a run"),
+        (["--set=train.eval_every=5"], "multiple of train.log_every"),
+    ],
+)
+def test_bad_input_is_one_line(cache, tmp_path, capsys, extra, message):
+    folder = tmp_path / "run"
+    assert run_launch(cache, folder, *extra) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_workdir_of_another_config_is_refused_and_left_alone(cache, uninterrupted, capsys):
+    before = final_state(uninterrupted)
+    assert run_launch(cache, uninterrupted, "--set=train.seed=1") == 1
+    error = capsys.readouterr().err
+    assert "train.seed: 0 → 1" in error
+    assert error.count("\n") == 1
+    assert final_state(uninterrupted)[1:] == before[1:]
+
+
+def test_workdir_with_other_data_is_refused(uninterrupted, tmp_path, capsys):
+    other = write_toy_cache(tmp_path / "other", seed=1)
+    assert run_launch(other, uninterrupted) == 1
+    assert "expected the clips that the run" in capsys.readouterr().err
+
+
+def test_damaged_checkpoint_is_one_line(cache, uninterrupted, tmp_path, capsys):
+    folder = tmp_path / "damaged"
+    shutil.copytree(uninterrupted, folder)
+    for path in (folder / "checkpoints" / "12").rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.write_bytes(b"not what was saved")
+    assert run_launch(cache, folder) == 1
+    error = capsys.readouterr().err
+    assert "checkpoints/12: expected a checkpoint of this network and version" in error
+    assert error.count("\n") == 1
+
+
+def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert run_launch(cache, tmp_path) == 1
+    assert "expected a new or empty folder or a run" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.slow
+def test_train_without_noise_tracks_works(tmp_path):
+    cache = write_toy_cache(tmp_path / "quiet", noise=False)
+    assert run_launch(cache, tmp_path / "run", "--set=train.steps=2") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [("model.family=dense-resnet", "model.maps=3"), ("model.family=fabric", "model.maps=2")],
+)
+def test_networks_with_batch_statistics_train_on_streams(cache, tmp_path, settings):
+    own = [f"--set={s}" for s in (*settings, "model.depth=1", "train.steps=4")]
+    assert run_launch(cache, tmp_path / "run", *own) == 0
+    lines = [x for x in read_metrics(tmp_path / "run") if x["split"] == "validation"]
+    assert np.isfinite(lines[-1]["loss"])
