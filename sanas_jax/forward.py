@@ -14,7 +14,9 @@ Layers whose last value may be reused hand it on from step to step, as statistic
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -420,3 +422,17 @@ def _check_input(net: Net, x: jax.Array) -> None:
     if jnp.ndim(x) != len(net.input_shape) + 1 or x.shape[1:] != tuple(net.input_shape):
         expected = ", ".join(map(str, net.input_shape))
         raise ValueError(f"x: expected shape [B, {expected}], got {jnp.shape(x)}")
+
+
+class _Callable(ModuleType):
+    """`sanas_jax.forward` is this module and, called, its function of that name.
+
+    The public face has a `forward` as well, and an import of this module puts it in that place.
+    """
+
+    def __call__(self, *args: Any, **options: Any) -> Output:
+        """As `forward`."""
+        return forward(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
