@@ -9,7 +9,6 @@ Needs `pip install sanas-jax[synth]`. The same seed gives the same files, bit fo
 
 import dataclasses
 import functools
-import json
 import multiprocessing
 import os
 import signal
@@ -53,8 +52,7 @@ def synthesize(out: Path, options: Options) -> int:
             for name, voice in voices.items()
         ]
         clips = _run_all(tasks, options.jobs)
-        text = json.dumps(manifest, indent=1) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        atomic.write_json(folder / MANIFEST, manifest)
     return clips
 
 

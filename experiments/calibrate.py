@@ -9,14 +9,13 @@ what is tested on it must not be chosen on it.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from experiments.evaluation.calibration import calibrated, check_split, describe
 from experiments.evaluation.detector_search import TOLERANCE_MS
@@ -97,8 +96,8 @@ def main(values: flags.FlagValues) -> None:
         ],
     }
     for folder, entries in chosen.items():
-        text = json.dumps({"step": by_folder[folder].step, **about, "detectors": entries}, indent=1)
-        write_atomic(folder / "detector.json", text + "\n")
+        chosen_for = {"step": by_folder[folder].step, **about, "detectors": entries}
+        write_json(folder / "detector.json", chosen_for)
 
 
 def cli() -> None:

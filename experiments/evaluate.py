@@ -12,7 +12,6 @@ on images need no stream: they are evaluated on the testing split of their data.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from experiments.config.build import macs_per_step
 from experiments.datasets.streams import to_draw
@@ -124,13 +123,12 @@ def main(values: flags.FlagValues) -> None:
     print(summary_table(results) if len(results) > 1 else describe(results[0]))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        write_json(Path(values.json), found)
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
-        text = json.dumps(to_json(points(read_runs(runs))), indent=1)
-        write_atomic(curve, text + "\n")
+        write_json(curve, to_json(points(read_runs(runs))))
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
@@ -142,14 +140,13 @@ def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
         for result in evaluate_images(*model, values.split, values.data):
             told = result["cost_weight"]
             name = values.split if told is None else f"{values.split}@{told:.4g}"
-            text = json.dumps(result, indent=1) + "\n"
             if not is_packed(model.workdir):
-                write_atomic(model.workdir / "evaluations" / f"{name}.json", text)
+                write_json(model.workdir / "evaluations" / f"{name}.json", result)
             results.append(result)
             print(describe_images(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        write_json(Path(values.json), found)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -11,14 +11,13 @@ The result is kept in workdir/evaluations/clips.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.datasets.clips import read_clips
@@ -73,7 +72,7 @@ def main(values: flags.FlagValues) -> None:
             print(describe(result))
     if values.json:
         found = results if len(results) > 1 else results[0]
-        write_atomic(Path(values.json), json.dumps(found, indent=1) + "\n")
+        write_json(Path(values.json), found)
 
 
 def save(folder: Path, result: dict[str, Any]) -> None:
@@ -82,8 +81,7 @@ def save(folder: Path, result: dict[str, Any]) -> None:
         return
     told = "" if result["cost_weight"] is None else f"@{result['cost_weight']:.4g}"
     name = f"{result['data']}_{result['split']}{told}.json"
-    text = json.dumps(result, indent=1) + "\n"
-    write_atomic(folder / "evaluations" / "clips" / name, text)
+    write_json(folder / "evaluations" / "clips" / name, result)
 
 
 def cli() -> None:

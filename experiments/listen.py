@@ -15,13 +15,12 @@ on a web page instead (`experiments.serve`).
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from experiments.flags.one_model import (
     chosen_engine,
@@ -76,7 +75,7 @@ def main(values: flags.FlagValues) -> None:
     runtime.close()
     print(describe(summary), file=sys.stderr)
     if values.json:
-        write_atomic(Path(values.json), json.dumps(summary, indent=1) + "\n")
+        write_json(Path(values.json), summary)
 
 
 def show_page(values: flags.FlagValues) -> None:

@@ -8,7 +8,6 @@ they are. Runs of streams and of images have pages of their own.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import quote
 import jax
 from absl import flags
 
-from data_prep.command.atomic import new_files
+from data_prep.command.atomic import json_text, new_files
 from data_prep.command.cli import run
 from experiments.reporting.images import page as image_page
 from experiments.reporting.images import points as image_points
@@ -71,9 +70,8 @@ def main(values: flags.FlagValues) -> None:
         rows = to_json(points(runs))
         table = format_rows(row for run_ in runs for row in run_rows(run_))
     out = Path(values.out) if values.out else workdirs[0]
-    curve = json.dumps(rows, indent=1) + "\n"
     names = [out / "figures" / f"{quote(name, safe='')}.png" for name in pngs]
-    texts = {out / "curve.json": curve, out / "report.html": page}
+    texts = {out / "curve.json": json_text(rows), out / "report.html": page}
     contents = [*pngs.values(), *(text.encode() for text in texts.values())]
     with new_files(*names, *texts) as new:
         for path, data in zip(new, contents, strict=True):

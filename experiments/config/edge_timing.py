@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from experiments.machine.host import num_cores, processor, user_cache
 from sanas_jax.costs import per_edge
 from sanas_jax.forward import Params
@@ -46,7 +46,7 @@ def edge_times(
     times = _read(path, net, subject)
     if times is None:
         times = measure_edges(net, params, batch=batch)
-        write_atomic(path, json.dumps(subject | {"seconds": times}, indent=1) + "\n")
+        write_json(path, subject | {"seconds": times})
     return times
 
 

@@ -1,8 +1,9 @@
-"""Budgets as people write and read them; imports nothing heavy."""
+"""How budgets are written and read, and texts are set in columns; imports nothing heavy."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
@@ -71,3 +72,14 @@ def short(macs: float) -> str:
 def shorten(name: str) -> str:
     """A name of at most 40 letters."""
     return name if len(name) <= 40 else f"{name[:28]}…{name[-11:]}"
+
+
+def format_columns(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """Rows of texts in columns, two spaces apart: the first `left` flush left, the others right.
+
+    All are flush left if `left` is not given. A line has no spaces at its end.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    flush = len(widths) if left is None else left
+    formats = [f"{'<' if i < flush else '>'}{width}" for i, width in enumerate(widths)]
+    return "\n".join("  ".join(map(format, row, formats)).rstrip() for row in rows)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from experiments.config import Config, Hooks, from_json, is_cepstral, load_config, to_json
 from sanas_jax.data.features import Frontend
 from sanas_jax.data.images import Pixels
@@ -85,12 +85,12 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
         description |= {name: getattr(info.frontend, name) for name in RATES}
     else:
         description["input_shape"] = list(info.input_shape)
-    write_atomic(workdir / "config.json", json.dumps(description, indent=1) + "\n")
+    write_json(workdir / "config.json", description)
 
 
 def write_sweep(workdir: Path, members: Sequence[str]) -> None:
     """Say that a folder holds a sweep: names of its members' folders."""
-    write_atomic(workdir / "sweep.json", json.dumps({"members": list(members)}, indent=1) + "\n")
+    write_json(workdir / "sweep.json", {"members": list(members)})
 
 
 def read_sweep(workdir: Path) -> list[str] | None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def save(workdir: Path, result: dict[str, Any], trace: Trace, to_draw: dict[str,
     with open(temporary, "wb") as file:
         np.savez_compressed(file, **trace._asdict(), **to_draw)
     temporary.replace(path.with_suffix(".npz"))
-    write_atomic(path, json.dumps(result, indent=1) + "\n")
+    write_json(path, result)
 
 
 class Trace(NamedTuple):

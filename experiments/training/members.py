@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.config import Config, override
 from experiments.config.build import Built, in_units
-from experiments.config.wording import format_macs, verdict
+from experiments.config.wording import format_columns, format_macs, verdict
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
 
@@ -58,8 +58,7 @@ def reached_table(folders: Sequence[Path], built: Built) -> str:
                 f"{validation['frame_accuracy']:.1%}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return format_columns(rows)
 
 
 def check_same_members(workdir: Path, members: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from experiments.machine.multihost import is_first
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics import truncate_metrics
@@ -72,7 +72,7 @@ class Front:
             self._checkpoints.save(step, params)
         # The list is written before anything is deleted: a kill in between leaves no loose end.
         if is_first():
-            write_atomic(self._path, json.dumps(kept, indent=1) + "\n")
+            write_json(self._path, kept)
         for old in self.points:
             if old not in kept:
                 self._checkpoints.delete(old["step"])

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.command.atomic import write_atomic
+from data_prep.command.atomic import write_json
 from experiments.benchmarks.harness.machine import describe_machine, describe_versions
 from experiments.benchmarks.harness.programs import device_peak_bytes
 
@@ -53,7 +53,7 @@ def result(
 
 def write(path: Path, results: Mapping[str, Result]) -> None:
     """Write results by benchmark; the file is the old one or the new one."""
-    write_atomic(path, json.dumps({"benchmarks": dict(results)}, indent=1) + "\n")
+    write_json(path, {"benchmarks": dict(results)})
 
 
 def read(path: Path) -> dict[str, Result]:

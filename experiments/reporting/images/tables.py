@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.config.wording import short, verdict
+from experiments.config.wording import format_columns, short, verdict
 from experiments.reporting.images.points import (
     Point,
     charged_name,
@@ -64,11 +64,7 @@ def outcome(run: Run, point: Point) -> str:
 
 def format_table(table: Table) -> str:
     """A table as plain text."""
-    lines = [list(column) for column in zip(*table.head, strict=True)] + table.rows
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligns = ["<" if i < FIRST_NUMBER else ">" for i in range(len(widths))]
-    formats = [f"{align}{width}" for align, width in zip(aligns, widths, strict=True)]
-    return "\n".join("  ".join(map(format, line, formats)).rstrip() for line in lines)
+    return format_columns([*zip(*table.head, strict=True), *table.rows], FIRST_NUMBER)
 
 
 def _validated(run: Run) -> list[Point]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.config.wording import format_columns
 from experiments.reporting.run_record import Run, Setting, shown_as
 from experiments.reporting.streams.points import PAPER, Measured, Point
 from experiments.runs.stored_results import detector_of, marked, told
@@ -136,10 +137,7 @@ def format_rows(rows: Iterable[Row]) -> str:
         ["", "", "", *(column.unit for column in COLUMNS)],
         *rows,
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligns = ["<"] * 3 + [">"] * len(COLUMNS)
-    formats = [f"{align}{width}" for align, width in zip(aligns, widths, strict=True)]
-    return "\n".join("  ".join(map(format, line, formats)).rstrip() for line in cells)
+    return format_columns(cells, left=3)
 
 
 def _texts(values: np.ndarray) -> list[str]:
