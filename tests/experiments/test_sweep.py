@@ -99,7 +99,7 @@ def test_sweep_killed_between_two_saves_goes_back_to_the_common_step(cache, swep
     driver = """
 import os, signal
 from experiments import sweep
-from experiments.track import Track
+from experiments.training.groups import Track
 save = Track.save
 def die_after_the_first(self, step):
     save(self, step)
