@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from tqdm import tqdm
 
 from data_prep.command import atomic
 from data_prep.command import cli as command
+from data_prep.command.progress import Progress
 from data_prep.speech.index import NOISE_FOLDER
 from data_prep.voices import noises, recordings
 from data_prep.voices.recordings import WORDS, Options, draw_voices
 
 MANIFEST = "synthesis.json"
 # Imported once, in the process that workers are forked from: it saves each of them a second.
-_PRELOAD = ["data_prep.voices.recordings", "data_prep.cli", "tqdm"]
+_PRELOAD = ["data_prep.voices.recordings", "data_prep.command.cli", "tqdm"]
 
 
 def synthesize(out: Path, options: Options) -> int:
@@ -66,12 +66,12 @@ def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
     processes = min(jobs or os.cpu_count() or 1, len(tasks))
     with (
         context.Pool(processes, initializer=_ignore_interrupt, maxtasksperchild=1) as pool,
-        tqdm(total=len(tasks), desc="voices", unit="voice", disable=None) as bar,
+        Progress(len(tasks), "voice") as shown,
     ):
         total = 0
         for count in pool.imap_unordered(_call, tasks, chunksize=1):
             total += count
-            bar.update()
+            shown.add()
     return total
 
 

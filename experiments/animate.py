@@ -19,10 +19,10 @@ import jax
 import numpy as np
 from absl import flags
 from PIL import Image
-from tqdm import tqdm
 
 from data_prep.command.atomic import new_files
 from data_prep.command.cli import run
+from data_prep.command.progress import counted
 from experiments.config.wording import short
 from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
 from experiments.figures.style import WIDE, to_png
@@ -53,7 +53,7 @@ def main(values: flags.FlagValues) -> None:
             f"--workdir: expected a run with lines of training or validation in {workdir}/"
             "metrics.jsonl, got none"
         )
-    frames = [draw_frame(found, line) for line in tqdm(lines, unit="frame", mininterval=1.0)]
+    frames = [draw_frame(found, line) for line in counted(lines, "frame")]
     with new_files(out) as (new,):
         frames[0].save(
             new,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The flag of experiments.platform; and less optimisation, since the tests' time is the compilation
+# The flag of `jax_setup`; and less optimisation, since the tests' time is the compilation
 # of many small programs.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution "
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
-# As glibc has it, said aloud: `platform.keep_memory` then leaves malloc alone. Memory that
+# As glibc has it, said aloud: `jax_setup.keep_memory` then leaves malloc alone. Memory that
 # thousands of programs are compiled in is not used again.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
 # Runs that are killed, resumed and repeated compile the same programs, in several processes.

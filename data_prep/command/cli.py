@@ -21,7 +21,7 @@ def run(
 ) -> int:
     """Parse `argv` (program name first), run `body`, and return the exit status.
 
-    `interrupted` says after Ctrl-C or SIGTERM what became of the work.
+    `interrupted` says after Ctrl-C, SIGTERM or SIGHUP what became of the work.
 
     Each call has a `FlagValues` of its own: absl's global one lets a process hold the flags of
     only one command. Status 0: done, 1: ValueError or OSError, 130: interrupted.
@@ -37,10 +37,11 @@ def run(
         if rest:
             raise ValueError(f"unexpected argument {rest[0]!r}: options are given as --name value")
         values.validate_all_flags()
-        with _terminate_as_interrupt():
+        with _ended_as_interrupted():
             body(values)
     except KeyboardInterrupt:
-        print(f"interrupted: {interrupted}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
+            print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
         return 130
     except (ValueError, OSError, flags.Error) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
@@ -82,18 +83,26 @@ def _describe(values: flags.FlagValues) -> str:
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, so that temporary folders are removed on both."""
+def _ended_as_interrupted() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: whatever ends a command, it cleans up.
+
+    A SIGHUP that is ignored, as `nohup` has it, stays ignored.
+    """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:  # the shell and the kernel may both say that a terminal is gone
+            signal.signal(signum, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, interrupt)
     except ValueError:  # not the main thread: leave signals alone
-        yield
-        return
+        pass
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

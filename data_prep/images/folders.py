@@ -10,18 +10,14 @@ where no image has colour, else three.
 """
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from data_prep.command.progress import counted
 from data_prep.images.image_set import TESTING, TRAINING, VALIDATION, VOID, ImageSet, check_labels
 from data_prep.speech.splits import hash_split
-
-T = TypeVar("T")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _SPLIT_FOLDERS = {
@@ -74,7 +70,7 @@ def read_folder(path: Path, size: int) -> ImageSet:
             f"expected training images of every class in {path}, got none of {strange[0]}"
         )
     pixels = np.empty((len(files), size, size, 3), np.uint8)
-    for row, file in enumerate(_progress(files)):
+    for row, file in enumerate(counted(files, "file", "images")):
         pixels[row] = _colours(_decoded(file), file, size)
     return ImageSet(
         images=_one_channel_if_grey(pixels),
@@ -100,7 +96,8 @@ def read_segmentation(path: Path, size: int) -> ImageSet:
             raise ValueError(f"expected a mask {mask} for {file.name}, got none")
     pixels = np.empty((len(files), size, size, 3), np.uint8)
     labels = np.empty((len(files), size, size), np.int32)
-    for row, (file, mask) in enumerate(_progress(list(zip(files, masks, strict=True)))):
+    pairs = list(zip(files, masks, strict=True))
+    for row, (file, mask) in enumerate(counted(pairs, "file", "images")):
         image = _decoded(file)
         pixels[row] = _colours(image, file, size)
         labels[row] = _classes(_decoded(mask), mask, image.size, size)
@@ -153,11 +150,6 @@ def _hashed(root: Path, file: Path) -> int:
     """Testing or training, for ever: whatever other files come, and if it is encoded anew."""
     name = os.path.splitext(file.relative_to(root).as_posix())[0]
     return TESTING if hash_split(name) == TESTING else TRAINING
-
-
-def _progress(items: Sequence[T]) -> Iterable[T]:
-    """The items, with a bar."""
-    return tqdm(items, desc="images", unit="file", disable=None)
 
 
 def _colours(image: Image.Image, path: Path, size: int) -> np.ndarray:

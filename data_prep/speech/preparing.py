@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from data_prep.command import cli as command
+from data_prep.command.progress import Progress, print_above
 from data_prep.speech import decode, splits
 from data_prep.speech.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
 from data_prep.speech.index import Index, find
@@ -166,12 +166,12 @@ def _read_all(
 
     with (
         ThreadPool(jobs or os.cpu_count()) as pool,
-        tqdm(total=len(names), desc=what, unit="file", disable=None) as bar,
+        Progress(len(names), "file", what) as shown,
     ):
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             yield from zip(chunk, pool.map(read, chunk), strict=True)
-            bar.update(len(chunk))
+            shown.add(len(chunk))
 
 
 def _read_file(path: Path, whole: bool) -> _File:
@@ -191,8 +191,7 @@ def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None
     """Report an unreadable file, or fail on it."""
     if strict:
         raise ValueError(f"cannot read {name}: {reason}")
-    with tqdm.external_write_mode(sys.stderr):
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+    print_above(f"skipped {name}: {reason}", sys.stderr)
     skipped[name] = reason
 
 

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.dispatch [--repeats 5] [--json out.json]
 
 Three layers of 100 × 100 for one input: about what the cheapest decision on a stream computes. Each
-call is waited for, as a stream waits. `experiments.platform.prepare_streaming` turns the hand-over
+call is waited for, as a stream waits. `jax_setup.prepare_streaming` turns the hand-over
 off; jax looks at that when it makes its client, so here it makes one anew for each block of calls,
 the two settings in turn. On a CPU only, with one thread.
 """

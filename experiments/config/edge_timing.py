@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from data_prep.command.atomic import write_json
+from data_prep.command.progress import counted
 from experiments.machine.host import num_cores, processor, user_cache
 from sanas_jax.costs import per_edge
 from sanas_jax.forward import Params
@@ -68,7 +68,7 @@ def measure_edges(net: Net, params: Params, *, batch: int = 1) -> dict[str, floa
     # Equal blocks share a compiled program.
     compiled = {edge.block: jax.jit(edge.block.apply) for edge in net.edges}
     times = {}
-    for edge in tqdm(net.edges, desc="timing", unit="edge", leave=False, mininterval=1.0):
+    for edge in counted(net.edges, "edge", "timing", keep=False):
         x = jax.random.normal(jax.random.key(0), (batch, *net.shapes[edge.source]))
         # Beside the parameters, whatever else the block keeps.
         variables = {**edge.block.init(jax.random.key(0), x), "params": params[edge.name]}

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
+
+from data_prep.command.progress import print_above
 
 
 class Profile:
@@ -43,11 +44,11 @@ class Profile:
             self._stop()
         if self._left > 0:
             recorded = self._asked - self._left
-            tqdm.write(
+            print_above(
                 f"profile: recorded {recorded} of {self._asked} steps, for no more were made"
             )
 
     def _stop(self) -> None:
         self._running = False
         jax.profiler.stop_trace()
-        tqdm.write(f"profile: {self._folder / 'plugins' / 'profile'}")
+        print_above(f"profile: {self._folder / 'plugins' / 'profile'}")

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
+from data_prep.command.progress import print_above
 from experiments.machine.multihost import is_first
 from experiments.runs.checkpoints import Checkpoints
 from experiments.training.begin import Run
@@ -93,7 +93,7 @@ class Track:
         self._journal.write(step, "diverged", {"reason": reason})
         kept = self._kept()
         if is_first():
-            tqdm.write(f"{self.run.workdir}: diverged by step {step}, {reason}; {kept}")
+            print_above(f"{self.run.workdir}: diverged by step {step}, {reason}; {kept}")
 
     def validate(self, step: int, results: Sequence[Metrics], prices: Sequence[float]) -> None:
         """Write a line of validation and offer the parameters to the front.

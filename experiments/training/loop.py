@@ -14,8 +14,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.command.progress import Progress, print_above
 from experiments.config.build import macs_per_step, prices_of
 from experiments.machine.execution import on_cpu
 from experiments.machine.multihost import is_first, wait_for_all
@@ -75,16 +75,9 @@ def run_loop(job: Job) -> list[Run]:
             leaf.delete()
     silent = not is_first()
     if first.step and not silent:
-        tqdm.write(f"resuming at step {first.step} of {train.steps}")
+        print_above(f"resuming at step {first.step} of {train.steps}")
 
-    bar = tqdm(
-        total=train.steps,
-        initial=first.step,
-        unit="step",
-        mininterval=1.0,
-        dynamic_ncols=True,
-        disable=silent,
-    )
+    shown = Progress(train.steps, "step", initial=first.step, silent=silent)
     profile = Profile(runs[0].workdir, 0 if silent else execution.profile_steps)
     feed = fed(job, first.keys.train)
     try:
@@ -97,7 +90,7 @@ def run_loop(job: Job) -> list[Run]:
                 )
                 group.metrics.append(metrics)
             profile.after(len(steps), groups[-1].metrics[-1])
-            bar.update(len(steps))
+            shown.add(len(steps))
             step = int(steps[-1]) + 1
             last = step == train.steps
             if step % train.log_every == 0 or last:
@@ -108,7 +101,7 @@ def run_loop(job: Job) -> list[Run]:
                         track.log(step, host, alive=bool(alive[track.index]))
                 if not any(track.alive for track in tracks):
                     raise ValueError(f"training diverged by step {step}; nothing was saved since")
-                bar.set_postfix_str(describe(tracks))
+                shown.show_beside(describe(tracks))
             if step % train.eval_every == 0 or last:
                 for group in groups:
                     params = group.members.train.deployed
@@ -118,12 +111,12 @@ def run_loop(job: Job) -> list[Run]:
                         track.validate(step, host, prices_of(config))
                         name = f"{track.run.workdir.name}: " if len(runs) > 1 else ""
                         if not silent:
-                            bar.write(f"step {step}: {name}validation {describe([track])}")
+                            print_above(f"step {step}: {name}validation {describe([track])}")
                 for track in tracks:  # last: what comes before is computed again if this fails
                     track.save(step)
     finally:
         with ExitStack() as last_things:  # all of them, whichever fails
-            for close in (feed.close, bar.close, profile.close, *(t.close for t in tracks)):
+            for close in (feed.close, shown.close, profile.close, *(t.close for t in tracks)):
                 last_things.callback(close)
     wait_for_all("trained")
     return [t.run._replace(step=train.steps, member=t.member) for t in tracks]

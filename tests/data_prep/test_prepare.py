@@ -205,7 +205,7 @@ def test_prepare_full_disk_is_one_line(corpus: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_prepare_interrupted_leaves_nothing(
     corpus: Path,
     tmp_path: Path,

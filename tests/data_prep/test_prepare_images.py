@@ -273,7 +273,7 @@ def test_caches_of_audio_and_images_are_told_apart(folder: Path, tmp_path: Path)
 
 def test_image_cache_imports_stay_light() -> None:
     code = (
-        "import sys, data_prep.image_cache\n"
+        "import sys, data_prep.images.cache\n"
         "print([m for m in ('PIL', 'sklearn', 'absl', 'jax', 'tqdm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

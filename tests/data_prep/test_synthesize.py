@@ -107,7 +107,7 @@ def test_draw_voices_are_many_and_all_known_to_the_library() -> None:
 
 def test_say_is_the_same_in_every_process_for_every_variant() -> None:
     code = (
-        "import hashlib; from data_prep import espeak; speaker = espeak.Speaker()\n"
+        "import hashlib; from data_prep.voices import espeak; speaker = espeak.Speaker()\n"
         "for v in espeak.variants():\n"
         "    spoken = speaker.say('seven', espeak.Voice(v, 'en-us', 50, 50, 150))\n"
         "    print(v, hashlib.sha1(spoken.tobytes()).hexdigest())"

@@ -99,7 +99,7 @@ def test_train_killed_while_saving_equals_uninterrupted(cache, uninterrupted, tm
     driver = """
 import os, signal, sys
 from experiments import launch
-from experiments.checkpoints import Checkpoints
+from experiments.runs.checkpoints import Checkpoints
 save = Checkpoints.save
 def die_while_saving(self, step, tree):
     if step != 8 or self._checkpointer.directory.name != "checkpoints":
@@ -206,3 +206,22 @@ def test_networks_with_batch_statistics_train_on_streams(cache, tmp_path, settin
     assert run_launch(cache, tmp_path / "run", *own) == 0
     lines = [x for x in read_metrics(tmp_path / "run") if x["split"] == "validation"]
     assert np.isfinite(lines[-1]["loss"])
+
+
+@pytest.mark.slow
+def test_a_log_has_lines_in_place_of_a_bar(cache, tmp_path):
+    driver = """
+from data_prep.command import progress
+from experiments import launch
+progress.LINE_SECONDS = 0
+launch.cli()
+"""
+    command = [sys.executable, "-c", driver, *arguments(cache, tmp_path / "run")[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert len(lines) == 12
+    assert lines[-1].startswith("step 12 of 12, ")
+    assert "frame accuracy" in lines[-1]
+    assert done.stdout.count("validation loss") == 3

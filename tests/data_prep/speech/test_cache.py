@@ -155,7 +155,7 @@ def test_open_cache_checks_shapes_and_lengths(folder: Path) -> None:
 
 def test_imports_stay_light() -> None:
     code = (
-        "import sys, data_prep.cache; light = set(sys.modules)\n"
+        "import sys, data_prep.speech.cache; light = set(sys.modules)\n"
         "import data_prep.prepare, data_prep.make_stream, data_prep.synthesize\n"
         "print([m for m in ('soundfile', 'librosa', 'absl', 'jax') if m in light],"
         "[m for m in ('librosa', 'jax', 'sanas_jax') if m in sys.modules])"

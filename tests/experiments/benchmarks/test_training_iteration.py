@@ -37,7 +37,8 @@ def test_prepare_platform_keeps_what_was_given(monkeypatch, given, expected):
 
 def test_prepare_platform_imports_no_jax():
     code = (
-        "import sys, experiments.platform as p; p.prepare_platform(); print('jax' in sys.modules)"
+        "import sys, experiments.machine.jax_setup as setup; setup.prepare_platform(); "
+        "print('jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr

@@ -74,7 +74,7 @@ def test_room_for_data(monkeypatch):
 )
 def test_half_told_processes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        multihost.join(parse(*arguments))
+        start(parse(*arguments))
 
 
 def test_a_cluster_that_is_none_is_one_line(monkeypatch):
@@ -83,7 +83,7 @@ def test_a_cluster_that_is_none_is_one_line(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match="--distributed: could not join the other processes: coo"):
-        multihost.join(parse("--distributed"))
+        start(parse("--distributed"))
 
 
 def test_alone_errors_pass_through(capsys):

@@ -11,7 +11,7 @@ from tests.helpers.places import ROOT
 
 CODE = """
 import ctypes, resource, threading
-from experiments.platform import keep_memory
+from experiments.machine.jax_setup import keep_memory
 keep_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

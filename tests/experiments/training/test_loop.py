@@ -5,7 +5,6 @@ import pytest
 
 from experiments.config import Config, Hooks, override
 from experiments.config.build import build, target_of
-from experiments.training import loop
 from experiments.training.groups import summarize
 from experiments.training.run_log import thin_front
 from experiments.training.steps import make_train_steps
@@ -55,7 +54,9 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
     def member_update(member, batch, key, target):
         return member, {"cost": target.cost, "cost_weight": target.cost_weight}
 
-    monkeypatch.setattr(loop, "make_member_update", lambda update: member_update)
+    monkeypatch.setattr(
+        "experiments.training.steps.make_member_update", lambda update: member_update
+    )
     config = override(
         Config(), ["train.budget=0.64", "train.budget_ramp_steps=4", "model.maps=2,2"]
     )
