@@ -15,7 +15,7 @@ from sanas_jax.sharding import make_mesh
 def parse(*arguments):
     values = flags.FlagValues()
     define_flags(values)
-    values(["prog", *arguments])
+    values(["prog", "--config=any.py", *arguments])
     return values
 
 
