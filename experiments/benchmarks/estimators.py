@@ -48,7 +48,7 @@ from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.forward import join, trunk_edges
 from sanas_jax.gates import log_prob
 from sanas_jax.graph import prune
-from sanas_jax.training import Batch, Budget, Objective, TrainState, init_state, make_update
+from sanas_jax.training import Batch, Budget, Objective, Score, TrainState, init_state, make_update
 from sanas_jax.training.terms import cross_entropy
 
 CONFIG = Path(__file__).parents[1] / "configs" / "kws_small.py"
@@ -288,7 +288,7 @@ def exact_gradient(problem: Problem) -> np.ndarray:
     trunk_0 = jax.tree.map(lambda value: value[0], trunk.values)
     gates = np.ones((2 ** len(net.gated), len(net.edges)), np.float32)
     gates[:, list(net.gated)] = list(itertools.product((0, 1), repeat=len(net.gated)))
-    cost = problem.built.objective.cost(jnp.asarray(gates))
+    cost = problem.built.objective.price.cost(jnp.asarray(gates))
 
     def losses(gates: jax.Array) -> jax.Array:
         live = jnp.broadcast_to(prune(net, gates), (streams, len(net.edges)))
@@ -311,10 +311,7 @@ def _objective(problem: Problem, way: Way, discount: float) -> Objective:
     return dataclasses.replace(
         problem.built.objective,
         static=False,
-        estimator=way.estimator,
-        samples=way.samples,
-        discount=discount,
-        entropy_weight=0.0,
+        score=Score(way.estimator, way.samples, discount),
         measure_mode=False,
     )
 

@@ -21,7 +21,7 @@ from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.recipe import Recipe
 from sanas_jax.graph import Net, subnet
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import PRECISIONS, Objective, terms
+from sanas_jax.training import PRECISIONS, Objective, Price, Score, Teach, terms
 from sanas_jax.training.budgets import Target
 from sanas_jax.training.optimizer import make_optimizer
 
@@ -81,24 +81,27 @@ def build(
     }
     reported = [name for name in train.report_costs if name != train.cost]
     objective = Objective(
-        cost=charged.objective,
-        reported=tuple(
-            (name, named_cost(name, net, train.workers, config.model.hop).cost) for name in reported
+        Price(
+            charged.objective,
+            choose("train.penalty", train.penalty, penalties),
+            costs.inconsistent(net),
+            train.invalid_penalty,
+            tuple(
+                (name, named_cost(name, net, train.workers, config.model.hop).cost)
+                for name in reported
+            ),
         ),
-        invalid=costs.inconsistent(net),
-        invalid_penalty=train.invalid_penalty,
+        Score(
+            choose("train.estimator", train.estimator, estimators_by_name)(),
+            train.samples,
+            train.discount,
+            train.entropy_weight,
+        ),
+        Teach(**{field.name: getattr(train, field.name) for field in fields(Teach)}),
         static=config.model.static,
-        discount=train.discount,
-        samples=train.samples,
-        penalty=choose("train.penalty", train.penalty, penalties),
-        estimator=choose("train.estimator", train.estimator, estimators_by_name)(),
-        entropy_weight=train.entropy_weight,
-        measure_mode=train.budget is not None,
-        label_smoothing=train.label_smoothing,
-        full_weight=train.full_weight,
-        distill_weight=train.distill_weight,
-        average_decay=train.average_decay,
         precision=choose("train.precision", train.precision, {name: name for name in PRECISIONS}),
+        average_decay=train.average_decay,
+        measure_mode=train.budget is not None,
     )
     optimizer = make_optimizer(
         _schedule(config, train.learning_rate),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sanas_jax.rollout import Step
-from sanas_jax.training.objective import Objective
+from sanas_jax.training.objective import Price
 from sanas_jax.training.state import Batch
 from sanas_jax.training.terms import masked_mean
 
@@ -72,9 +72,7 @@ def _check_classes(num_classes: int) -> None:
         raise ValueError(f"num_classes: expected 1 or more, got {num_classes}")
 
 
-def step_metrics(
-    objective: Objective, outs: Step, ce: jax.Array, batch: Batch
-) -> dict[str, jax.Array]:
+def step_metrics(price: Price, outs: Step, ce: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     """Means over the valid steps, and counts that add up over batches.
 
     confusion: [K, K] label × prediction, of steps or pixels; steps_by_label: [K]; live_by_label:
@@ -87,13 +85,12 @@ def step_metrics(
     of_label = jax.nn.one_hot(batch.labels, num_classes) * labelled[..., None]
     of_label = of_label.sum(positions) / jnp.maximum(labelled.sum(positions), 1)[..., None]
     reported = {
-        f"cost_{name}": masked_mean(cost(outs.gates), batch.mask)
-        for name, cost in objective.reported
+        f"cost_{name}": masked_mean(cost(outs.gates), batch.mask) for name, cost in price.reported
     }
     return reported | {
         "loss": masked_mean(ce, batch.mask),
         "frame_accuracy": frame_accuracy(batch.labels, predictions, labelled),
-        "cost": masked_mean(objective.cost(outs.gates), batch.mask),
+        "cost": masked_mean(price.cost(outs.gates), batch.mask),
         "live_by_label": jnp.einsum("tbe,tbk->ke", outs.live, of_label),
         "steps_by_label": of_label.sum((0, 1)),
         "confusion": confusion(batch.labels, predictions, labelled, num_classes),

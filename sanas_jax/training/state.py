@@ -66,7 +66,7 @@ def init_state(
     # A copy: the update donates both.
     average = jax.tree.map(jnp.copy, params) if objective.average_decay else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, opt_state, objective.estimator.init(), average)
+    return TrainState(step, params, opt_state, objective.score.estimator.init(), average)
 
 
 def trained(params: Params) -> Params:

@@ -15,7 +15,7 @@ import optax
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.rollout import Sanas, init_carry, unroll
-from sanas_jax.training.loss import Aux, training_loss
+from sanas_jax.training.loss import Aux, make_loss
 from sanas_jax.training.metrics import step_metrics
 from sanas_jax.training.objective import PRECISIONS, Objective
 from sanas_jax.training.state import Batch, Budget, Params, TrainState, trained
@@ -32,16 +32,15 @@ def make_update(
 ) -> Update:
     """`update(state, batch, key, budget) -> (state, metrics)`; jit it with the state donated."""
 
+    of_step = make_loss(model, objective, class_weights)
+
     def update(
         state: TrainState, batch: Batch, key: jax.Array, budget: Budget
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         old = trained(state.params)
 
         def loss(params: Params) -> tuple[jax.Array, Aux]:
-            params = state.params | params
-            return training_loss(
-                model, objective, class_weights, params, state.estimator_state, batch, key, budget
-            )
+            return of_step(state.params | params, state.estimator_state, batch, key, budget)
 
         asked = PRECISIONS[objective.precision]
         with jax.default_matmul_precision(asked) if asked else nullcontext():
@@ -77,6 +76,6 @@ def make_evaluate(
         carry = init_carry(model, batch.features.shape[0], cost_weight, params.get("stats"))
         _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
         ce = step_loss(outs.logits, batch.labels, class_weights)
-        return step_metrics(objective, outs, ce, batch)
+        return step_metrics(objective.price, outs, ce, batch)
 
     return evaluate

@@ -12,7 +12,16 @@ from sanas_jax.costs import macs, relative
 from sanas_jax.forward import forward, init, init_stats
 from sanas_jax.graph import Edge, Layer, Net, prune
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training import (
+    Batch,
+    Budget,
+    Objective,
+    Price,
+    Score,
+    init_state,
+    make_evaluate,
+    make_update,
+)
 from sanas_jax.training.optimizer import make_optimizer
 
 MOMENTUM = 0.9
@@ -126,7 +135,7 @@ def test_unroll_equals_loop(train):
 
 @pytest.mark.slow
 def test_update_advances_statistics_and_vmaps():
-    objective = Objective(relative(NET, macs(NET)), samples=2)
+    objective = Objective(Price(relative(NET, macs(NET))), Score(samples=2))
     optimizer = make_optimizer(1e-2)
     update = make_update(MODEL, optimizer, objective)
     batch = Batch(

@@ -13,7 +13,7 @@ from experiments.benchmarks.peers.pytorch import Peer
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import Batch, Objective
+from sanas_jax.training import Batch, Objective, Price
 
 FRAMES = 301  # 3 s
 PAPER_MAPS, QUICK_MAPS = (64, 64), (8, 8)
@@ -67,7 +67,9 @@ def make_problem(maps: tuple[int, int], batch: int, *, gate_bias: float = 3.0) -
     rng = np.random.default_rng(0)
     stream = rng.standard_normal((batch, FRAMES, *net.input_shape[1:])).astype(np.float32)
     labels = rng.integers(0, net.shapes[net.output][0], (model.num_steps(FRAMES), batch))
-    return Problem(model, Objective(costs.relative(net, costs.macs(net))), maps, stream, labels)
+    return Problem(
+        model, Objective(Price(costs.relative(net, costs.macs(net)))), maps, stream, labels
+    )
 
 
 def problem_of(settings: Settings, batch: int | None = None) -> Problem:

@@ -15,7 +15,7 @@ from sanas_jax.forward import init_stats
 from sanas_jax.gates import all_on
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 from sanas_jax.spaces import bc_resnet, tc_resnet
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_update
+from sanas_jax.training import Batch, Budget, Objective, Price, init_state, make_update
 from sanas_jax.training.optimizer import make_optimizer
 
 PUBLISHED_FRAMES = 98  # 30 ms every 10 ms in 1 s, without padding
@@ -196,7 +196,7 @@ def test_stream_equals_windows(kind):
 @pytest.mark.parametrize("kind", SMALL)
 def test_static_nets_train_on_streams(kind):
     model = small_model(kind)
-    objective = Objective(costs.relative(model.net, costs.macs(model.net)), static=True)
+    objective = Objective(Price(costs.relative(model.net, costs.macs(model.net))), static=True)
     optimizer = make_optimizer(1e-2)
     update = jax.jit(make_update(model, optimizer, objective))
     batch = Batch(

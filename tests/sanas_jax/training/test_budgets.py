@@ -12,7 +12,15 @@ from sanas_jax.costs import cheapest_path
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import Batch, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training import (
+    Batch,
+    Objective,
+    Price,
+    Score,
+    init_state,
+    make_evaluate,
+    make_update,
+)
 from sanas_jax.training.budgets import Target, ascend, init_member, make_member_update, over_budgets
 from sanas_jax.training.optimizer import make_optimizer
 
@@ -66,11 +74,8 @@ def draw(key):
 
 def make(sanas, *, rate=True):
     objective = Objective(
-        COST,
-        discount=0.0,
-        samples=4,
-        estimator=leave_one_out(),
-        entropy_weight=0.02,
+        Price(COST),
+        Score(leave_one_out(), samples=4, discount=0.0, entropy_weight=0.02),
         measure_mode=rate,
     )
     optimizer = make_optimizer(1e-2, weight_decay=0.0)

@@ -9,7 +9,7 @@ import pytest
 from sanas_jax import costs, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_update
+from sanas_jax.training import Batch, Budget, Objective, Price, Teach, init_state, make_update
 
 STREAMS, FRAMES = 4, 141
 NETS = {
@@ -36,10 +36,9 @@ def batch_of(model):
 
 def update_of(model, precision):
     objective = Objective(
-        costs.relative(model.net, costs.macs(model.net)),
+        Price(costs.relative(model.net, costs.macs(model.net))),
+        teach=Teach(full_weight=0.5, distill_weight=0.5),
         precision=precision,
-        full_weight=0.5,
-        distill_weight=0.5,
     )
     keep = optax.trace(decay=0.0)
     state = init_state(model, keep, objective, jax.random.key(1))
@@ -115,4 +114,4 @@ def test_float32_products_say_how_exact_they_are(precision, expected):
 def test_unknown_words_are_refused():
     net = NETS["paper"]()
     with pytest.raises(ValueError, match="precision: expected one of"):
-        Objective(costs.macs(net), precision="float16")
+        Objective(Price(costs.macs(net)), precision="float16")

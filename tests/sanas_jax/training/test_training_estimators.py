@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax import training
 from sanas_jax.estimators import disarm, learned_value, leave_one_out, moving_average
 from sanas_jax.rollout import init_carry
-from sanas_jax.training import Budget, Objective, make_update
+from sanas_jax.training import Budget, Objective, Score, make_update
+from sanas_jax.training.rollouts import Streams, run_gates
 from tests.sanas_jax.training.test_update import (
     MODEL,
     OBJECTIVE,
@@ -30,7 +30,7 @@ ESTIMATORS = {
 
 
 def objective_with(estimator):
-    return Objective(OBJECTIVE.cost, discount=0.0, samples=2, estimator=estimator)
+    return Objective(OBJECTIVE.price, Score(estimator, samples=2, discount=0.0))
 
 
 @pytest.mark.slow
@@ -86,6 +86,6 @@ def test_a_partner_answers_as_the_same_gates_would_in_the_rollout():
     stranger = jax.tree.map(lambda leaf: leaf + 1.0, state.params["controller"])
     params = {"net": state.params["net"], "controller": stranger}
     carry = init_carry(MODEL, batch.features.shape[0])
-    theirs = training._run_gates(MODEL, params, carry, batch.features, outs.gates, 1, None)
+    theirs = run_gates(MODEL, OBJECTIVE, Streams(params, carry, batch.features), outs.gates)
     np.testing.assert_allclose(theirs.logits, outs.logits, rtol=1e-5, atol=1e-6)
     assert not np.allclose(theirs.gamma.logits[..., 0], outs.gamma.logits[..., 0])

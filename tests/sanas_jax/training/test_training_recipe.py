@@ -1,6 +1,7 @@
 """What a recipe may add: smoothing, weights of steps, the sandwich rule, averages, AdamW."""
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -14,14 +15,23 @@ from sanas_jax import gates as gates_lib
 from sanas_jax.controller import Controller
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.rollout import Sanas, init_carry, unroll
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_update
+from sanas_jax.training import (
+    Batch,
+    Budget,
+    Objective,
+    Price,
+    Score,
+    Teach,
+    init_state,
+    make_update,
+)
 from sanas_jax.training.optimizer import make_optimizer
 from sanas_jax.training.terms import cross_entropy, step_loss
 from tests.helpers.nets import stream_net
 
 MODEL = Sanas(stream_net(), Controller(nn.GRUCell(3)), hop=2)
 COST = costs.relative(MODEL.net, costs.macs(MODEL.net))
-PLAIN = Objective(COST, samples=3, estimator=leave_one_out())
+PLAIN = Objective(Price(COST), Score(leave_one_out(), samples=3))
 BUDGET = Budget(jnp.float32(0.3), jnp.float32(0.0))
 # Without momentum or scale, the step is the gradient.
 GRADIENT = optax.sgd(1.0)
@@ -79,7 +89,7 @@ def full_logits(params, batch):
 def test_the_whole_network_is_trained_beside_the_samples():
     batch = batch_of()
     plain, params, _ = gradient(PLAIN, batch)
-    both, _, _ = gradient(dataclasses.replace(PLAIN, full_weight=0.7), batch)
+    both, _, _ = gradient(dataclasses.replace(PLAIN, teach=Teach(full_weight=0.7)), batch)
 
     def loss(params):
         ce = cross_entropy(full_logits(params, batch), batch.labels)
@@ -92,7 +102,7 @@ def test_the_whole_network_is_trained_beside_the_samples():
 def test_the_whole_network_teaches_the_samples_and_is_not_taught():
     batch = batch_of()
     plain, params, _ = gradient(PLAIN, batch)
-    taught, _, _ = gradient(dataclasses.replace(PLAIN, distill_weight=0.7), batch)
+    taught, _, _ = gradient(dataclasses.replace(PLAIN, teach=Teach(distill_weight=0.7)), batch)
     target = jax.nn.softmax(full_logits(params, batch))
     keys = jax.random.split(jax.random.key(1), 3)
 
@@ -139,9 +149,21 @@ def test_decoupled_decay_shrinks_matrices_alone(decoupled):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("label_smoothing", 1.0), ("average_decay", -0.1), ("full_weight", -1.0)],
+    ("kind", "name", "value"),
+    [
+        (Teach, "label_smoothing", 1.0),
+        (partial(Objective, Price(COST)), "average_decay", -0.1),
+        (Teach, "full_weight", -1.0),
+        (Teach, "distill_weight", float("nan")),
+        (partial(Price, COST), "invalid_penalty", -2.0),
+        (Score, "discount", 1.5),
+    ],
 )
-def test_impossible_values_are_refused(name, value):
+def test_impossible_values_are_refused(kind, name, value):
     with pytest.raises(ValueError, match=f"{name}: expected 0 .* got {value}"):
-        Objective(COST, **{name: value})
+        kind(**{name: value})
+
+
+def test_a_score_without_samples_is_refused():
+    with pytest.raises(ValueError, match="samples: expected 1 or more, got 0"):
+        Score(samples=0)

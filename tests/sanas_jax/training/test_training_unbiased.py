@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax import costs, training
+from sanas_jax import costs
 from sanas_jax.controller import Controller
 from sanas_jax.estimators import (
     LinearFit,
@@ -28,7 +28,7 @@ from sanas_jax.estimators import (
 from sanas_jax.forward import forward
 from sanas_jax.graph import prune
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.training import Batch, Budget, Objective
+from sanas_jax.training import Batch, Budget, Objective, Price, Score, loss, rollouts
 from sanas_jax.training.terms import cross_entropy
 from tests.helpers.nets import all_gates, random_like, relative_error, stream_net
 
@@ -111,9 +111,9 @@ def exact_gradient(model, params, batch):
 def expected_update_gradient(monkeypatch, model, params, batch, objective, estimator_state=None):
     """E[ gradient of the library's loss ] over all sequences of all samples of all streams."""
     steps, streams = batch.mask.shape
-    every, samples = sequences(model.net, steps), objective.samples
+    every, samples = sequences(model.net, steps), objective.score.samples
     index = np.array(list(itertools.product(range(len(every)), repeat=samples * streams)))
-    state = objective.estimator.init() if estimator_state is None else estimator_state
+    state = objective.score.estimator.init() if estimator_state is None else estimator_state
     budget = Budget(jnp.float64(LAMBDA), jnp.float64(LIMIT))
     key = jax.random.key(0)
 
@@ -140,12 +140,12 @@ def expected_update_gradient(monkeypatch, model, params, batch, objective, estim
             gates = forced[jnp.argmax(mine)]
             return unroll(model, params, carry, features, sample_key, policy=policy, gates=gates)
 
-        def loss(params):
+        def scalar(params):
             with monkeypatch.context() as patch:
-                patch.setattr(training, "unroll", forced_unroll)
-                return training._loss(model, objective, None, params, state, batch, key, budget)[0]
+                patch.setattr(rollouts, "unroll", forced_unroll)
+                return loss.make_loss(model, objective)(params, state, batch, key, budget)[0]
 
-        return jax.grad(loss)(params)
+        return jax.grad(scalar)(params)
 
     def weight(choice):
         p = [
@@ -171,14 +171,14 @@ def expected_paired_gradient(monkeypatch, model, params, batch, objective):
             gates = main[:, None] if gates is None else gates
             return unroll(model, params, carry, features, key, gates=gates)
 
-        def loss(params):
+        def scalar(params):
             with monkeypatch.context() as patch:
-                patch.setattr(training, "unroll", forced_unroll)
-                patch.setattr(training, "_partner_gates", lambda outs, key: other[:, None])
+                patch.setattr(rollouts, "unroll", forced_unroll)
+                patch.setattr(loss, "partner_gates", lambda outs, key: other[:, None])
                 key = jax.random.key(0)
-                return training._loss(model, objective, None, params, (), batch, key, budget)[0]
+                return loss.make_loss(model, objective)(params, (), batch, key, budget)[0]
 
-        return jax.grad(loss)(params)
+        return jax.grad(scalar)(params)
 
     def weight(main, other):
         """P(H) · P(H~|H), from the joint table of u and 1 − u."""
@@ -204,9 +204,9 @@ def test_disarm_along_a_stream_by_enumeration_of_pairs(monkeypatch, x64):
     net = stream_net(shortcut_gates=False)
     model, params, batch = double_problem(net, batch=1, steps=2)
     cost = costs.custom(net, black_box, black_box=True)
-    plain = Objective(cost, estimator=no_baseline(), discount=0.0)
+    plain = Objective(Price(cost), Score(no_baseline(), discount=0.0))
     expected = expected_update_gradient(monkeypatch, model, params, batch, plain)
-    paired = Objective(cost, estimator=disarm(), discount=0.0)
+    paired = Objective(Price(cost), Score(disarm(), discount=0.0))
     got = expected_paired_gradient(monkeypatch, model, params, batch, paired)
     assert_same(got, expected, TIGHT)
     head = expected["controller"]["head"]
@@ -215,7 +215,7 @@ def test_disarm_along_a_stream_by_enumeration_of_pairs(monkeypatch, x64):
 
 def test_disarm_refuses_credit_for_later_steps():
     with pytest.raises(ValueError, match=r"expected discount 0, got 0\.5"):
-        Objective(COST, estimator=disarm(), discount=0.5)
+        Score(disarm(), discount=0.5)
 
 
 def assert_same(got, expected, tolerance):
@@ -247,7 +247,7 @@ def test_stream_gradient_unbiased_by_enumeration(monkeypatch, x64, baseline, sta
     model, params, batch = double_problem(stream_net(), batch=1, steps=3)
     exact = exact_gradient(model, params, batch)
     assert len(sequences(model.net, 3)) == 512
-    objective = Objective(COST, estimator=baseline)
+    objective = Objective(Price(COST), Score(baseline))
     state = None if state is None else type(state)(*map(jnp.float64, state))
     got = expected_update_gradient(monkeypatch, model, params, batch, objective, state)
     assert_same(got, exact, TIGHT)
@@ -264,7 +264,8 @@ def test_batch_mean_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
     assert net.gated == (0, 2)
     exact = exact_gradient(model, params, batch)
     for baseline in (batch_mean(), no_baseline()):
-        objective = Objective(costs.custom(net, black_box, black_box=True), estimator=baseline)
+        cost = costs.custom(net, black_box, black_box=True)
+        objective = Objective(Price(cost), Score(baseline))
         got = expected_update_gradient(monkeypatch, model, params, batch, objective)
         assert_same(got, exact, TIGHT)
 
@@ -276,7 +277,7 @@ def test_leave_one_out_unbiased_by_enumeration_of_pairs(monkeypatch, x64):
     exact = exact_gradient(model, params, batch)
     cost = costs.custom(net, black_box, black_box=True)
     for baseline in (leave_one_out(), batch_mean()):
-        objective = Objective(cost, samples=2, estimator=baseline)
+        objective = Objective(Price(cost), Score(baseline, samples=2))
         got = expected_update_gradient(monkeypatch, model, params, batch, objective)
         assert_same(got, exact, TIGHT)
 
@@ -286,7 +287,7 @@ def test_discount_zero_is_biased(monkeypatch, x64):
     """γ = 0, the authors' default, leaves out what a gate does to later steps."""
     model, params, batch = double_problem(stream_net(), batch=1, steps=3)
     exact = exact_gradient(model, params, batch)
-    objective = Objective(COST, estimator=no_baseline(), discount=0.0)
+    objective = Objective(Price(COST), Score(no_baseline(), discount=0.0))
     got = expected_update_gradient(monkeypatch, model, params, batch, objective)
     assert relative_error(got["controller"], exact["controller"]) > 0.01
     # One step has no later one: γ does not matter.

@@ -1,6 +1,5 @@
 """One optimiser step: compiled once, vmapped over budgets, masked, donated, reproducible."""
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -15,7 +14,16 @@ from sanas_jax.controller import Controller
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.forward import forward
 from sanas_jax.rollout import Sanas, init_carry, unroll
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training import (
+    Batch,
+    Budget,
+    Objective,
+    Price,
+    Score,
+    init_state,
+    make_evaluate,
+    make_update,
+)
 from sanas_jax.training.optimizer import make_optimizer
 from sanas_jax.training.terms import abs_penalty, cross_entropy
 from tests.helpers.nets import dag, relative_error, stream_net
@@ -39,7 +47,7 @@ def budget(weight=0.1, limit=0.0):
 
 
 OPTIMIZER = make_optimizer(1e-2)
-OBJECTIVE = Objective(costs.relative(NET, costs.macs(NET)))
+OBJECTIVE = Objective(Price(costs.relative(NET, costs.macs(NET))))
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +194,7 @@ def adam_states(state):
 
 @pytest.mark.slow
 def test_static_training_is_cross_entropy_with_all_gates_on():
-    objective = Objective(costs.macs(NET), static=True)
+    objective = Objective(Price(costs.macs(NET)), static=True)
     optimizer = make_optimizer(1e-2, weight_decay=0.0)
     batch = single_batch()
     batch = batch._replace(mask=batch.mask.at[3, 0].set(False))
@@ -221,20 +229,20 @@ def rollout_of(state, batch, key, sample=0, samples=1):
 def test_samples_are_independent_rollouts_of_the_same_streams():
     state, batch, key = fresh_state(), single_batch(), jax.random.key(2)
     batch = batch._replace(mask=batch.mask.at[3, 2].set(False))
-    objective = Objective(OBJECTIVE.cost, samples=3, estimator=leave_one_out())
+    objective = Objective(OBJECTIVE.price, Score(leave_one_out(), samples=3))
     _, metrics = jax.jit(make_update(MODEL, OPTIMIZER, objective))(state, batch, key, budget())
     mask = np.asarray(batch.mask)
     rollouts = [rollout_of(state, batch, key, m, 3) for m in range(3)]
     losses = [np.asarray(cross_entropy(r.logits, batch.labels))[mask] for r in rollouts]
     np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
-    spent = [np.asarray(objective.cost(r.gates))[mask] for r in rollouts]
+    spent = [np.asarray(objective.price.cost(r.gates))[mask] for r in rollouts]
     np.testing.assert_allclose(metrics["cost"], np.mean(spent), rtol=1e-5)
     assert float(metrics["confusion"].sum()) == 3 * mask.sum()
     assert (rollouts[0].gates != rollouts[1].gates).any()
 
 
 def test_leave_one_out_needs_two_samples():
-    run = make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.cost, estimator=leave_one_out()))
+    run = make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.price, Score(leave_one_out())))
     with pytest.raises(
         ValueError, match=r"expected returns \[T, M, B\] of at least 2.*\(4, 1, 6\)"
     ):
@@ -280,7 +288,8 @@ def test_architectures_that_reach_nothing_pay_a_penalty():
     batch = single_batch()
     invalid = costs.inconsistent(NET)
     objectives = [
-        dataclasses.replace(OBJECTIVE, invalid=invalid, invalid_penalty=p) for p in (0.0, 2.0)
+        Objective(Price(OBJECTIVE.price.cost, invalid=invalid, invalid_penalty=p))
+        for p in (0.0, 2.0)
     ]
 
     def objective(objective, bias):
@@ -305,7 +314,7 @@ def test_evaluate_runs_the_most_probable_architecture():
     assert float(metrics["cost"]) == pytest.approx((24 + 16 + 6) / 58)
     other = jax.jit(make_evaluate(MODEL, OBJECTIVE))(state.params, batch, jax.random.key(9))
     assert_trees_equal(metrics, other)
-    static = make_evaluate(MODEL, Objective(OBJECTIVE.cost, static=True))
+    static = make_evaluate(MODEL, Objective(OBJECTIVE.price, static=True))
     assert float(static(state.params, batch, jax.random.key(0))["cost"]) == 1.0
 
 
@@ -313,18 +322,17 @@ def test_evaluate_runs_the_most_probable_architecture():
 def test_penalty_class_weights_and_entropy_enter_the_objective():
     batch, key, state = single_batch(), jax.random.key(0), fresh_state()
     weights = jnp.array([0.5, 2.0, 1.0])
-    objective = Objective(OBJECTIVE.cost, penalty=abs_penalty, entropy_weight=0.3)
+    price = Price(OBJECTIVE.price.cost, abs_penalty)
+    objective = Objective(price, Score(entropy_weight=0.3))
     _, metrics = jax.jit(make_update(MODEL, OPTIMIZER, objective, weights))(
         state, batch, key, budget(2.0, 0.9)
     )
     outs = rollout_of(state, batch, key)
     ce = cross_entropy(outs.logits, batch.labels, weights)
-    price = 2.0 * jnp.abs(OBJECTIVE.cost(outs.gates) - 0.9)
-    assert float(metrics["objective"]) == pytest.approx(float((ce + price).mean()), rel=1e-5)
+    paid = 2.0 * jnp.abs(OBJECTIVE.price.cost(outs.gates) - 0.9)
+    assert float(metrics["objective"]) == pytest.approx(float((ce + paid).mean()), rel=1e-5)
     # The bonus has a gradient.
-    plain = jax.jit(
-        make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.cost, penalty=abs_penalty), weights)
-    )
+    plain = jax.jit(make_update(MODEL, OPTIMIZER, Objective(price), weights))
     _, without = plain(state, batch, key, budget(2.0, 0.9))
     assert float(metrics["grad_norm"]) != float(without["grad_norm"])
 
@@ -360,7 +368,7 @@ def test_net_of_dense_layers_trains_too():
     # One frame of 3 numbers needs a time axis.
     assert net.input_shape == (3,)
     model = Sanas(net, Controller(nn.GRUCell(3)), hop=1)
-    objective = Objective(costs.params(net))
+    objective = Objective(Price(costs.params(net)))
     state = init_state(model, OPTIMIZER, objective, jax.random.key(0))
     batch = Batch(jnp.ones((2, 5)), jnp.zeros((3, 2), int), jnp.ones((3, 2), bool))
     run = jax.jit(make_update(model, OPTIMIZER, objective))
