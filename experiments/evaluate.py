@@ -21,7 +21,7 @@ from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.datasets.streams import to_draw
 from experiments.evaluation.images import describe as describe_images
 from experiments.evaluation.images import evaluate_images
@@ -35,7 +35,7 @@ from experiments.runs import folder as run_folder
 from experiments.runs.detectors import detectors_of
 from experiments.runs.packed import is_packed
 from experiments.runs.stored_results import save, told
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -103,7 +103,7 @@ def main(values: flags.FlagValues) -> None:
         models, streams, values.budgets_per_step
     ):
         static = model.info.config.model.static
-        macs, controller = macs_per_step(model.built.model, static)
+        macs, controller = macs_per_step(model.sanas, static)
         detector, described = detectors[model.workdir, price]
         result = {
             "workdir": model.workdir.name,
@@ -131,13 +131,13 @@ def main(values: flags.FlagValues) -> None:
         write_json(curve, to_json(points(read_runs(runs))))
 
 
-def _main_images(values: flags.FlagValues, models: Sequence[Model]) -> None:
+def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> None:
     """Evaluate runs on images; print the figures and write them."""
     if values.stream or not all(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on images without --stream, or runs on audio")
     results = []
     for model in models:
-        for result in evaluate_images(*model, values.split, values.data):
+        for result in evaluate_images(model, values.split, values.data):
             told = result["cost_weight"]
             name = values.split if told is None else f"{values.split}@{told:.4g}"
             if not is_packed(model.workdir):

@@ -42,10 +42,10 @@ from jax import export
 
 from data_prep.command.atomic import new_folder
 from data_prep.command.cli import run, word_list
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
 from experiments.runs.detectors import chosen_detector
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax.costs.incremental import fresh_macs
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.export.program import (
@@ -63,7 +63,7 @@ FORMATS = ("jax", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # Fills a folder with a model that is told a price; what description.json says of it.
-Writer = Callable[[Path, Model, float | None], dict[str, Any]]
+Writer = Callable[[Path, TrainedModel, float | None], dict[str, Any]]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -102,12 +102,12 @@ def main(values: flags.FlagValues) -> None:
     print(f"wrote {out}: {model.workdir.name}, step {model.step}{told}; {size:,} bytes")
 
 
-def describe(model: Model, price: float | None, detector: Detector) -> dict[str, Any]:
+def describe(model: TrainedModel, price: float | None, detector: Detector) -> dict[str, Any]:
     """What a consumer needs to know (module docstring)."""
-    info, net = model.info, model.built.model.net
-    frontend, samples = info.frontend, samples_of(model.built.model, model.info.frontend)
-    macs, controller = macs_per_step(model.built.model, info.config.model.static)
-    fresh = fresh_macs(net, model.built.model.hop)
+    info, net = model.info, model.sanas.net
+    frontend, samples = info.frontend, samples_of(model.sanas, model.info.frontend)
+    macs, controller = macs_per_step(model.sanas, info.config.model.static)
+    fresh = fresh_macs(net, model.sanas.hop)
     return {
         "model": model.workdir.name,
         "step": model.step,
@@ -138,16 +138,16 @@ def describe(model: Model, price: float | None, detector: Detector) -> dict[str,
 
 
 def write_jax(
-    folder: Path, model: Model, price: float | None, *, platforms: Sequence[str] = PLATFORMS
+    folder: Path, model: TrainedModel, price: float | None, *, platforms: Sequence[str] = PLATFORMS
 ) -> dict[str, Any]:
     """Write begin.bin, step.bin and memory.npz; what description.json says of them."""
     stream, frontend, static = (
-        model.built.model,
+        model.sanas,
         model.info.frontend,
         model.info.config.model.static,
     )
     begin, step = functions(stream, model.params, frontend, static)
-    memory, samples = initial(stream, price), samples_of(model.built.model, model.info.frontend)
+    memory, samples = initial(stream, price), samples_of(model.sanas, model.info.frontend)
     for name, function, count in (("begin", begin, samples.begin), ("step", step, samples.step)):
         like = [
             {key: shape_like(array) for key, array in memory.items()},
@@ -175,11 +175,11 @@ def _onnx_writer() -> Writer:
             "--format: onnx needs the package onnx: pip install 'sanas-jax[onnx]'"
         ) from error
 
-    def write(folder: Path, model: Model, price: float | None) -> dict[str, Any]:
+    def write(folder: Path, model: TrainedModel, price: float | None) -> dict[str, Any]:
         stream, frontend, samples = (
-            model.built.model,
+            model.sanas,
             model.info.frontend,
-            samples_of(model.built.model, model.info.frontend),
+            samples_of(model.sanas, model.info.frontend),
         )
         static = model.info.config.model.static
         step = onnx_graph.step_model(stream, model.params, frontend, samples.step, static=static)

@@ -15,9 +15,9 @@ import jax
 from absl import flags
 
 from data_prep.command.cli import run
-from experiments.config.build import build
+from experiments.config.model import build_model
 from experiments.runs import folder as run_folder
-from experiments.runs.trained import found_architecture, rebuild, restore_params
+from experiments.runs.trained import found_architecture, read_model
 from experiments.training.begin import begin
 from experiments.training.extraction import compare, extracted_config, write_run
 from experiments.training.loop import run_loop
@@ -53,11 +53,10 @@ def main(values: flags.FlagValues) -> None:
             "--workdir: expected a run with one architecture for all inputs (model.cell=constant, "
             f"not static, not conditioned), got {source}"
         )
-    built = rebuild(info)
-    step, params = restore_params(source, built, values.checkpoint)
+    found = read_model(source, values.checkpoint)
     key = None if values.sample is None else jax.random.key(values.sample)
-    _, live = found_architecture(built, params, static=False, key=key)
-    net = built.model.net
+    _, live = found_architecture(found.sanas, found.params, static=False, key=key)
+    net = found.sanas.net
     names = [name for name, on in zip(net.index, live, strict=True) if on]
     if not names:
         raise ValueError(
@@ -65,10 +64,10 @@ def main(values: flags.FlagValues) -> None:
             "--sample with another seed draws another"
         )
     config = extracted_config(info.config, names, values.steps)
-    small = build(config, len(info.classes), info.hooks, info.input_shape).model.net
+    small = build_model(config, len(info.classes), info.hooks, info.input_shape).net
     if not run_folder.is_run(out):
-        write_run(out, source, info._replace(config=config), params)
-    print(compare(net, small, step))
+        write_run(out, source, info._replace(config=config), found.params)
+    print(compare(net, small, found.step))
     if values.steps:
         run_loop(begin([config], [out], str(source / "config.py")))
 

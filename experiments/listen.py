@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from experiments.flags.one_model import (
     chosen_engine,
@@ -30,13 +30,6 @@ from experiments.flags.one_model import (
     define_model_flags,
     define_runtime_flags,
 )
-from experiments.live.engine import runtime_of, warm_up
-from experiments.live.listening import describe, listen
-from experiments.live.page.server import serve
-from experiments.live.sources import Microphone, Pipe, Source, Wav, standard_input
-from experiments.machine.jax_setup import prepare_streaming
-from experiments.runs.detectors import chosen_detector
-from sanas_jax.streaming.session import Session
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,10 +52,17 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Listen until the source ends or the user does."""
-    prepare_streaming()
     if values.serve:
         show_page(values)
         return
+    from data_prep.command.atomic import write_atomic
+    from experiments.live.engine import runtime_of, warm_up
+    from experiments.live.listening import describe, listen
+    from experiments.machine.jax_setup import prepare_streaming
+    from experiments.runs.detectors import chosen_detector
+    from sanas_jax.streaming.session import Session
+
+    prepare_streaming()
     model = chosen_model(values)
     price = chosen_price(values, model)
     rate = model.info.frontend.sample_rate
@@ -80,15 +80,21 @@ def main(values: flags.FlagValues) -> None:
 
 def show_page(values: flags.FlagValues) -> None:
     """The live page in place of a source."""
+    from experiments.live.page.server import serve
+    from experiments.machine.jax_setup import prepare_streaming
+
     if values.wav is not None or values.stdin or values.mic or values.realtime:
         raise ValueError("--serve: expected no other source, the page chooses one")
     if values.every_step or values.json:
         raise ValueError("--serve: expected neither --every_step nor --json, the page shows all")
+    prepare_streaming()
     serve(values.host, values.port, lambda: chosen_engine(values))
 
 
 def chosen_source(values: flags.FlagValues, rate: int) -> Source:
     """The one source that the flags name."""
+    from experiments.live.sources import Microphone, Pipe, Wav, standard_input
+
     if sum((values.wav is not None, values.stdin, values.mic)) != 1:
         raise ValueError("expected one of --wav FILE, --stdin and --mic, or --serve")
     if values.realtime and values.wav is None:
@@ -103,6 +109,10 @@ def chosen_source(values: flags.FlagValues, rate: int) -> Source:
 def cli() -> None:
     """Console entry point."""
     sys.exit(run(define_flags, main, __doc__, sys.argv))
+
+
+if TYPE_CHECKING:
+    from experiments.live.sources import Source
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from experiments.runs.folder import RunInfo
 from experiments.runs.metrics import read_metrics
 from experiments.runs.model_card import count_params, readme
 from experiments.runs.packed import SHIPPED, is_packed, stored_parts, write_params
-from experiments.runs.trained import rebuild, restore_params
+from experiments.runs.trained import model_of, restore_params
 
 MAX_BYTES = 3_000_000
 DETECTOR = "detector.json"
@@ -76,7 +76,7 @@ def main(values: flags.FlagValues) -> None:
     info = run_folder.read(workdir)
     if info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {workdir}")
-    step, params = restore_params(workdir, rebuild(info), values.checkpoint)
+    step, params = restore_params(workdir, info, model_of(info), values.checkpoint)
     params = stored_parts(params, info.config.model.static)
     text = readme(values.name, info, workdir, step, params)
     made = [f"```\n{values.command.strip()}\n```"] if values.command else []

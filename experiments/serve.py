@@ -21,8 +21,6 @@ from experiments.flags.one_model import (
     define_model_flags,
     define_runtime_flags,
 )
-from experiments.live.page.server import serve
-from experiments.machine.jax_setup import prepare_streaming
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,6 +32,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Serve the page until Ctrl-C."""
+    from experiments.live.page.server import serve
+    from experiments.machine.jax_setup import prepare_streaming
+
     prepare_streaming()
     serve(values.host, values.port, lambda: chosen_engine(values))
 

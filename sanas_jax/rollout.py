@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ from sanas_jax.forward import (
 )
 from sanas_jax.gates import Gamma
 from sanas_jax.graph import Net, check_gates, prune
+from sanas_jax.graph.tracing import traced
 
 Policy = Callable[[Gamma, jax.Array], jax.Array]
 
@@ -105,6 +107,19 @@ def init_model(model: Sanas, key: jax.Array) -> dict[str, Any]:
         "controller": init_controller(model.controller, model.net, controller_key),
     }
     return params | ({"stats": init_stats(model.net)} if model.net.with_stats else {})
+
+
+def abstract_model(model: Sanas) -> dict[str, Any]:
+    """Shapes and dtypes of `init_model`; nothing is drawn, and nothing compiled."""
+    net = model.net
+    found = {edge.name: traced(edge.block, net.shapes[edge.source]).variables for edge in net.edges}
+    draw = partial(init_controller, model.controller, net)
+    params = {
+        "net": {name: variables.get("params", {}) for name, variables in found.items()},
+        "controller": jax.eval_shape(draw, jax.eval_shape(jax.random.key, 0)),
+    }
+    stats = {name: found[name]["batch_stats"] for name in found if name in net.with_stats}
+    return params | ({"stats": stats} if stats else {})
 
 
 def init_carry(

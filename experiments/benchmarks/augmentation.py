@@ -24,7 +24,7 @@ from experiments.benchmarks.harness.records import Result, result, table
 from experiments.benchmarks.peers import numpy_mix
 from experiments.benchmarks.peers.numpy_mix import Draws
 from experiments.config import load_config
-from experiments.config.build import build as build_run
+from experiments.config.build import build_training
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.mixing import MORE_WORDS, PERTURBATION, AudioBatch, draw_batch
@@ -71,7 +71,7 @@ def benchmark(settings: Settings) -> Result:
 def kws_modern() -> MixSettings:
     """The recipe of the config, with the windows of its network."""
     config, hooks = load_config(str(CONFIG))
-    recipe = build_run(config, NUM_CLASSES, hooks).settings
+    recipe = build_training(config, NUM_CLASSES, hooks).settings
     assert isinstance(recipe, MixSettings)  # a config of audio
     numpy_mix.check(recipe)
     return recipe

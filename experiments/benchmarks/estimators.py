@@ -38,10 +38,10 @@ from tqdm import tqdm
 
 from data_prep.command import cli as command
 from experiments.config import load_config, override
-from experiments.config.build import Built, build
+from experiments.config.build import Training, build_training
 from experiments.datasets.speech import AudioSource
 from experiments.runs import folder as run_folder
-from experiments.runs.trained import rebuild, restore_params
+from experiments.runs.trained import model_of, restore_params
 from sanas_jax import estimators
 from sanas_jax.controller import gamma_of, initial_state
 from sanas_jax.data.mix_settings import MixSettings
@@ -60,7 +60,7 @@ CHUNK = 16  # draws that share a trunk
 class Problem(NamedTuple):
     """A network with its weights, streams that are measured and others, and what a class counts."""
 
-    built: Built
+    built: Training
     params: Any
     batch: Batch
     others: list[Batch]
@@ -132,12 +132,11 @@ def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -
         )
     config = override(config, [f"data.cache={cache}", "model.static=false"])
     data = AudioSource(config.data)
-    built = build(config, len(data.classes), hooks)
+    built = build_training(config, len(data.classes), hooks)
     settings = built.settings
     assert isinstance(settings, MixSettings)  # a source of audio
     if workdir:
-        own = rebuild(info)
-        _, params = restore_params(Path(workdir), own, checkpoint)
+        _, params = restore_params(Path(workdir), info, model_of(info), checkpoint)
         frontend, weights = info.frontend, info.class_weights
     else:
         state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))

@@ -33,8 +33,7 @@ from experiments.benchmarks.harness.measure import Side, measure
 from experiments.benchmarks.harness.programs import build
 from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Hooks, ModelConfig, load_config, override
-from experiments.config.build import build as build_run
-from experiments.config.build import target_of
+from experiments.config.build import build_training, target_of
 from experiments.figures.growth import growth_figure
 from experiments.training.steps import make_train_steps, place_batch
 from sanas_jax.blocks import Dense
@@ -82,7 +81,7 @@ def side_of(point: Point) -> Side:
     config = override(config, [f"train.batch_size={point.batch}"])
     if point.edges:
         hooks = Hooks(build_net=partial(dense_graph, edges=point.edges))
-    built = build_run(config, NUM_CLASSES, hooks)
+    built = build_training(config, NUM_CLASSES, hooks)
     devices = jax.devices()[: point.devices]
     mesh = make_mesh(devices, 1, point.batch)
     train_steps = make_train_steps(config, built, None, mesh)

@@ -38,8 +38,7 @@ from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure
 from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config, DataConfig, load_config, override
-from experiments.config.build import Built, target_of
-from experiments.config.build import build as build_run
+from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.speech import AudioSource
 from experiments.machine.prefetch import ahead
 from experiments.training.steps import batch_key, make_draw, make_train_steps
@@ -62,7 +61,7 @@ def benchmark(settings: Settings, clips: Sequence[int]) -> Result:
     config, hooks = load_config(str(CONFIG))
     if settings.quick:
         config = override(config, ["train.batch_size=8"])
-    built = build_run(config, len(CLASSES), hooks)
+    built = build_training(config, len(CLASSES), hooks)
     recipe = built.settings
     assert isinstance(recipe, MixSettings)  # a config of audio
     steps = QUICK_STEPS if settings.quick else STEPS
@@ -128,13 +127,13 @@ def write_noise(folder: Path, count: int) -> None:
     )
 
 
-def _first_batch(config: Config, built: Built, source: AudioSource, frontend: Any) -> Any:
+def _first_batch(config: Config, built: Training, source: AudioSource, frontend: Any) -> Any:
     draw = make_draw(config, built, source.draw)
     numbers, sent = next(_sent(config, built, source))
     return draw(source.training, sent, frontend, jax.random.key(1), numbers)
 
 
-def _sent(config: Config, built: Built, source: AudioSource) -> Iterator[tuple[np.ndarray, Any]]:
+def _sent(config: Config, built: Training, source: AudioSource) -> Iterator[tuple[np.ndarray, Any]]:
     """Numbers of steps, one at a time, and what is sent for them."""
     keys = jax.jit(jax.vmap(batch_key, (None, 0)))
     recipe = built.settings
@@ -146,7 +145,7 @@ def _sent(config: Config, built: Built, source: AudioSource) -> Iterator[tuple[n
 
 
 def _training(
-    config: Config, built: Built, source: AudioSource, frontend: Any, steps: int
+    config: Config, built: Training, source: AudioSource, frontend: Any, steps: int
 ) -> Callable[[], None]:
     """So many steps of a run per call, as the train loop makes them."""
     draw = make_draw(config, built, source.draw)

@@ -28,8 +28,7 @@ from experiments.benchmarks.harness.measure import Side, hold, measure
 from experiments.benchmarks.harness.programs import Program, build
 from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config, load_config, override
-from experiments.config.build import Built, target_of
-from experiments.config.build import build as build_run
+from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.speech import AudioSource
 from experiments.training.begin import run_keys
 from experiments.training.steps import make_draw, make_train_steps
@@ -57,7 +56,7 @@ def benchmark(settings: Settings, budgets: int = 6, batch: int = 64, maps: int =
     config, hooks = load_config(str(CONFIG))
     own = [f"train.batch_size={batch}", f"model.maps={maps},{maps}"]
     config = override(config, own)
-    built = build_run(config, NUM_CLASSES, hooks)
+    built = build_training(config, NUM_CLASSES, hooks)
     target = target_of(config, built)
     targets = jax.tree.map(lambda leaf: jnp.full((budgets,), leaf), target)
     targets = targets._replace(cost_weight=jnp.linspace(0.5, 2, budgets))
@@ -90,7 +89,7 @@ def _step(way: Way, states: dict[str, list[Member]], name: str) -> None:
 
 def _ways(
     config: Config,
-    built: Built,
+    built: Training,
     targets: Any,
     budgets: int,
     programs: dict[int, tuple[Program, int]],
@@ -138,7 +137,7 @@ def _ways(
     }
 
 
-def _members(built: Built, budgets: int, size: int) -> list[Member]:
+def _members(built: Training, budgets: int, size: int) -> list[Member]:
     """Fresh members in programs of `size`; each has buffers of its own, for steps donate them."""
     state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
     member = init_member(state)

@@ -5,30 +5,25 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.config.checks import check
 from experiments.config.costs import Charged, charged_of, named_cost
-from experiments.config.networks import library_net
+from experiments.config.model import build_model
 from experiments.config.schema import Config, Hooks, choose
 from sanas_jax import costs, estimators
-from sanas_jax.controller import Constant, Controller, controller_macs, initial_state
+from sanas_jax.controller import initial_state
 from sanas_jax.data.images import ImageSettings
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.recipe import Recipe
-from sanas_jax.graph import Net, subnet
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import PRECISIONS, Objective, Price, Score, Teach, terms
 from sanas_jax.training.budgets import Target
 from sanas_jax.training.optimizer import make_optimizer
 
-CALIBRATION_POINTS = 9
 
-
-class Built(NamedTuple):
+class Training(NamedTuple):
     """Everything static about a run.
 
     Fields:
@@ -44,9 +39,9 @@ class Built(NamedTuple):
     charged: Charged
 
 
-def build(
+def build_training(
     config: Config, num_classes: int, hooks: Hooks, input_shape: tuple[int, ...] | None = None
-) -> Built:
+) -> Training:
     """The library's objects for a config; ValueError names a field with an impossible value.
 
     Args:
@@ -57,17 +52,8 @@ def build(
     """
     train = config.train
     check(config)
-    net = build_net(config, num_classes, hooks, input_shape)
-    cells = {
-        "gru": lambda: nn.GRUCell(config.model.state_size),
-        "rnn": lambda: nn.SimpleCell(config.model.state_size),
-        "constant": Constant,
-    }
-    cell = choose("model.cell", config.model.cell, cells)()
-    controller = Controller(cell, config.model.gate_bias, config.model.conditioned)
-    # An image is one window.
-    hop = config.model.hop if input_shape is None else net.input_shape[0]
-    model = Sanas(net, controller, hop)
+    model = build_model(config, num_classes, hooks, input_shape)
+    net, controller = model.net, model.controller
     state_size = initial_state(controller, net, 1).shape[-1]
     charged = charged_of(config, net, hooks)
     penalties = {"max": terms.max_penalty, "abs": terms.abs_penalty}
@@ -117,7 +103,7 @@ def build(
         relative=train.relative,
         decoupled=train.decoupled,
     )
-    return Built(model, objective, optimizer, _settings(config, model, input_shape), charged)
+    return Training(model, objective, optimizer, _settings(config, model, input_shape), charged)
 
 
 def _settings(
@@ -130,7 +116,7 @@ def _settings(
     return MixSettings(**recipe, window=model.window, hop_frames=config.model.hop)
 
 
-def target_of(config: Config, built: Built) -> Target:
+def target_of(config: Config, built: Training) -> Target:
     """What a run asks of its cost, arrays []; ValueError for a budget that no network can keep."""
     train, charged = config.train, built.charged
     budget = train.budget
@@ -158,27 +144,6 @@ def in_units(budget: float, charged: Charged) -> float:
     return budget * charged.full if budget < 1 else budget
 
 
-def build_net(
-    config: Config,
-    num_classes: int,
-    hooks: Hooks,
-    input_shape: tuple[int, ...] | None = None,
-) -> Net:
-    """The super-network: the config file's own, or one of the library's."""
-    if hooks.build_net:
-        net = hooks.build_net(config.model, num_classes)
-    else:
-        net = library_net(config.model, num_classes, input_shape)
-    return net if config.model.edges is None else subnet(net, config.model.edges)
-
-
-def macs_per_step(model: Sanas, static: bool) -> tuple[dict[str, int], int]:
-    """MACs of each edge per step, and of the controller: 0 where the architecture is constant."""
-    constant = static or isinstance(model.controller.cell, Constant)
-    controller = 0 if constant else controller_macs(model.controller, model.net)
-    return costs.edge_macs(model.net), controller
-
-
 def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
     """0 for `delay` steps, linear warm-up, then cosine to 0 or constant."""
     train = config.train
@@ -189,11 +154,3 @@ def _schedule(config: Config, peak: float, delay: int = 0) -> optax.Schedule:
     if train.cosine:
         rest = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
     return optax.join_schedules([optax.constant_schedule(0.0), rise, rest], [delay, delay + warmup])
-
-
-def prices_of(config: Config) -> list[float]:
-    """λ at which a run is validated: a conditioned one's range, log-spaced; else its own."""
-    if config.model.conditioned:
-        low, high = config.train.cost_weight_range
-        return np.geomspace(low, high, CALIBRATION_POINTS).tolist()
-    return [config.train.cost_weight]

@@ -12,11 +12,11 @@ from data_prep.speech.cache import SPLITS
 from experiments.datasets.streams import Stream
 from experiments.evaluation.detector_search import PROTOCOL, choose, mean_scores
 from experiments.runs.stored_results import Trace
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 
 
 def calibrated(
-    model: Model,
+    model: TrainedModel,
     price: float | None,
     streams: Sequence[Stream],
     traces: Sequence[Trace],

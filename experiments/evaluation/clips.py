@@ -12,10 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.speech.cache import CLIP_SAMPLES, Cache
-from experiments.config.build import macs_per_step
 from experiments.config.wording import plain
 from experiments.datasets.clips import ClipSet, benchmark_rows
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax import gates as gates_lib
 from sanas_jax.data.features import extract
 from sanas_jax.rollout import init_carry, unroll
@@ -32,7 +31,7 @@ class Answers(NamedTuple):
     clips_per_second: float
 
 
-def check_classes(model: Model, cache: Cache) -> None:
+def check_classes(model: TrainedModel, cache: Cache) -> None:
     """ValueError unless the cache has what the model was trained for."""
     if model.info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {model.workdir}")
@@ -43,7 +42,7 @@ def check_classes(model: Model, cache: Cache) -> None:
         )
 
 
-def ask(model: Model, price: float, samples: np.ndarray) -> Answers:
+def ask(model: TrainedModel, price: float, samples: np.ndarray) -> Answers:
     """A model's answer to every clip, int16 [N, 16000], batch by batch."""
     answer = jax.jit(make_answer(model, price))
     padded = np.concatenate([samples, np.zeros((-len(samples) % BATCH, CLIP_SAMPLES), np.int16)])
@@ -60,9 +59,9 @@ def ask(model: Model, price: float, samples: np.ndarray) -> Answers:
     return Answers(predictions, live, len(samples) / seconds)
 
 
-def make_answer(model: Model, price: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """`(params, frontend, samples [B, 16000]) -> predictions [B], live [B, E]`."""
-    sanas, static = model.built.model, model.info.config.model.static
+    sanas, static = model.sanas, model.info.config.model.static
     around = 0 if static else STEPS_AROUND
     policy = gates_lib.all_on if static else gates_lib.mode
 
@@ -83,10 +82,10 @@ def make_answer(model: Model, price: float) -> Callable[..., tuple[jax.Array, ja
     return answer
 
 
-def judge(model: Model, clips: ClipSet, answers: Answers) -> dict[str, Any]:
+def judge(model: TrainedModel, clips: ClipSet, answers: Answers) -> dict[str, Any]:
     """Accuracies in percent, the confusion [label][answer], and costs."""
     labels, classes = clips.labels, model.info.classes
-    edge_macs, controller = macs_per_step(model.built.model, model.info.config.model.static)
+    edge_macs, controller = model.edge_macs, model.controller_macs
     macs = answers.live @ np.array(list(edge_macs.values()), np.float64)
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (labels, answers.predictions), 1)

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,35 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.config.build import Built, in_units
+from experiments.config.build import in_units
 from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
-from experiments.runs.folder import RunInfo
-from experiments.runs.trained import found_architecture
+from experiments.runs.trained import TrainedModel, found_architecture, training_of
 from sanas_jax.training import make_evaluate
 
 BATCH = 256
 
 
 def evaluate_images(
-    workdir: Path,
-    info: RunInfo,
-    built: Built,
-    step: int,
-    params: Any,
-    prices: Sequence[float],
+    model: TrainedModel,
     split: str,
     data: str | None = None,
 ) -> list[dict[str, Any]]:
     """A result per price (one, unless the controller is conditioned), as `evaluate` writes them.
 
     Args:
-      workdir, info, built, step, params: the trained run.
-      prices: λ that a conditioned controller is told.
+      model: trained, on images.
       split: "training", "validation" or "testing".
       data: cache, in place of the one trained on.
     """
-    config = info.config
+    info, params, workdir = model.info, model.params, model.workdir
+    config, built = info.config, training_of(info)
     source = ImageSource(dataclasses.replace(config.data, cache=data or config.data.cache))
     if source.classes != info.classes or source.input_shape != info.input_shape:
         raise ValueError(
@@ -52,23 +44,23 @@ def evaluate_images(
         )
     batches = source.batches(split, info.frontend, BATCH)
     evaluate = jax.jit(make_evaluate(built.model, built.objective))
-    net, workers = built.model.net, config.train.workers
+    net, workers = model.sanas.net, config.train.workers
     names = dict.fromkeys(["macs", "params", *config.train.report_costs])
     costs = {name: named_cost(name, net, workers, net.input_shape[0]).cost for name in names}
     everything = jnp.ones(len(net.edges))
     full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
     results = []
-    for price in prices:
+    for price in model.prices:
         told = price if config.model.conditioned else None
         bar = tqdm(batches, desc=workdir.name, unit="batch", leave=False, mininterval=1.0)
         weight = jnp.float32(price)
         metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in bar]
         confusion = np.sum([m["confusion"] for m in metrics], axis=0, dtype=np.int64)
-        probability, live = found_architecture(built, params, config.model.static, told)
+        probability, live = found_architecture(model.sanas, params, config.model.static, told)
         cost = float(metrics[0]["cost"]) / built.charged.scale
         result = {
             "workdir": workdir.name,
-            "step": step,
+            "step": model.step,
             "static": config.model.static,
             "cost_weight": told,
             "budget": config.train.budget and in_units(config.train.budget, built.charged),

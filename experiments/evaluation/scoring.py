@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.datasets.streams import Stream
 from experiments.runs.stored_results import Trace
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.streaming.detector import Detection, Detector, detect
 from sanas_jax.streaming.scores import score_stream
@@ -99,9 +99,9 @@ def costs(
     }
 
 
-def incremental_scores(model: Model, trace: Trace) -> dict[str, float]:
+def incremental_scores(model: TrainedModel, trace: Trace) -> dict[str, float]:
     """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
-    net, hop = model.built.model.net, model.built.model.hop
+    net, hop = model.sanas.net, model.sanas.hop
     spent = np.asarray(incremental_macs(net, hop)(jnp.asarray(trace.live)), np.float64)
     return {
         "macs_per_frame_incremental": float(spent.mean()),

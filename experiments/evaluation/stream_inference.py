@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments.datasets.streams import Stream, read_stream, window_labels
 from experiments.machine.execution import Execution
 from experiments.runs.stored_results import Trace
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax import gates as gates_lib
 from sanas_jax.data.features import Frontend, extract, num_frames
 from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
@@ -134,7 +134,7 @@ def _start(model: Sanas, runs: int, prices: Sequence[float], streams: int) -> Ca
 
 
 def read_streams(
-    wavs: Sequence[str], labels: Sequence[str], models: Sequence[Model]
+    wavs: Sequence[str], labels: Sequence[str], models: Sequence[TrainedModel]
 ) -> list[Stream]:
     """Streams that all models can hear; ValueError for anything else."""
     if labels and len(labels) != len(wavs):
@@ -160,37 +160,35 @@ def read_streams(
 
 
 def passed(
-    models: Sequence[Model], streams: Sequence[Stream], budgets_per_step: int | None = None
-) -> Iterator[tuple[Model, float | None, Stream, Trace, float]]:
+    models: Sequence[TrainedModel], streams: Sequence[Stream], budgets_per_step: int | None = None
+) -> Iterator[tuple[TrainedModel, float | None, Stream, Trace, float]]:
     """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
-    groups: dict[Any, list[Model]] = {}
+    groups: dict[Any, list[TrainedModel]] = {}
     for model in models:
         groups.setdefault(_program(model), []).append(model)
     for group in groups.values():
-        built, config = group[0].built, group[0].info.config
+        first = group[0]
         own = [(model.params, model.info.frontend) for model in group]
         signals = [stream.samples for stream in streams]
-        out = run_streams(
-            built.model, config.model.static, own, group[0].prices, signals, budgets_per_step
-        )
+        out = run_streams(first.sanas, first.static, own, first.prices, signals, budgets_per_step)
         for g, model in enumerate(group):
             for p, price in enumerate(model.prices):
                 for s, stream in enumerate(streams):
                     trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
-                    told = price if config.model.conditioned else None
+                    told = price if model.conditioned else None
                     yield model, told, stream, trace, out.ms_per_frame
 
 
-def _program(model: Model) -> Any:
+def _program(model: TrainedModel) -> Any:
     """What runs must have in common to be vmapped; only conditioned ones hear their prices."""
     config = model.info.config.model
     prices = tuple(model.prices) if config.conditioned else ()
     features = jax.tree.structure(model.info.frontend)
-    return model.built.model, config.static, prices, features
+    return model.sanas, config.static, prices, features
 
 
-def _trace(model: Model, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
-    frontend, sanas = model.info.frontend, model.built.model
+def _trace(model: TrainedModel, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
+    frontend, sanas = model.info.frontend, model.sanas
     frame_ms = 1000 * frontend.hop / frontend.sample_rate
     times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
     labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)

@@ -11,7 +11,7 @@ from data_prep.command.cli import word_list
 from experiments.config.wording import parse_macs
 from experiments.runs import folder as run_folder
 from experiments.runs.packed import PREFIX, resolve
-from experiments.runs.trained import Model, read_model
+from experiments.runs.trained import TrainedModel, read_model
 
 
 def define_model_flags(values: flags.FlagValues) -> None:
@@ -49,7 +49,7 @@ def define_model_flags(values: flags.FlagValues) -> None:
     )
 
 
-def read_models(values: flags.FlagValues) -> tuple[list[Model], list[float]]:
+def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[float]]:
     """The models that the flags name, and the budgets asked of those that are conditioned."""
     budgets = [parse_macs(word) for word in word_list(values.budgets)]
     prices = [parse_price(word) for word in word_list(values.cost_weights)]
@@ -77,7 +77,7 @@ def parse_price(word: str) -> float:
     return price
 
 
-def _told(model: Model, prices: list[float]) -> Model:
+def _told(model: TrainedModel, prices: list[float]) -> TrainedModel:
     """The model at these prices, if there are any and it hears them."""
     if not (prices and model.info.config.model.conditioned):
         return model
@@ -88,10 +88,10 @@ def _told(model: Model, prices: list[float]) -> Model:
                 f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
                 f"{model.workdir.name} learnt; got {price:g}"
             )
-    return model._replace(prices=prices)
+    return model.at_prices(prices)
 
 
-def asked(model: Model, price: float | None, budgets: Sequence[float]) -> float | None:
+def asked(model: TrainedModel, price: float | None, budgets: Sequence[float]) -> float | None:
     """MACs per frame that were asked of a model at this price; None if nothing was."""
     if price is None:
         return model.info.config.train.budget

@@ -1,15 +1,17 @@
-"""Flags of commands that listen with one model, and what they choose."""
+"""Flags of commands that listen with one model, and what they choose.
+
+jax is imported when something is chosen: `--help` need not wait for it.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.config.wording import parse_macs
-from experiments.live.engine import Engine, make_engine
-from experiments.runs.packed import PREFIX
-from experiments.runs.trained import Model, read_model
 
-DEFAULT_MODEL = f"{PREFIX}kws_noise"  # rooms are not quiet
+DEFAULT_MODEL = "pretrained:kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
 
 
@@ -63,8 +65,11 @@ def define_address_flags(values: flags.FlagValues) -> None:
     )
 
 
-def chosen_model(values: flags.FlagValues) -> Model:
+def chosen_model(values: flags.FlagValues) -> TrainedModel:
     """The model that the flags name, on audio."""
+    from experiments.runs.packed import PREFIX
+    from experiments.runs.trained import read_model
+
     if values.workdir and values.pretrained:
         raise ValueError("--workdir, --pretrained: expected one of them, got both")
     named = values.workdir or (PREFIX + values.pretrained if values.pretrained else DEFAULT_MODEL)
@@ -75,12 +80,12 @@ def chosen_model(values: flags.FlagValues) -> Model:
     return model
 
 
-def chosen_price(values: flags.FlagValues, model: Model) -> float | None:
+def chosen_price(values: flags.FlagValues, model: TrainedModel) -> float | None:
     """λ that a conditioned network is told; None for others."""
     asked = values.budget is not None or values.cost_weight is not None
     if values.budget is not None and values.cost_weight is not None:
         raise ValueError("--budget, --cost_weight: expected one of them, got both")
-    if not model.info.config.model.conditioned:
+    if not model.conditioned:
         if asked:
             raise ValueError(
                 f"--budget, --cost_weight: expected a conditioned network, got {model.workdir.name}"
@@ -93,5 +98,12 @@ def chosen_price(values: flags.FlagValues, model: Model) -> float | None:
 
 def chosen_engine(values: flags.FlagValues) -> Engine:
     """The model that the flags name at its price, compiled."""
+    from experiments.live.engine import make_engine
+
     model = chosen_model(values)
     return make_engine(model, chosen_price(values, model), values.programs, values.threshold)
+
+
+if TYPE_CHECKING:
+    from experiments.live.engine import Engine
+    from experiments.runs.trained import TrainedModel

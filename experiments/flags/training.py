@@ -9,8 +9,7 @@ from absl import flags
 from experiments.config import Config, load_config, override
 from experiments.machine import multihost
 from experiments.machine.execution import Execution
-from experiments.machine.host import user_cache
-from experiments.machine.jax_setup import cache_programs, keep_memory
+from experiments.machine.jax_setup import keep_memory, keep_programs
 
 
 def workdir_of(values: flags.FlagValues) -> Path:
@@ -77,23 +76,10 @@ def start(values: flags.FlagValues) -> Execution:
     """What the flags ask for; joins other processes, so call it before anything is computed."""
     keep_memory()
     multihost.join(values.distributed, values.coordinator, values.num_processes, values.process_id)
-    _keep_programs(values.compilation_cache)
+    keep_programs(values.compilation_cache)
     return Execution(
         values.budgets_per_step, values.steps_per_dispatch, values.data_megabytes, values.profile
     )
-
-
-def _keep_programs(asked: str | None) -> None:
-    """Use a folder for compiled programs; without the user's own word also none, if none can be."""
-    if asked == "none":
-        return
-    try:
-        cache_programs(Path(asked) if asked else user_cache() / "programs")
-    except OSError as error:
-        if asked:
-            raise ValueError(
-                f"--compilation_cache: expected a folder or 'none', got {asked}: {error.strerror}"
-            ) from error
 
 
 def _define_run_flags(values: flags.FlagValues) -> None:

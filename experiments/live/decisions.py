@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config.build import macs_per_step
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax.costs.incremental import fresh_macs
 from sanas_jax.streaming.session import Heard
 
@@ -18,10 +17,10 @@ class Spending:
     The latter is `incremental.incremental_macs`, one step at a time.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         """Nothing spent; every edge has missed all."""
-        net, hop = model.built.model.net, model.built.model.hop
-        macs, self._controller = macs_per_step(model.built.model, model.info.config.model.static)
+        net, hop = model.sanas.net, model.sanas.hop
+        macs, self._controller = model.edge_macs, model.controller_macs
         fresh = fresh_macs(net, hop)
         self._whole = np.array([macs[edge.name] for edge in net.edges], np.float64)
         self._fresh = np.array([fresh[edge.name] for edge in net.edges], np.float64)
@@ -50,7 +49,7 @@ class Spending:
         }
 
 
-def event(heard: Heard, model: Model, macs: float, ms: float) -> dict[str, Any]:
+def event(heard: Heard, model: TrainedModel, macs: float, ms: float) -> dict[str, Any]:
     """A decision as a line of output shows it."""
     found = heard.detection
     label = int(heard.posterior.argmax()) if found is None else found.label

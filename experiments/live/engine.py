@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.runs.detectors import chosen_detector
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax import gates
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
 
 
-def runtime_of(model: Model, programs: int = 0) -> Runtime:
+def runtime_of(model: TrainedModel, programs: int = 0) -> Runtime:
     """The model, compiled for a stream; `programs` as of `Runtime`."""
     policy = gates.all_on if model.info.config.model.static else gates.mode
     return Runtime(
-        model.built.model,
+        model.sanas,
         model.params,
         model.info.frontend,
         policy=policy,
@@ -32,7 +32,7 @@ def warm_up(session: Session, rate: int) -> None:
 
 
 def make_engine(
-    model: Model, price: float | None, programs: int = 0, threshold: float | None = None
+    model: TrainedModel, price: float | None, programs: int = 0, threshold: float | None = None
 ) -> Engine:
     """A model, compiled; arguments as of `Engine` and `Runtime`."""
     engine = Engine(model, runtime_of(model, programs), price, threshold)
@@ -52,7 +52,7 @@ class Engine:
       threshold: of the detector; None for the calibrated one.
     """
 
-    model: Model
+    model: TrainedModel
     runtime: Runtime
     price: float | None
     threshold: float | None = None
@@ -65,4 +65,4 @@ class Engine:
     @property
     def step_samples(self) -> int:
         """Of one decision."""
-        return int(self.model.built.model.hop * self.model.info.frontend.hop)
+        return int(self.model.sanas.hop * self.model.info.frontend.hop)

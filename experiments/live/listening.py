@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from experiments.live.decisions import Spending, event
 from experiments.live.sources import Source
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.streaming.session import Heard, Session
 
 
-def listen(session: Session, model: Model, source: Source, every_step: bool) -> dict[str, Any]:
+def listen(
+    session: Session, model: TrainedModel, source: Source, every_step: bool
+) -> dict[str, Any]:
     """Print what is heard; the figures of the summary."""
     spending = Spending(model)
     words, milliseconds = 0, []
@@ -70,10 +72,10 @@ def listen(session: Session, model: Model, source: Source, every_step: bool) -> 
     } | spending.summary()
 
 
-def _steps(session: Session, source: Source, model: Model) -> Iterator[tuple[Heard, float]]:
+def _steps(session: Session, source: Source, model: TrainedModel) -> Iterator[tuple[Heard, float]]:
     """Every step and its milliseconds; audio is handed over in pieces that complete one at most."""
     frontend = model.info.frontend
-    size = model.built.model.hop * frontend.hop
+    size = model.sanas.hop * frontend.hop
     for chunk in source.chunks():
         for at in range(0, len(chunk), size):
             begin = time.perf_counter()

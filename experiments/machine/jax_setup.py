@@ -7,6 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
+from experiments.machine.host import user_cache
+
 # Convolutions on CPU are 2-5x faster with it; other devices ignore it.
 _XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _XLA_VALUE = "-individual_convolution"
@@ -32,6 +34,27 @@ def prepare_streaming() -> None:
     import jax
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    keep_programs()
+
+
+def keep_programs(asked: str | None = None) -> None:
+    """Keep all compiled programs for later processes, in the user's cache or a folder of theirs.
+
+    Args:
+      asked: a folder, "none", or None for the user's cache, which may be impossible to make.
+
+    Raises:
+      ValueError for a folder that was asked for and cannot be made.
+    """
+    if asked == "none":
+        return
+    try:
+        cache_programs(Path(asked) if asked else user_cache() / "programs")
+    except OSError as error:
+        if asked:
+            raise ValueError(
+                f"--compilation_cache: expected a folder or 'none', got {asked}: {error.strerror}"
+            ) from error
 
 
 def cache_programs(folder: Path) -> None:
@@ -50,6 +73,8 @@ def cache_programs(folder: Path) -> None:
     kind = hashlib.sha256(repr((platform.machine(), kinds)).encode()).hexdigest()[:12]
     (folder / kind).mkdir(parents=True, exist_ok=True)
     jax.config.update(_CACHE_DIR, str(folder / kind))
+    # As it comes, jax keeps those that took a second; a command that starts waits for all.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def keep_memory() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.config.wording import plain
 from experiments.reporting.run_record import (
     IMAGE_RESULT,
@@ -22,7 +22,7 @@ from experiments.reporting.run_record import (
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
 from experiments.runs.stored_results import parsed, result_files
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import training_of
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -40,8 +40,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(path: Path, name: str) -> Run:
     """A run and what it was evaluated on; ValueError for what is not one."""
     info = run_folder.read(path)
-    built = rebuild(info)
-    model = built.model
+    training = training_of(info)
+    model = training.model
     edge_macs, controller_macs = macs_per_step(model, info.config.model.static)
     evaluations, tested = {}, []
     if info.input_shape is not None:
@@ -62,7 +62,7 @@ def read_run(path: Path, name: str) -> Run:
         model.net,
         edge_macs,
         controller_macs,
-        built.charged,
+        training.charged,
         list(read_metrics(path)),
         evaluations,
         tested,

@@ -9,11 +9,11 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.trained import Model
+from experiments.runs.trained import TrainedModel
 from sanas_jax.streaming.detector import Detector
 
 
-def chosen_detector(model: Model, price: float | None, threshold: float | None) -> Detector:
+def chosen_detector(model: TrainedModel, price: float | None, threshold: float | None) -> Detector:
     """The calibrated detector, the protocol's where there is none or a threshold is asked for."""
     if threshold is not None:
         return Detector(threshold=threshold)
@@ -23,7 +23,7 @@ def chosen_detector(model: Model, price: float | None, threshold: float | None) 
 
 
 def detectors_of(
-    kind: str, threshold: float, models: Sequence[Model]
+    kind: str, threshold: float, models: Sequence[TrainedModel]
 ) -> dict[tuple[Path, float | None], tuple[Detector, dict[str, Any]]]:
     """The detector of every model at every price, and all that is said of it in results.
 

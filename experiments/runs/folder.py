@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -123,7 +124,7 @@ def read(workdir: Path) -> RunInfo:
         _, hooks = load_config(str(workdir / "config.py"))
         with np.load(workdir / "frontend.npz") as file:
             arrays = dict(file)
-        weights = jnp.asarray(arrays.pop("class_weights"))
+        weights = jax.device_put(arrays.pop("class_weights"))
         shape = description.get("input_shape")
         frontend: Any
         if shape is None:
@@ -135,7 +136,7 @@ def read(workdir: Path) -> RunInfo:
                 cepstral=is_cepstral(config.data),
             )
         else:
-            frontend = Pixels(**{name: jnp.asarray(array) for name, array in arrays.items()})
+            frontend = Pixels(**{name: jax.device_put(array) for name, array in arrays.items()})
     except (KeyError, OSError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{workdir}: expected a complete run, got a damaged one: {error}"

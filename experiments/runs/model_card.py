@@ -9,17 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.config.wording import plain
 from experiments.runs.folder import RunInfo
 from experiments.runs.stored_results import parsed, result_files, told
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import model_of
 
 
 def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> str:
     """What it is and what it reaches."""
     model = info.config.model
-    macs, controller = macs_per_step(rebuild(info).model, model.static)
+    macs, controller = macs_per_step(model_of(info), model.static)
     kind = "static network" if model.static else "network with a controller (SANAS)"
     kind += ", told its price" if model.conditioned else ""
     front = info.frontend

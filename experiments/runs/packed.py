@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from sanas_jax.rollout import Sanas, init_model
+from sanas_jax.rollout import Sanas, abstract_model
 
 SHIPPED = Path(__file__).parents[1] / "pretrained_models"
 PREFIX = "pretrained:"
@@ -66,17 +65,17 @@ def read_params(folder: Path, model: Sanas, static: bool) -> tuple[int, dict[str
     Args:
       folder: of a packed model.
       model: what the parameters must fit.
-      static: nothing asks the controller; it is not in the file and comes as initialised.
+      static: nothing asks the controller; it is not in the file and comes as zeros.
     """
-    fresh = init_model(model, jax.random.key(0))
-    expected = stored_parts(fresh, static)
+    every = abstract_model(model)
+    expected = stored_parts(every, static)
     try:
         with np.load(folder / PARAMS) as file:
             arrays = dict(file)
         step = int(arrays.pop("step"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{folder / PARAMS}: expected packed parameters, got {error}") from error
-    shapes = {name: array.shape for name, array in _flat(expected).items()}
+    shapes = {name: leaf.shape for name, leaf in _by_path(expected).items()}
     found = {name: array.shape for name, array in arrays.items()}
     wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
     if wrong:
@@ -85,9 +84,10 @@ def read_params(folder: Path, model: Sanas, static: bool) -> tuple[int, dict[str
             f"{wrong[0]}: {found.get(wrong[0], 'none')} in place of {shapes.get(wrong[0], 'none')}"
         )
     params = jax.tree_util.tree_map_with_path(
-        lambda path, _: jnp.asarray(arrays[_name(path)]), expected
+        lambda path, _: arrays[_name(path)].astype(np.float32), expected
     )
-    return step, fresh | params
+    unasked = {name: every[name] for name in every if name not in params}
+    return step, params | jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), unasked)
 
 
 def stored_parts(params: dict[str, Any], static: bool) -> dict[str, Any]:
@@ -97,8 +97,12 @@ def stored_parts(params: dict[str, Any], static: bool) -> dict[str, Any]:
 
 def _flat(params: Any) -> dict[str, Any]:
     """Arrays by path."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    return {_name(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
+    return {name: np.asarray(leaf, np.float32) for name, leaf in _by_path(params).items()}
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): leaf for path, leaf in leaves}
 
 
 def _name(path: Any) -> str:

@@ -3,43 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from experiments.config.build import Built, build, prices_of
+from experiments.config.build import Training, build_training
+from experiments.config.model import build_model, macs_per_step, prices_of
 from experiments.runs import folder as run_folder
-from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
 from experiments.runs.metrics import read_metrics
 from experiments.runs.packed import is_packed, read_params, resolve
 from sanas_jax.controller import gamma_of
-from sanas_jax.gates import mode, sample
+from sanas_jax.costs import edge_macs
+from sanas_jax.gates import all_on, mode, sample
 from sanas_jax.graph import prune
-from sanas_jax.rollout import init_carry, init_model
+from sanas_jax.rollout import Policy, Sanas, abstract_model, init_carry
 
 Params = dict[str, Any]
 
 
-class Model(NamedTuple):
-    """A trained model: `prices` are told to it if it is conditioned.
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, without what trained it.
 
-    `workdir` is its folder; one that is packed is only read.
+    Fields:
+      workdir: its folder; one that is packed is only read.
+      info: what the folder says of it.
+      sanas: network and controller.
+      step: of training.
+      params: as of `rollout.init_model`.
+      prices: λ that are told to it, if it is conditioned.
     """
 
     workdir: Path
-    info: run_folder.RunInfo
-    built: Built
+    info: RunInfo
+    sanas: Sanas
     step: int
-    params: Any
+    params: Params
     prices: list[float]
+
+    @property
+    def static(self) -> bool:
+        """Whether all gates are on at every step."""
+        return self.info.config.model.static
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether it is told a price."""
+        return self.info.config.model.conditioned
+
+    @property
+    def policy(self) -> Policy:
+        """How it is used: each step in its most probable architecture."""
+        return all_on if self.static else mode
+
+    @cached_property
+    def edge_macs(self) -> dict[str, int]:
+        """MACs of each edge per step."""
+        return edge_macs(self.sanas.net)
+
+    @cached_property
+    def controller_macs(self) -> int:
+        """MACs of the controller per step; 0 where the architecture is constant."""
+        return macs_per_step(self.sanas, self.static)[1]
+
+    def at_prices(self, prices: list[float]) -> TrainedModel:
+        """The model, told other prices."""
+        return replace(self, prices=prices)
 
 
 def read_model(
     reference: str | Path, checkpoint: str = "latest", budgets: Sequence[float] = ()
-) -> Model:
+) -> TrainedModel:
     """A trained model; a conditioned one's prices, looked up for budgets in MACs.
 
     Args:
@@ -49,13 +88,13 @@ def read_model(
     """
     workdir = resolve(reference)
     info = run_folder.read(workdir)
-    built = rebuild(info)
-    step, params = restore_params(workdir, built, checkpoint)
+    sanas = model_of(info)
+    step, params = restore_params(workdir, info, sanas, checkpoint)
     prices = prices_of(info.config)
     if budgets and info.config.model.conditioned:
         table = calibration(workdir)
         prices = [price_for(macs, table) for macs in budgets]
-    return Model(workdir, info, built, step, params, prices)
+    return TrainedModel(workdir, info, sanas, step, params, prices)
 
 
 def calibration(workdir: Path) -> list[dict[str, float]]:
@@ -80,8 +119,8 @@ def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
 
 
 def found_architecture(
-    built: Built,
-    params: Any,
+    sanas: Sanas,
+    params: Params,
     static: bool,
     price: float | None = None,
     key: jax.Array | None = None,
@@ -89,48 +128,59 @@ def found_architecture(
     """Γ [E] at the start of a stream, and the live edges [E] of its most probable architecture.
 
     Args:
-      built, params: the trained run.
+      sanas, params: the trained model.
       static: every edge is on.
       price: λ that a conditioned controller is told.
       key: draw the architecture instead.
     """
-    net = built.model.net
+    net = sanas.net
     if static:
         everything = np.ones(len(net.edges))
         return everything, everything
-    carry = init_carry(built.model, 1, price, params.get("stats"))
-    gamma = gamma_of(built.model.controller, net, params["controller"], carry.z, carry.condition)
+    carry = init_carry(sanas, 1, price, params.get("stats"))
+    gamma = gamma_of(sanas.controller, net, params["controller"], carry.z, carry.condition)
     gates = mode(gamma) if key is None else sample(gamma, key)
     return np.asarray(gamma.probs[0]), np.asarray(prune(net, gates)[0])
 
 
-def rebuild(info: RunInfo) -> Built:
-    """The library's objects of a run."""
-    return build(info.config, len(info.classes), info.hooks, info.input_shape)
+def model_of(info: RunInfo) -> Sanas:
+    """A run's network and controller."""
+    return build_model(info.config, len(info.classes), info.hooks, info.input_shape)
 
 
-def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[int, Params]:
+def training_of(info: RunInfo) -> Training:
+    """All static objects of a run, its objective and optimiser among them."""
+    return build_training(info.config, len(info.classes), info.hooks, info.input_shape)
+
+
+def restore_params(
+    folder: Path, info: RunInfo, sanas: Sanas, which: str = "latest"
+) -> tuple[int, Params]:
     """Step and parameters of a run, its latest or `which` step of its front; or of a packed model.
 
     Args:
       folder: of the run or the packed model.
-      built: its model and optimiser, for structure and dtypes.
+      info, sanas: of it, for structure and shapes.
       which: "latest", or the number of a step in checkpoints/ or front/.
     """
     if is_packed(folder):
-        step, params = read_params(folder, built.model, built.objective.static)
+        step, params = read_params(folder, sanas, info.config.model.static)
         if which not in ("latest", str(step)):
             raise ValueError(
                 f"checkpoint: expected 'latest' or {step} of a packed model, got {which!r}"
             )
         return step, params
-    like = init_model(built.model, jax.random.key(0))
+    # Takes a second to import, which packed models need not wait for.
+    from experiments.runs.checkpoints import Checkpoints
+
+    like = abstract_model(sanas)
+    averaged = info.config.train.average_decay > 0
     latest = Checkpoints(folder / "checkpoints")
     steps = latest.steps()
     if not steps:
         raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
     if which == "latest":
-        return steps[-1], _deployed(latest, steps[-1], built, like)
+        return steps[-1], _deployed(latest, steps[-1], averaged, like)
     front = Checkpoints(folder / "front")
     if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
         raise ValueError(
@@ -139,15 +189,19 @@ def restore_params(folder: Path, built: Built, which: str = "latest") -> tuple[i
         )
     step = int(which)
     if step in steps:
-        return step, _deployed(latest, step, built, like)
+        return step, _deployed(latest, step, averaged, like)
     return step, front.restore(step, like)
 
 
-def _deployed(checkpoints: Checkpoints, step: int, built: Built, like: Params) -> Params:
+def _deployed(checkpoints: Checkpoints, step: int, averaged: bool, like: Params) -> Params:
     """Of a training state the parameters in use, as `TrainState.deployed`, without the optimiser's.
 
     So networks that an earlier version trained can be used, though their training cannot go on.
     """
-    part = "average" if built.objective.average_decay else "params"
+    part = "average" if averaged else "params"
     params: Params = checkpoints.restore_part(step, {"train": {part: like}})["train"][part]
     return params
+
+
+if TYPE_CHECKING:
+    from experiments.runs.checkpoints import Checkpoints

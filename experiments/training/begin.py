@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from data_prep.images.cache import is_image_cache
 from experiments.config import Config, DataConfig, Hooks, difference, load_config
-from experiments.config.build import Built, build, target_of
+from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.images import DIGITS, ImageSource
 from experiments.datasets.source import Source
 from experiments.datasets.speech import AudioSource
@@ -60,7 +60,7 @@ class Job(NamedTuple):
       execution: how.
     """
 
-    built: Built
+    built: Training
     data: Source
     runs: list[Run]
     mesh: Mesh | None = None
@@ -115,7 +115,7 @@ def begin(
     mesh = execution.mesh(len(configs), first.train.batch_size)
     data = open_source(first.data, mesh, execution.data_limit())
     # A budget that is asked for changes the program: all or none of the runs have one.
-    built = build(first, len(data.classes), hooks, data.input_shape)
+    built = build_training(first, len(data.classes), hooks, data.input_shape)
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
     saved = {workdir: _has_checkpoint(workdir) for workdir in workdirs}
@@ -184,7 +184,7 @@ def _read_written(workdir: Path) -> RunInfo:
 
 
 def _describe(
-    config: Config, hooks: Hooks, data: Source, built: Built, start: Start | None
+    config: Config, hooks: Hooks, data: Source, built: Training, start: Start | None
 ) -> RunInfo:
     """Features fitted to the data; a network that another run began goes on with that run's."""
     if start and start.same_classes:
@@ -196,7 +196,7 @@ def _describe(
     return RunInfo(config, hooks, data.classes, data.sha256, frontend, weights, data.input_shape)
 
 
-def _check_labels(data: Source, built: Built) -> None:
+def _check_labels(data: Source, built: Training) -> None:
     """A network that classifies images cannot learn from labels of pixels, nor the reverse."""
     net = built.model.net
     shape = net.shapes[net.output][:-1]

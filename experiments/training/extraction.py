@@ -9,7 +9,7 @@ from typing import Any
 from experiments.config import Config
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import training_of
 from experiments.training.begin import run_keys
 from sanas_jax.costs import edge_macs, edge_params
 from sanas_jax.graph import Net
@@ -28,7 +28,7 @@ def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
 
 def write_run(out: Path, source: Path, info: run_folder.RunInfo, params: dict[str, Any]) -> None:
     """A run at step 0, with the weights of the edges that are left."""
-    built = rebuild(info)
+    built = training_of(info)
     state = init_state(
         built.model, built.optimizer, built.objective, run_keys(info.config.train.seed).init
     )

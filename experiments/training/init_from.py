@@ -15,12 +15,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.config import Config
-from experiments.config.build import Built
+from experiments.config.build import Training
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
 from experiments.runs.packed import resolve, stored_parts
-from experiments.runs.trained import Params, rebuild, restore_params
+from experiments.runs.trained import Params, model_of, restore_params
 from sanas_jax.graph import Net
 from sanas_jax.sharding import place
 from sanas_jax.training import init_state
@@ -43,7 +43,7 @@ class Start(NamedTuple):
     summary: str
 
 
-def fresh_member(built: Built, key: jax.Array) -> Member:
+def fresh_member(built: Training, key: jax.Array) -> Member:
     """The state of a run that has not begun."""
     return init_member(init_state(built.model, built.optimizer, built.objective, key))
 
@@ -68,7 +68,7 @@ def read_start(
     folder = resolve(reference)
     info = run_folder.read(folder)
     _check_features(info, input_shape, config)
-    _, params = restore_params(folder, rebuild(info))
+    _, params = restore_params(folder, info, model_of(info))
     params = stored_parts(params, info.config.model.static)
     same = info.classes == classes
     if same:

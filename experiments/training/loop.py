@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_prep.command.progress import Progress, print_above
-from experiments.config.build import macs_per_step, prices_of
+from experiments.config.model import macs_per_step, prices_of
 from experiments.machine.execution import on_cpu
 from experiments.machine.multihost import is_first, wait_for_all
 from experiments.machine.prefetch import ahead

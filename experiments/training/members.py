@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from experiments.config import Config, override
-from experiments.config.build import Built, in_units
+from experiments.config.build import Training, in_units
 from experiments.config.wording import format_columns, format_macs, verdict
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
@@ -34,7 +34,7 @@ def expand(
     return out
 
 
-def reached_table(folders: Sequence[Path], built: Built) -> str:
+def reached_table(folders: Sequence[Path], built: Training) -> str:
     """A line per run: what was asked, λ, and the last validation, in the cost's unit."""
     rows = [("run", "asked", f"reached ({built.charged.unit})", "", "λ", "frame accuracy")]
     for folder in folders:

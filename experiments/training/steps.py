@@ -14,7 +14,8 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from experiments.config import Config
-from experiments.config.build import Built, prices_of
+from experiments.config.build import Training
+from experiments.config.model import prices_of
 from experiments.training.groups import Metrics
 from sanas_jax.sharding import BUDGET, DATA, jit_onto, place
 from sanas_jax.training import Batch, make_evaluate, make_update
@@ -30,7 +31,7 @@ def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
 
 
 def make_draw(
-    config: Config, built: Built, draw_rows: Callable[..., Batch], mesh: Mesh | None = None
+    config: Config, built: Training, draw_rows: Callable[..., Batch], mesh: Mesh | None = None
 ) -> Callable[..., Batch]:
     """`(examples, sent, frontend, key, steps) -> batches` [K, ...] of steps [K]: what all runs see.
 
@@ -70,7 +71,7 @@ def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def make_train_steps(
-    config: Config, built: Built, class_weights: Any, mesh: Mesh | None = None
+    config: Config, built: Training, class_weights: Any, mesh: Mesh | None = None
 ) -> Callable:
     """`(members, batches, keys, targets, steps) -> (members, metrics)`, fields [G, ...].
 
@@ -115,7 +116,7 @@ def make_train_steps(
 
 
 def make_validation(
-    config: Config, built: Built, class_weights: Any, mesh: Mesh | None = None
+    config: Config, built: Training, class_weights: Any, mesh: Mesh | None = None
 ) -> Callable:
     """`(params, batch, key) -> metrics` [G, P, ...] at each of P prices, gates at their mode.
 

@@ -20,6 +20,7 @@ import numpy as np
 from sanas_jax.costs.schedule import makespan
 from sanas_jax.graph import Net, Shape, prune
 from sanas_jax.graph.counting import count_macs
+from sanas_jax.graph.tracing import traced
 
 Cost = Callable[[jax.Array], jax.Array]
 
@@ -188,13 +189,11 @@ def edge_params(net: Net) -> dict[str, int]:
     return {edge.name: _block_params(edge.block, net.shapes[edge.source]) for edge in net.edges}
 
 
-# Equal blocks on equal shapes are traced once: a large fabric has hundreds.
 @lru_cache(maxsize=4096)
 def _block_macs(block: nn.Module, shape: Shape) -> int:
     return count_macs(block.apply, *_abstract(block, shape))
 
 
-@lru_cache(maxsize=4096)
 def _block_params(block: nn.Module, shape: Shape) -> int:
     variables, _ = _abstract(block, shape)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables.get("params", {})))
@@ -202,8 +201,7 @@ def _block_params(block: nn.Module, shape: Shape) -> int:
 
 def _abstract(block: nn.Module, shape: Shape) -> tuple[Any, jax.ShapeDtypeStruct]:
     """Variables and one input of a block, as shapes."""
-    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return jax.eval_shape(block.init, jax.random.key(0), x), x
+    return traced(block, shape).variables, jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
 def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:

@@ -96,9 +96,9 @@ class Frontend:
         if not (spread > 0).all():
             raise ValueError(f"std: expected positive numbers, got {spread.min()}")
         return cls(
-            mel=jnp.asarray(weights),
-            mean=jnp.asarray(centre, jnp.float32),
-            std=jnp.asarray(spread, jnp.float32),
+            mel=jax.device_put(weights),
+            mean=jax.device_put(np.asarray(centre, np.float32)),
+            std=jax.device_put(np.asarray(spread, np.float32)),
             n_fft=n_fft,
             hop=hop,
             sample_rate=sample_rate,

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cached_property
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from sanas_jax.graph.tracing import traced
 
 Activation = Callable[[jax.Array], jax.Array]
 Shape = tuple[int, ...]
@@ -122,7 +123,7 @@ class Net:
         return frozenset(
             edge.name
             for edge in self.edges
-            if _traced(edge.block, self.shapes[edge.source]).with_stats
+            if traced(edge.block, self.shapes[edge.source]).with_stats
         )
 
     @cached_property
@@ -173,9 +174,10 @@ def _check_names(net: Net) -> None:
                 f"{role}: expected a layer after the input, one of {known[1:]}; got {name!r}"
             )
     for layer in net.layers:
-        if layer.activation is None:
-            continue
-        at_zero = float(layer.activation(jnp.zeros(())))
+        if layer.activation is None or layer.activation is jax.nn.relu:
+            continue  # to compile relu in order to learn that it keeps 0 takes longer than a net
+        with jax.ensure_compile_time_eval():
+            at_zero = float(layer.activation(jnp.zeros(())))
         if at_zero != 0:
             raise ValueError(
                 f"layer {layer.name!r}: expected an activation with f(0) = 0, so that a dead "
@@ -243,45 +245,25 @@ def _infer_shapes(net: Net) -> dict[str, Shape]:
     return shapes
 
 
-class _Traced(NamedTuple):
-    """What a block makes of an input shape: output shape, and the variable collections it has."""
-
-    shape: Shape
-    collections: frozenset[str]
-
-    @property
-    def with_stats(self) -> bool:
-        """Whether it keeps batch statistics."""
-        return "batch_stats" in self.collections
-
-
-@lru_cache(maxsize=4096)
-def _traced(block: nn.Module, source_shape: Shape) -> _Traced:
-    """Abstract evaluation of a block, once for all edges that carry an equal one."""
-    x = jax.ShapeDtypeStruct((1, *source_shape), jnp.float32)
-    y, variables = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
-    return _Traced(tuple(y.shape[1:]), frozenset(variables))
-
-
 def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
     """Output shape of an edge's block, without the batch axis."""
     try:
-        traced = _traced(edge.block, source_shape)
+        found = traced(edge.block, source_shape)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"edge {edge.name!r}: its block does not take layer {edge.source!r} of shape "
             f"{source_shape}: {reason}"
         ) from error
-    extra = sorted(traced.collections - {"params", "batch_stats"})
+    extra = sorted(set(found.variables) - {"params", "batch_stats"})
     if extra:
         raise ValueError(
             f"edge {edge.name!r}: expected a block with parameters and batch statistics only, got "
             f"the variable collections {extra}"
         )
-    if 0 in traced.shape:
+    if 0 in found.shape:
         raise ValueError(
-            f"edge {edge.name!r}: its block gives an empty value {traced.shape} for layer "
+            f"edge {edge.name!r}: its block gives an empty value {found.shape} for layer "
             f"{edge.source!r} of shape {source_shape}: is its kernel larger than its input?"
         )
-    return traced.shape
+    return found.shape

@@ -83,13 +83,14 @@ class Runtime:
         self.frontend = frontend
         self.first_frames = model.window - model.hop
         self._policy, self._key = policy, jax.random.key(0) if key is None else key
-        self._answers, self._most = dead_answers(model.net, params), most_turns(model)
+        self._most = most_turns(model)
+        # One program, not one for each operation; what it gives are constants of the others.
+        self._answers = jax.device_get(jax.jit(partial(dead_answers, model.net))(params))
         self.start = jax.jit(partial(init_memory, model))
         self.begin = jax.jit(self._begin)
         self.plan = jax.jit(self._plan)
         self.anything = jax.jit(self._step, donate_argnums=0)
         self.consequences = lru_cache(TRANSITIONS)(self._consequences)
-        self._prune = jax.jit(partial(prune, model.net))
         self._own: dict[bytes, Future[Program]] = {}
         self._seen: Counter[bytes] = Counter()
         self._programs = programs
@@ -136,9 +137,9 @@ class Runtime:
         jax.block_until_ready(program(self.start(1.0), x))
         return program
 
-    def _consequences(self, gates: bytes, missed: bytes) -> tuple[np.ndarray, bytes, bytes]:
-        """Of gates float32 [E] with int16 [E] steps missed: live [E], turns, and steps missed."""
-        live = np.asarray(self._prune(np.frombuffer(gates, np.float32)[None]))[0]
+    def _consequences(self, coming: bytes, missed: bytes) -> tuple[np.ndarray, bytes, bytes]:
+        """Of live float32 [E] with int16 [E] steps missed: live [E], turns, and steps missed."""
+        live = np.frombuffer(coming, np.float32)
         behind = np.minimum(np.frombuffer(missed, np.int16) + 1, self._most)
         turns = np.where(live > 0, np.where(self._most > 0, behind, 1), 0)
         left = np.where(live > 0, 0, behind)
@@ -154,8 +155,9 @@ class Runtime:
         return fill(self.model, memory, self._frames(x))
 
     def _plan(self, memory: Memory) -> jax.Array:
-        coming = plan(self.model, self.params, memory, self._key, policy=self._policy)
-        return jnp.concatenate(coming)
+        """Of the step to come the live edges [E], and their probabilities [E], in one array."""
+        gates, gamma = plan(self.model, self.params, memory, self._key, policy=self._policy)
+        return jnp.concatenate([prune(self.model.net, gates[None])[0], gamma])
 
     def _step(
         self, memory: Memory, x: jax.Array, turns: tuple[int, ...] | None = None
@@ -200,8 +202,8 @@ class Stream:
     def step(self, x: np.ndarray) -> Answer:
         """`hop` frames more, or their audio."""
         edges = len(self._runtime.model.net.edges)
-        gates, gamma = self._coming[:edges], self._coming[edges:]
-        live, turns, self._missed = self._runtime.consequences(gates.tobytes(), self._missed)
+        live, gamma = self._coming[:edges], self._coming[edges:]
+        live, turns, self._missed = self._runtime.consequences(live.tobytes(), self._missed)
         self._memory, out = self._runtime.program(turns, x)(self._memory, x)
         answer = np.asarray(out)
         self._coming = answer[-2 * edges :]

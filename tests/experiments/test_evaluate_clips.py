@@ -56,7 +56,7 @@ def test_a_static_network_hears_the_clip_alone(shipped: Path) -> None:
     model = read_model("pretrained:static")
     clips = some_clips(3)
     frames = extract(model.info.frontend, jnp.asarray(clips, jnp.float32) / 32768)[..., None]
-    net = model.built.model.net
+    net = model.sanas.net
     logits, *_ = forward(net, model.params["net"], jnp.ones(len(net.edges)), frames)
     answer = make_answer(model, 1.0)
     predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
@@ -72,7 +72,7 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
     signal = np.zeros((6, 28_800), np.float32)
     signal[:, 6_400:22_400] = clips / np.float32(32768)
     frames = extract(model.info.frontend, jnp.asarray(signal))[..., None]
-    sanas = model.built.model
+    sanas = model.sanas
     carry = init_carry(sanas, 6)
     _, outs = unroll(sanas, model.params, carry, frames, jax.random.key(0), policy=gates.mode)
     assert len(outs.logits) == 5
@@ -95,7 +95,7 @@ def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.Mon
 
 def test_judge_counts_by_hand(shipped: Path) -> None:
     model = read_model("pretrained:gated")
-    edges = len(model.built.model.net.edges)
+    edges = len(model.sanas.net.edges)
     labels = np.array([0, 1, 1, 1, 1, 2, 2, 3, 3])
     answers = np.array([0, 1, 2, 2, 2, 2, 2, 3, 0])
     live = np.zeros((9, edges))

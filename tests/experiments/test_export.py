@@ -15,13 +15,13 @@ import soundfile
 
 from examples.jax_listen import load, run, tell
 from experiments.config import Config, ModelConfig
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.export import cli
 from experiments.live.engine import runtime_of
 from experiments.runs import folder as run_folder
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.packed import write_params
-from experiments.runs.trained import read_model, rebuild
+from experiments.runs.trained import model_of, read_model
 from sanas_jax.rollout import init_model
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Session
@@ -67,7 +67,7 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed") / "small"
     write_described(folder, Config(model=SEPARABLE))
     (folder / "config.py").write_text(CONFIG_FILE + BUILD_NET)
-    params = make_lively(init_model(rebuild(run_folder.read(folder)).model, jax.random.key(1)))
+    params = make_lively(init_model(model_of(run_folder.read(folder)), jax.random.key(1)))
     kernel = np.random.default_rng(78).standard_normal((8, len(CLASSES)))  # words do fire
     params["net"]["out"]["Dense_0"]["kernel"] = kernel
     write_params(folder, 120, params)
@@ -99,7 +99,7 @@ def listened(reference, audio, prices=PRICES, detector=None):
 def expected(small, audio):
     heard = listened(small, audio)
     live = np.stack([h.live for h in heard])
-    gated = [edge.gated for edge in read_model(small).built.model.net.edges]
+    gated = [edge.gated for edge in read_model(small).sanas.net.edges]
     assert ((live.mean(0) > 0.05) & (live.mean(0) < 0.95))[gated].sum() >= 3
     return heard
 
@@ -159,8 +159,8 @@ def onnx_steps(out, about, audio, prices=PRICES, profile=None):
 def test_jax_answers_as_a_session(small, audio, expected, tmp_path, monkeypatch, capsys):
     about = exported(monkeypatch, capsys, small, tmp_path / "out")
     model = read_model(small)
-    net = model.built.model.net
-    macs, controller = macs_per_step(model.built.model, False)
+    net = model.sanas.net
+    macs, controller = macs_per_step(model.sanas, False)
     assert about["classes"] == list(model.info.classes)
     assert {edge["name"]: edge["macs"] for edge in about["edges"]} == macs
     assert [edge["name"] for edge in about["edges"]] == [edge.name for edge in net.edges]
@@ -215,7 +215,7 @@ def test_onnx_answers_as_a_session_and_runs_nothing_that_is_off(
     posteriors, live, gammas, profile = found
     assert_same(expected, posteriors, live, gammas, atol=1e-4)
 
-    net = read_model(small).built.model.net
+    net = read_model(small).sanas.net
     graph = onnx.load(tmp_path / "out" / "onnx" / "step.onnx").graph
     ifs = {node.name: node for node in graph.node if node.op_type == "If"}
     assert set(ifs) == set(net.index) - {"keep"}  # which has no block

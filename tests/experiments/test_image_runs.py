@@ -15,7 +15,7 @@ from data_prep.command.cli import run
 from experiments import evaluate, extract, launch, sweep
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
-from experiments.runs.trained import found_architecture, rebuild, restore_params
+from experiments.runs.trained import found_architecture, read_model
 from sanas_jax import costs
 from sanas_jax.forward import forward
 from tests.helpers.places import CONFIGS
@@ -88,20 +88,18 @@ def test_resumed_equals_uninterrupted(trained, tmp_path):
 def test_extracted_network_computes_the_same_for_less(trained, tmp_path):
     out = tmp_path / "small"
     assert command(extract, f"--workdir={trained}", f"--out={out}", "--sample=1") == 0
-    info, small = run_folder.read(trained), run_folder.read(out)
-    built, own = rebuild(info), rebuild(small)
-    _, params = restore_params(trained, built)
-    _, kept = restore_params(out, own)
-    _, live = found_architecture(built, params, static=False, key=jax.random.key(1))
+    model, own = read_model(trained), read_model(out)
+    params, kept = model.params, own.params
+    _, live = found_architecture(model.sanas, params, static=False, key=jax.random.key(1))
     assert 0 < live.sum() < len(live)
     x = jax.random.normal(jax.random.key(0), (5, 8, 8, 1))
-    masked = forward(built.model.net, params["net"], live, x, stats=params["stats"])
-    alone = forward(own.model.net, kept["net"], jnp.ones(int(live.sum())), x, stats=kept["stats"])
+    masked = forward(model.sanas.net, params["net"], live, x, stats=params["stats"])
+    alone = forward(own.sanas.net, kept["net"], jnp.ones(int(live.sum())), x, stats=kept["stats"])
     np.testing.assert_allclose(alone.logits, masked.logits, rtol=1e-5, atol=1e-6)
     result = result_of(out)
     assert result["costs"] == result["full_costs"]
     for name, cost in (("macs", costs.macs), ("params", costs.params), ("memory", costs.memory)):
-        assert result["costs"][name] == float(cost(built.model.net)(live))
+        assert result["costs"][name] == float(cost(model.sanas.net)(live))
     assert result["costs"]["params"] == sum(p.size for p in jax.tree.leaves(kept["net"]))
 
 

@@ -56,7 +56,7 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     model = read_model(DEFAULT_MODEL)
     samples = soundfile.read(wav, dtype="float32")[0]
     own = (model.params, model.info.frontend)
-    out = run_streams(model.built.model, False, [own], [DEFAULT_PRICE], [samples])
+    out = run_streams(model.sanas, False, [own], [DEFAULT_PRICE], [samples])
     posteriors, live = out.posteriors[0][0][0], out.live[0][0][0]
     assert len(events) == len(posteriors)
     assert [e["time_ms"] for e in events] == [200 * i for i in range(len(events))]
@@ -71,7 +71,7 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     assert not summary["interrupted"]
     assert 0 < summary["macs_per_frame_incremental"] <= summary["macs_per_frame"]
     assert summary["macs_per_frame"] == pytest.approx(
-        (live @ list(edge_macs(model.built.model.net).values())).mean()
+        (live @ list(edge_macs(model.sanas.net).values())).mean()
     )
     spent = np.mean([e["macs"] for e in events]) - summary["controller_macs"]
     assert spent == pytest.approx(summary["macs_per_frame_incremental"], rel=1e-4)

@@ -117,7 +117,7 @@ def test_an_uploaded_file_is_heard_as_a_session_hears_it(engine):
 
     hello, messages = asyncio.run(body())
     assert hello["price"]["value"] == engine.price
-    net = engine.model.built.model.net
+    net = engine.model.sanas.net
     assert [edge["name"] for edge in hello["network"]["edges"]] == [e.name for e in net.edges]
     assert messages[0] == {
         **{"type": "start", "source": "file", "name": "a.wav"},

@@ -16,7 +16,7 @@ from experiments.config import Config
 from experiments.config.wording import format_macs, parse_budget, parse_macs
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import training_of
 from experiments.training.members import expand, reached_table
 from tests.experiments.test_launch import arguments, run_launch
 from tests.helpers.runs_state import final_state
@@ -43,7 +43,7 @@ def swept(cache, tmp_path_factory):
 
 
 def built_of(folder):
-    return rebuild(run_folder.read(folder / run_folder.read_sweep(folder)[0]))
+    return training_of(run_folder.read(folder / run_folder.read_sweep(folder)[0]))
 
 
 def assert_equal_runs(one, other, rtol=0.0):

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import training_of
 from sanas_jax.costs import edge_macs
 from sanas_jax.data.images import Pixels
 from sanas_jax.graph import Net, prune
@@ -55,7 +55,7 @@ def write_image_run(
     config_file.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
     run_folder.create(folder, info, str(config_file))
-    net = rebuild(info).model.net
+    net = training_of(info).model.net
     write_lines(folder, image_lines(net, STEPS))
     return net
 
@@ -83,7 +83,7 @@ def image_lines(net: Net, steps: Any) -> list[dict[str, Any]]:
 
 def write_tested(folder: Path, **changes: Any) -> dict[str, Any]:
     """A result of `evaluate`: all edges are on but those at the layer 1_0."""
-    built = rebuild(run_folder.read(folder))
+    built = training_of(run_folder.read(folder))
     net = built.model.net
     probability = np.array([0.1 if "1_0" in edge.name else 0.9 for edge in net.edges])
     probability[[not edge.gated for edge in net.edges]] = 1

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import Config, DataConfig, Hooks, ModelConfig
-from experiments.config.build import Built, build
+from experiments.config.build import Training, build_training
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
@@ -21,7 +21,7 @@ from tests.helpers.runs import CONFIG_FILE, write_lines
 from tests.helpers.toy import CLASSES, mel_matrix
 
 
-def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASSES) -> Built:
+def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASSES) -> Training:
     """A run's folder without any parameters; returns the library's objects."""
     frontend = Frontend.create(mel_matrix(), mean=np.linspace(-1, 1, 40), std=np.linspace(1, 2, 40))
     weights = jnp.linspace(0.5, 1.5, len(classes))
@@ -30,7 +30,7 @@ def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASS
     folder.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
     run_folder.create(folder, info, str(config_file))
-    return build(config, len(classes), Hooks())
+    return build_training(config, len(classes), Hooks())
 
 
 def write_packed(

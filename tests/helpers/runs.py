@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.config.build import build, macs_per_step
+from experiments.config.build import build_training
+from experiments.config.model import macs_per_step
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
 from experiments.runs.stored_results import result_path
@@ -49,7 +50,7 @@ def write_run(
     config_file.parent.mkdir(parents=True, exist_ok=True)
     config_file.write_text(CONFIG_FILE)
     run_folder.create(folder, info, str(config_file))
-    edge_macs, _ = macs_per_step(build(config, len(CLASSES), Hooks()).model, static)
+    edge_macs, _ = macs_per_step(build_training(config, len(CLASSES), Hooks()).model, static)
     lines = metrics(STEPS, "training", edge_macs) + metrics(STEPS, "validation", edge_macs)
     lines.sort(key=lambda line: line["step"])
     write_lines(folder, lines)

@@ -5,7 +5,7 @@ import numpy as np
 
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import training_of
 from sanas_jax.training import init_state
 from sanas_jax.training.budgets import init_member
 
@@ -13,7 +13,7 @@ from sanas_jax.training.budgets import init_member
 def final_state(folder):
     """Everything a run leaves that must not depend on interruptions."""
     info = run_folder.read(folder)
-    built = rebuild(info)
+    built = training_of(info)
     like = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
     latest = Checkpoints(folder / "checkpoints")
     state = latest.restore(latest.steps()[-1], init_member(like))

@@ -84,7 +84,7 @@ def trained(reference: str, settings: Settings, notes: list[str]) -> Subject:
             "--model: expected a separable network that is told its price, got "
             f"{about.family}{'' if about.conditioned else ', not told one'}: {reference}"
         )
-    model, params = found.built.model, found.params
+    model, params = found.sanas, found.params
 
     def make(peer: pytorch.Peer, compiled: bool) -> Decide:
         from experiments.benchmarks.peers.torch_separable import TorchSeparable

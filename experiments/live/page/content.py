@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config.build import macs_per_step
+from experiments.config.model import macs_per_step
 from experiments.figures.layouts import make_layout
 from experiments.figures.style import css_colors
 from experiments.live.engine import Engine
-from experiments.runs.trained import Model, calibration
+from experiments.runs.trained import TrainedModel, calibration
 from sanas_jax.data.clips import FIRST_WORD
 
 FOLDER = Path(__file__).parent / "browser"
@@ -39,7 +39,7 @@ def read_files() -> dict[str, bytes]:
 def describe(engine: Engine) -> dict[str, Any]:
     """What a page needs to know of the model, as JSON."""
     model = engine.model
-    core, frontend = model.built.model, model.info.frontend
+    core, frontend = model.sanas, model.info.frontend
     macs, controller = macs_per_step(core, model.info.config.model.static)
     return {
         "model": model.workdir.name,
@@ -55,9 +55,9 @@ def describe(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _network(model: Model, macs: dict[str, int]) -> dict[str, Any]:
+def _network(model: TrainedModel, macs: dict[str, int]) -> dict[str, Any]:
     """Where layers stand, in columns and rows, and the lines and Bézier curves of the edges."""
-    net = model.built.model.net
+    net = model.sanas.net
     layout = make_layout(net)
     (left, low), (right, high) = layout.extent
     edges = [

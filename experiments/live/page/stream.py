@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config.build import macs_per_step
 from experiments.live.decisions import Spending, event
 from experiments.live.engine import Engine
 from experiments.runs.detectors import chosen_detector
@@ -38,8 +37,8 @@ class LiveStream:
         self._session = Session(engine.runtime, cost_weight=price, detector=detector)
         self._spending = Spending(engine.model)
         model = engine.model
-        macs, self._controller = macs_per_step(model.built.model, model.info.config.model.static)
-        self._macs = np.array([macs[edge.name] for edge in model.built.model.net.edges], float)
+        macs, self._controller = model.edge_macs, model.controller_macs
+        self._macs = np.array([macs[edge.name] for edge in model.sanas.net.edges], float)
         self._picture = Picture(model.info.frontend, engine.step_samples)
         self._words, self._steps, self._ms_sum = 0, 0, 0.0
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.config import Config, Hooks, ModelConfig, TrainConfig
-from experiments.config.build import build
+from experiments.config.build import build_training
 from experiments.config.costs import charged_of
 from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.graph import prune
@@ -19,7 +19,7 @@ CONFIG = Config(model=MODEL, train=TrainConfig(cost="incremental", discount=1.0,
 
 
 def test_incremental_charges_what_a_runtime_computes():
-    built = build(CONFIG, 4, Hooks())
+    built = build_training(CONFIG, 4, Hooks())
     net = built.model.net
     gates = jax.random.bernoulli(jax.random.key(0), 0.5, (7, 3, len(net.edges))).astype("f4")
     expected = incremental_macs(net, 20)(prune(net, gates))
@@ -35,12 +35,12 @@ def test_incremental_charges_what_a_runtime_computes():
 def test_incremental_needs_credit_for_later_steps():
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, discount=0.0))
     with pytest.raises(ValueError, match=r"expected train.discount > 0, got 0"):
-        charged_of(config, build(CONFIG, 4, Hooks()).model.net, Hooks())
+        charged_of(config, build_training(CONFIG, 4, Hooks()).model.net, Hooks())
 
 
 @pytest.mark.slow
 def test_incremental_trains():
-    built = build(CONFIG, 4, Hooks())
+    built = build_training(CONFIG, 4, Hooks())
     state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
     update = jax.jit(make_update(built.model, built.optimizer, built.objective))
     features = jax.random.normal(jax.random.key(1), (2, 141, 40, 1))

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.speech.cache import MEL_SHAPE, CacheRow, write_cache
 from experiments.config import Config, DataConfig, Hooks, ModelConfig, override
-from experiments.config.build import build
+from experiments.config.build import build_training
 from experiments.datasets import speech
 from experiments.datasets.speech import AudioSource
 from sanas_jax.data.recipe import Recipe
@@ -51,7 +51,7 @@ def config(tmp_path_factory):
 
 
 def settings_of(config):
-    return build(config, 4, Hooks()).settings
+    return build_training(config, 4, Hooks()).settings
 
 
 def test_settings_are_those_of_the_config(config):

@@ -17,7 +17,7 @@ from data_prep.command.cli import run
 from experiments import evaluate
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.trained import rebuild
+from experiments.runs.trained import model_of
 from sanas_jax.rollout import init_model
 from tests.experiments.test_evaluate import write_stream
 from tests.helpers.packed import write_conditioned_run
@@ -87,7 +87,7 @@ def test_a_run_of_another_network_is_one_line(
     """The latest training state, and parameters of the front."""
     write_conditioned_run(tmp_path / "run")
     front = Checkpoints(tmp_path / "run" / "front")
-    model = rebuild(run_folder.read(tmp_path / "run")).model
+    model = model_of(run_folder.read(tmp_path / "run"))
     front.save(2, init_model(model, jax.random.key(0)))
     front.close()
     file = tmp_path / "run" / "config.json"

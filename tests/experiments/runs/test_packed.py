@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.config import Config, Hooks, ModelConfig
-from experiments.config.build import build
+from experiments.config.build import build_training
 from experiments.runs import packed as packed_models
 from experiments.runs.trained import read_model
 from sanas_jax.rollout import init_model
@@ -18,7 +18,7 @@ WITH_STATS = ModelConfig(family="dense-resnet", maps=(3,), depth=1, state_size=4
 
 
 def sanas_of(config):
-    return build(Config(model=config), len(CLASSES), Hooks()).model
+    return build_training(Config(model=config), len(CLASSES), Hooks()).model
 
 
 def assert_equal(ours, theirs):

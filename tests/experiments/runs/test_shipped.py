@@ -30,7 +30,7 @@ def test_it_is_small_and_says_what_it_is(model):
     about = (model.workdir / "README.md").read_text()
     for word in ("experiments.launch", "CC BY 4.0", "correct %"):
         assert word in about
-    assert set(model.params["net"]) == set(edge_macs(model.built.model.net))
+    assert set(model.params["net"]) == set(edge_macs(model.sanas.net))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
     detectors = json.loads((model.workdir / "detector.json").read_text())["detectors"]
     assert [row["cost_weight"] for row in detectors] == pytest.approx(model.prices)
@@ -40,9 +40,8 @@ def test_it_is_quiet_in_silence_and_the_one_for_quiet_rooms_cheap(model):
     rate = model.info.frontend.sample_rate
     hiss = 1e-3 * jax.random.normal(jax.random.key(0), (4 * rate,))
     own = [(model.params, model.info.frontend)]
-    built = model.built
-    found = run_streams(built.model, False, own, model.prices, [np.asarray(hiss)])
-    macs = jnp.array(list(edge_macs(built.model.net).values()))
+    found = run_streams(model.sanas, False, own, model.prices, [np.asarray(hiss)])
+    macs = jnp.array(list(edge_macs(model.sanas.net).values()))
     for price in range(len(model.prices)):
         assert (found.posteriors[0][price][0].argmax(1) == 0).all()
         spent = found.live[0][price][0] @ macs
@@ -56,6 +55,6 @@ def test_the_one_for_noise_hears_no_word_in_it():
     noise = np.asarray(0.03 * jax.random.normal(jax.random.key(0), (20 * rate,)))
     own = [(model.params, model.info.frontend)]
     prices = model.prices[::4]
-    found = run_streams(model.built.model, False, own, prices, [noise])
+    found = run_streams(model.sanas, False, own, prices, [noise])
     for posteriors in found.posteriors[0]:
         assert (posteriors[0].argmax(1) == 0).mean() > 0.95

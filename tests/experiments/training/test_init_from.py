@@ -169,14 +169,14 @@ def test_restore_params_needs_no_training_state(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     checkpoints.save(4, state)
     checkpoints.close()
-    step, found = restore_params(tmp_path / "run", built)
+    step, found = restore_params(tmp_path / "run", run_folder.read(tmp_path / "run"), built.model)
     assert step == 4
     assert jax.tree.structure(found) == jax.tree.structure(params)
     assert_equal(found, params)
     other = write_described(tmp_path / "other", Config(model=ModelConfig(maps=(2, 2))))
     message = r"could not read it: it has no train/params/controller/\S+ of shape \(100,"
     with pytest.raises(ValueError, match=message):
-        restore_params(tmp_path / "run", other)
+        restore_params(tmp_path / "run", run_folder.read(tmp_path / "other"), other.model)
 
 
 def test_restore_params_takes_the_average_where_there_is_one(tmp_path):
@@ -188,6 +188,6 @@ def test_restore_params_takes_the_average_where_there_is_one(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     checkpoints.save(4, member._replace(train=member.train._replace(average=average)))
     checkpoints.close()
-    _, found = restore_params(tmp_path / "run", built)
+    _, found = restore_params(tmp_path / "run", run_folder.read(tmp_path / "run"), built.model)
     assert jax.tree.structure(found) == jax.tree.structure(average)
     assert_equal(found, average)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.config import Config, Hooks, override
-from experiments.config.build import build, target_of
+from experiments.config.build import build_training, target_of
+from experiments.training import loop
 from experiments.training.groups import summarize
 from experiments.training.run_log import thin_front
 from experiments.training.steps import make_train_steps
@@ -60,7 +61,7 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
     config = override(
         Config(), ["train.budget=0.64", "train.budget_ramp_steps=4", "model.maps=2,2"]
     )
-    built = build(config, 4, Hooks())
+    built = build_training(config, 4, Hooks())
     targets = jax.tree.map(lambda leaf: leaf[None], target_of(config, built))
     train_steps = make_train_steps(config, built, None)
     for number in (0, 2, 4, 9):
