@@ -82,7 +82,7 @@ class Runtime:
         self.model, self.params = model, params = by_output(model, params)
         self.frontend = frontend
         self.first_frames = model.window - model.hop
-        self._policy, self._key = policy, jax.random.key(0) if key is None else key
+        self._policy, self._key = policy, key
         self._most = most_turns(model)
         # One program, not one for each operation; what it gives are constants of the others.
         self._answers = jax.device_get(jax.jit(partial(dead_answers, model.net))(params))
@@ -145,6 +145,10 @@ class Runtime:
         left = np.where(live > 0, 0, behind)
         return live, turns.astype(np.int16).tobytes(), left.astype(np.int16).tobytes()
 
+    def _key_or_any(self) -> jax.Array:
+        """The key; where there is none nothing is drawn, so one made inside a program will do."""
+        return jax.random.key(0) if self._key is None else self._key
+
     def _frames(self, x: jax.Array) -> jax.Array:
         """Frames [n, ...] of audio [n], or as they are."""
         if self.frontend is None:
@@ -156,7 +160,7 @@ class Runtime:
 
     def _plan(self, memory: Memory) -> jax.Array:
         """Of the step to come the live edges [E], and their probabilities [E], in one array."""
-        gates, gamma = plan(self.model, self.params, memory, self._key, policy=self._policy)
+        gates, gamma = plan(self.model, self.params, memory, self._key_or_any(), policy=self._policy)
         return jnp.concatenate([prune(self.model.net, gates[None])[0], gamma])
 
     def _step(
@@ -168,7 +172,7 @@ class Runtime:
             self._answers,
             memory,
             self._frames(x),
-            self._key,
+            self._key_or_any(),
             policy=self._policy,
             turns=turns,
         )
