@@ -55,7 +55,7 @@ def main(values: flags.FlagValues) -> None:
     if values.serve:
         show_page(values)
         return
-    from data_prep.command.atomic import write_atomic
+    from data_prep.command.atomic import write_json
     from experiments.live.engine import runtime_of, warm_up
     from experiments.live.listening import describe, listen
     from experiments.machine.jax_setup import prepare_streaming

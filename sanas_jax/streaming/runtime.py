@@ -160,7 +160,9 @@ class Runtime:
 
     def _plan(self, memory: Memory) -> jax.Array:
         """Of the step to come the live edges [E], and their probabilities [E], in one array."""
-        gates, gamma = plan(self.model, self.params, memory, self._key_or_any(), policy=self._policy)
+        gates, gamma = plan(
+            self.model, self.params, memory, self._key_or_any(), policy=self._policy
+        )
         return jnp.concatenate([prune(self.model.net, gates[None])[0], gamma])
 
     def _step(
