@@ -5,7 +5,6 @@ import pytest
 
 from experiments.config import Config, Hooks, override
 from experiments.config.build import build_training, target_of
-from experiments.training import loop
 from experiments.training.groups import summarize
 from experiments.training.run_log import thin_front
 from experiments.training.steps import make_train_steps
