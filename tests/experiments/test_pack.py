@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import experiments
 from data_prep.command.cli import run
 from experiments import evaluate, pack
 from experiments.runs import folder as run_folder
@@ -144,7 +145,7 @@ def test_the_package_ships_the_models() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["experiments"].split()
-    package = Path(packed_models.__file__).parent
+    package = Path(experiments.__file__).parent
     trained_models = f"{packed_models.SHIPPED.relative_to(package)}/*/*"
     assert trained_models in patterns
     assert {path.parent.name for path in package.glob(trained_models)} >= set(packed_models.names())

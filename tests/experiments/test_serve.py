@@ -18,10 +18,12 @@ import pytest
 from aiohttp import ClientSession, WSMsgType
 from aiohttp.test_utils import TestClient, TestServer, get_port_socket
 
+import experiments
 from experiments import listen, serve
 from experiments.live.page import client as live_client
 from experiments.live.page import content as live_page
 from experiments.live.page import demo as live_demo
+from experiments.live.page import server as page_server
 from experiments.live.page.client import Microphone
 from experiments.live.page.server import MESSAGE_BYTES, make_app
 from sanas_jax.data.clips import FIRST_WORD
@@ -194,8 +196,8 @@ def test_other_sites_and_names_are_refused(engine):
 
 
 def test_files_that_are_too_large_or_no_audio_are_refused(engine, monkeypatch):
-    monkeypatch.setattr(serve, "UPLOAD_BYTES", 100_000)
-    monkeypatch.setattr(serve, "MOST_SECONDS", 5.0)
+    monkeypatch.setattr(page_server, "UPLOAD_BYTES", 100_000)
+    monkeypatch.setattr(page_server, "MOST_SECONDS", 5.0)
 
     async def pieces():
         for _ in range(5):
@@ -288,7 +290,7 @@ def test_a_message_that_is_too_large_ends_the_connection(engine):
 
 
 def test_there_is_a_limit_to_pages_and_one_that_leaves_makes_room(engine, monkeypatch):
-    monkeypatch.setattr(serve, "MOST_CLIENTS", 1)
+    monkeypatch.setattr(page_server, "MOST_CLIENTS", 1)
 
     async def body():
         async with server_of(engine) as client:
@@ -506,6 +508,6 @@ def test_the_package_ships_the_page():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["experiments"].split()
-    package = Path(live_page.__file__).parent
+    package = Path(experiments.__file__).parent
     assert f"{live_page.FOLDER.relative_to(package)}/*" in patterns
     assert {path.name for path in live_page.FOLDER.iterdir()} == set(live_page.TYPES)
