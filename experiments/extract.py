@@ -69,7 +69,8 @@ def main(values: flags.FlagValues) -> None:
         write_run(out, source, info._replace(config=config), found.params)
     print(compare(net, small, found.step))
     if values.steps:
-        run_loop(begin([config], [out], str(source / "config.py")))
+        with begin([config], [out], str(source / "config.py")) as job:
+            run_loop(job)
 
 
 def cli() -> None:

@@ -21,8 +21,11 @@ from experiments.training.loop import run_loop
 def main(values: flags.FlagValues) -> None:
     """Train, or go on training."""
     how = start(values)
-    with failing_at_once():
-        run_loop(begin([read_config(values)], [workdir_of(values)], values.config, how))
+    with (
+        failing_at_once(),
+        begin([read_config(values)], [workdir_of(values)], values.config, how) as job,
+    ):
+        run_loop(job)
 
 
 def cli() -> None:

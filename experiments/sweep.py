@@ -58,10 +58,10 @@ def main(values: flags.FlagValues) -> None:
         workdir = workdir_of(values)
         folders = [workdir / name for name in members]
         check_same_members(workdir, list(members))
-        job = begin(list(members.values()), folders, values.config, how)
-        if is_first():
-            run_folder.write_sweep(workdir, list(members))
-        run_loop(job)
+        with begin(list(members.values()), folders, values.config, how) as job:
+            if is_first():
+                run_folder.write_sweep(workdir, list(members))
+            run_loop(job)
         say(reached_table(folders, job.built))
 
 

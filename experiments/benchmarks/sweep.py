@@ -30,7 +30,7 @@ from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config, load_config, override
 from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.speech import AudioSource
-from experiments.training.begin import run_keys
+from experiments.training.job import run_keys
 from experiments.training.steps import make_draw, make_train_steps
 from sanas_jax.costs import count_macs
 from sanas_jax.data.clips import Clips

@@ -7,20 +7,26 @@ checkpoints/      latest training states
 front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation
 events.*          the same for TensorBoard
-evaluations/      streams that `evaluate` ran, as in experiments/evaluations.py
+evaluations/      streams that `evaluate` ran, as in stored_results.py
 detector.json     detectors that `calibrate` chose, the streams and the limit they were chosen on
+lock              held by the process that trains here, which it names
 
 A sweep's folder holds sweep.json, the names of its members, and a folder like this for each.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +38,11 @@ from sanas_jax.data.features import Frontend
 from sanas_jax.data.images import Pixels
 
 RATES = ("sample_rate", "n_fft", "hop")
+
+LOCK = "lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+# One that only looks whether a folder is held is in the way for a moment.
+_LOOKS, _LOOK_SECONDS = 5, 0.1
 
 
 class RunInfo(NamedTuple):
@@ -65,8 +76,35 @@ def check_new(workdir: Path) -> None:
     """ValueError unless a run may begin here."""
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir: expected a folder, got a file: {workdir}")
-    if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / "frontend.npz").is_file():
+    others = workdir.is_dir() and any(entry.name != LOCK for entry in workdir.iterdir())
+    if others and not (workdir / "frontend.npz").is_file():
         raise ValueError(f"--workdir: expected a new or empty folder or a run, got {workdir}")
+
+
+@contextmanager
+def hold(workdir: Path) -> Iterator[None]:
+    """Keep a folder, made if it is new, from other processes that would train in it.
+
+    The system frees it when its holder ends, however that ends. A file system without locks keeps
+    nobody out.
+
+    Raises:
+      ValueError if another process holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / LOCK, "a+") as file:
+        _lock(file, fcntl.LOCK_EX, workdir)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def check_free(workdir: Path) -> None:
+    """ValueError if a process holds the folder; nothing is written."""
+    if (workdir / LOCK).is_file():
+        with open(workdir / LOCK) as file:
+            _lock(file, fcntl.LOCK_SH, workdir)
 
 
 def create(workdir: Path, info: RunInfo, config_file: str) -> None:
@@ -144,6 +182,26 @@ def read(workdir: Path) -> RunInfo:
     classes = tuple(description["classes"])
     shape = None if shape is None else tuple(shape)
     return RunInfo(config, hooks, classes, description["data_sha256"], frontend, weights, shape)
+
+
+def _lock(file: IO[str], how: int, workdir: Path) -> None:
+    """Lock an open file until it is closed; ValueError if another process has done so."""
+    for look in range(_LOOKS):
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if look < _LOOKS - 1:
+                time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            raise
+    file.seek(0)
+    raise ValueError(
+        f"--workdir: expected a folder that no other process trains in, got {workdir}, held by "
+        f"{file.read().strip() or 'another process'}"
+    )
 
 
 def _arrays(frontend: Any) -> dict[str, Any]:

@@ -1,9 +1,14 @@
-"""Runs begun or taken up again: from a config and a folder to what the loop trains."""
+"""Runs begun or taken up again: from configs and folders to what the loop trains.
+
+All that may be refused is refused first; then folders are made; then states are read.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,56 +26,71 @@ from experiments.machine.multihost import is_first, say, wait_for_all
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
-from experiments.training.init_from import Start, fresh_member, read_start, start_from
+from experiments.training.init_from import (
+    InitialWeights,
+    fresh_member,
+    read_initial_weights,
+    with_initial_weights,
+)
+from experiments.training.job import Job, TrainingRun, run_keys
 from sanas_jax.sharding import place
-from sanas_jax.training.budgets import Member, Target
+from sanas_jax.training.budgets import Target
 
 # How long a file system may hide a new file from other hosts.
 SHARED_SECONDS = 90
 
 
-class Keys(NamedTuple):
-    """Independent streams of random numbers of one run."""
-
-    init: jax.Array
-    statistics: jax.Array
-    train: jax.Array
-    validate: jax.Array
-
-
-class Run(NamedTuple):
-    """One budget: its folder and description, what it asks for, its keys, and where it stands."""
-
-    workdir: Path
-    info: RunInfo
-    target: Target
-    keys: Keys
-    step: int
-    member: Member
-
-
-class Job(NamedTuple):
-    """Runs that are trained together.
+class _Checked(NamedTuple):
+    """What may begin.
 
     Fields:
-      built: static part that all share.
-      data: examples.
-      runs: at a common step.
-      mesh: of the devices; None for one.
-      execution: how.
+      hooks: of the config file.
+      known: descriptions of the runs that have begun.
+      saved: folders with a checkpoint.
+      mesh, data, built: as of `Job`.
+      targets: one per run.
+      initial: weights of runs that have saved nothing; None: random ones.
     """
 
-    built: Training
+    hooks: Hooks
+    known: dict[Path, RunInfo]
+    saved: set[Path]
+    mesh: Mesh | None
     data: Source
-    runs: list[Run]
-    mesh: Mesh | None = None
-    execution: Execution = Execution()
+    built: Training
+    targets: list[Target]
+    initial: InitialWeights | None
 
 
-def run_keys(seed: int) -> Keys:
-    """The run's keys, all from its seed; of the generator that draws the same on every device."""
-    key = jax.random.key(seed, impl="threefry2x32")
-    return Keys(*jax.random.split(key, len(Keys._fields)))
+@contextmanager
+def begin(
+    configs: Sequence[Config],
+    workdirs: Sequence[Path],
+    config_file: str,
+    execution: Execution | None = None,
+) -> Iterator[Job]:
+    """Create the folders of new runs, read those of old ones; nothing is written on bad input.
+
+    The folders are held while the job is in use: no other process trains in them. Runs that stand
+    at different steps (a kill between two saves) go back to the last common one.
+
+    Args:
+      configs: one per run, equal but for `train.budget`, `train.cost_weight` and `train.seed`.
+      workdirs: one per run.
+      config_file: Python file that the configs come from, for its hooks.
+      execution: on which devices, and how.
+    """
+    execution = execution or Execution()
+    checked = _check(configs, workdirs, config_file, execution)
+    wait_for_all("looked for runs")
+    with ExitStack() as held:
+        if is_first():
+            for workdir in workdirs:
+                held.enter_context(run_folder.hold(workdir))
+        _create(checked, configs, workdirs, config_file)
+        wait_for_all("created runs")
+        runs = _members(checked, configs, workdirs)
+        yield Job(checked.built, checked.data, runs, checked.mesh, execution)
 
 
 def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | None = None) -> Source:
@@ -80,74 +100,84 @@ def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | Non
     return AudioSource(config, mesh, limit)
 
 
-def begin(
-    configs: Sequence[Config],
-    workdirs: Sequence[Path],
-    config_file: str,
-    execution: Execution | None = None,
-) -> Job:
-    """Create the folders of new runs, read those of old ones; nothing is written on bad input.
-
-    Runs that stand at different steps (a kill between two saves) go back to the last common one.
-
-    Args:
-      configs: one per run, equal but for `train.budget`, `train.cost_weight` and `train.seed`.
-      workdirs: one per run.
-      config_file: Python file that the configs come from, for its hooks.
-      execution: on which devices, and how.
-    """
+def _check(
+    configs: Sequence[Config], workdirs: Sequence[Path], config_file: str, execution: Execution
+) -> _Checked:
+    """Read all that runs need; ValueError for what cannot be, and nothing is written."""
     _, hooks = load_config(config_file)
-    execution = execution or Execution()
     first = configs[0]
-    known = {w: run_folder.read(w) for w in workdirs if run_folder.is_run(w)}
-    for config, workdir in zip(configs, workdirs, strict=True):
-        if workdir in known:
-            _check_same_config(workdir, known[workdir].config, config)
-        else:
-            run_folder.check_new(workdir)
-    execution.steps_at_once(first.train.log_every)  # refused here, before anything is written
-    measured = "time" in (first.train.cost, *first.train.report_costs)
-    if measured and jax.process_count() > 1:
-        raise ValueError(
-            "train.cost, train.report_costs: 'time' is measured by each process for itself; "
-            "expected a JSON file of costs for several processes"
-        )
+    known = _known_runs(configs, workdirs)
+    execution.steps_at_once(first.train.log_every)
+    _check_costs(first)
     mesh = execution.mesh(len(configs), first.train.batch_size)
     data = open_source(first.data, mesh, execution.data_limit())
     # A budget that is asked for changes the program: all or none of the runs have one.
     built = build_training(first, len(data.classes), hooks, data.input_shape)
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
-    saved = {workdir: _has_checkpoint(workdir) for workdir in workdirs}
-    members = [
-        place(fresh_member(built, run_keys(config.train.seed).init), mesh) for config in configs
-    ]
-    start = None
+    saved = {workdir for workdir in workdirs if _has_checkpoint(workdir)}
+    initial = None
     init_from = first.train.init_from
-    if init_from and not all(saved.values()):
-        fresh = members[0].train.params
-        start = read_start(init_from, data.classes, data.input_shape, first, built.model.net, fresh)
-        say(start.summary)
+    if init_from and len(saved) < len(workdirs):
+        fresh = jax.eval_shape(partial(fresh_member, built), run_keys(first.train.seed).init)
+        net, like = built.model.net, fresh.train.params
+        initial = read_initial_weights(init_from, data.classes, data.input_shape, first, net, like)
+        say(initial.summary)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
-    wait_for_all("looked for runs")
-    if len(known) < len(workdirs):
-        described = _describe(first, hooks, data, built, start)
-        for config, workdir in zip(configs, workdirs, strict=True):
-            if workdir not in known and is_first():
-                run_folder.create(workdir, described._replace(config=config), config_file)
-        wait_for_all("created runs")
+    return _Checked(hooks, known, saved, mesh, data, built, targets, initial)
+
+
+def _create(
+    checked: _Checked, configs: Sequence[Config], workdirs: Sequence[Path], config_file: str
+) -> None:
+    """Describe the runs that are new in their folders, which this process holds."""
+    new = [pair for pair in zip(configs, workdirs, strict=True) if pair[1] not in checked.known]
+    if not new:
+        return
+    described = _info_of_new_runs(checked, configs[0])
+    if is_first():
+        for config, workdir in new:
+            if run_folder.is_run(workdir):
+                raise ValueError(
+                    f"--workdir: expected a new folder, got {workdir}, where another process has "
+                    "begun a run meanwhile; the same command goes on with it"
+                )
+            run_folder.create(workdir, described._replace(config=config), config_file)
+
+
+def _members(
+    checked: _Checked, configs: Sequence[Config], workdirs: Sequence[Path]
+) -> list[TrainingRun]:
+    """The runs with their states, at the last step that all of them have saved."""
     runs = []
-    for config, workdir, target, member in zip(configs, workdirs, targets, members, strict=True):
+    for config, workdir, target in zip(configs, workdirs, checked.targets, strict=True):
         # All processes go on from what was written, which is what a resumed run will read.
-        info = known.get(workdir) or _read_written(workdir)
-        if start and not saved[workdir]:
-            member = start_from(start, member, workdir, mesh)
-        runs.append(Run(workdir, info, target, run_keys(config.train.seed), 0, member))
-    return Job(built, data, _at_common_step(runs), mesh, execution)
+        info = checked.known.get(workdir) or _read_written(workdir)
+        keys = run_keys(config.train.seed)
+        member = place(fresh_member(checked.built, keys.init), checked.mesh)
+        if checked.initial and workdir not in checked.saved:
+            member = with_initial_weights(checked.initial, member, checked.mesh)
+            checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+            checkpoints.save(0, member)  # a resumed run needs no source
+            checkpoints.close()
+        runs.append(TrainingRun(workdir, info, target, keys, 0, member))
+    return _at_common_step(runs)
 
 
-def _at_common_step(runs: Sequence[Run]) -> list[Run]:
+def _known_runs(configs: Sequence[Config], workdirs: Sequence[Path]) -> dict[Path, RunInfo]:
+    """The runs that have begun, with these configs and held by nobody; the others may begin."""
+    known = {w: run_folder.read(w) for w in workdirs if run_folder.is_run(w)}
+    for config, workdir in zip(configs, workdirs, strict=True):
+        if workdir in known:
+            _check_same_config(workdir, known[workdir].config, config)
+        else:
+            run_folder.check_new(workdir)
+        run_folder.check_free(workdir)
+    return known
+
+
+def _at_common_step(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     """Each run as of the latest step that all have saved; as begun if one has saved nothing."""
     saved = [Checkpoints(run.workdir / "checkpoints", keep=2) for run in runs]
     steps = [checkpoints.steps() for checkpoints in saved]
@@ -183,17 +213,28 @@ def _read_written(workdir: Path) -> RunInfo:
     return run_folder.read(workdir)
 
 
-def _describe(
-    config: Config, hooks: Hooks, data: Source, built: Training, start: Start | None
-) -> RunInfo:
+def _info_of_new_runs(checked: _Checked, config: Config) -> RunInfo:
     """Features fitted to the data; a network that another run began goes on with that run's."""
-    if start and start.same_classes:
-        frontend, weights = start.info.frontend, start.info.class_weights
+    data, initial = checked.data, checked.initial
+    if initial and initial.same_classes:
+        frontend, weights = initial.info.frontend, initial.info.class_weights
     else:
         key = run_keys(config.train.seed).statistics
-        frontend, weights = data.fit(built.settings, key)
-        frontend = start.info.frontend if start else frontend
-    return RunInfo(config, hooks, data.classes, data.sha256, frontend, weights, data.input_shape)
+        frontend, weights = data.fit(checked.built.settings, key)
+        frontend = initial.info.frontend if initial else frontend
+    return RunInfo(
+        config, checked.hooks, data.classes, data.sha256, frontend, weights, data.input_shape
+    )
+
+
+def _check_costs(config: Config) -> None:
+    """A cost that each process measures for itself is not the same for all."""
+    measured = "time" in (config.train.cost, *config.train.report_costs)
+    if measured and jax.process_count() > 1:
+        raise ValueError(
+            "train.cost, train.report_costs: 'time' is measured by each process for itself; "
+            "expected a JSON file of costs for several processes"
+        )
 
 
 def _check_labels(data: Source, built: Training) -> None:

@@ -10,7 +10,7 @@ from experiments.config import Config
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.trained import training_of
-from experiments.training.begin import run_keys
+from experiments.training.job import run_keys
 from sanas_jax.costs import edge_macs, edge_params
 from sanas_jax.graph import Net
 from sanas_jax.training import init_state

@@ -1,4 +1,4 @@
-"""Runs in the train loop: groups that one program trains, and the track that each run leaves."""
+"""Runs in the train loop: groups that one program trains, and what is written of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from data_prep.command.progress import print_above
 from experiments.machine.multihost import is_first
 from experiments.runs.checkpoints import Checkpoints
-from experiments.training.begin import Run
+from experiments.training.job import TrainingRun
 from experiments.training.run_log import Front, Journal
 from sanas_jax.sharding import BUDGET, jit_onto, place
 from sanas_jax.training.budgets import Member
@@ -28,7 +28,7 @@ class Group:
     `metrics` are those of the steps since they were last written, fields [G, K, ...] for K steps.
     """
 
-    def __init__(self, runs: Sequence[Run], mesh: Mesh | None = None) -> None:
+    def __init__(self, runs: Sequence[TrainingRun], mesh: Mesh | None = None) -> None:
         """Stack, each device of the mesh having its part of the runs."""
 
         def stack(parts: Sequence[Any]) -> Any:
@@ -46,16 +46,25 @@ class Group:
         """What is one run's of what is stacked."""
         return self._entry(tree, np.int32(index))
 
+    def take_metrics(self) -> list[Metrics]:
+        """What was computed since the last time, on the host, fields [G, K, ...]."""
+        host, self.metrics = jax.device_get(self.metrics), []
+        return host
+
     def alive(self) -> np.ndarray:
         """Which runs have not diverged, [G]."""
         return np.asarray(self._whole(self.members.alive))
 
 
-class Track:
+class RunRecorder:
     """One run of a group: what it writes while it trains, until it ends or diverges."""
 
     def __init__(
-        self, run: Run, group: Group, index: int, summarize: Callable[[Sequence[Metrics]], Line]
+        self,
+        run: TrainingRun,
+        group: Group,
+        index: int,
+        summarize: Callable[[Sequence[Metrics]], Line],
     ) -> None:
         """Open the run's files at the step where it stands."""
         self.run, self.group, self.index = run, group, index

@@ -1,4 +1,4 @@
-"""What a run starts from: parameters of another run or of a packed model.
+"""What a run begins with: parameters of another run or of a packed model.
 
 With the same classes everything goes on as it was. With other classes the edges that lead into the
 output layer begin anew, since what they learnt were the other classes; all else is taken over.
@@ -6,18 +6,15 @@ output layer begin anew, since what they learnt were the other classes; all else
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from experiments.config import Config
 from experiments.config.build import Training
 from experiments.runs import folder as run_folder
-from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
 from experiments.runs.packed import resolve, stored_parts
 from experiments.runs.trained import Params, model_of, restore_params
@@ -27,8 +24,8 @@ from sanas_jax.training import init_state
 from sanas_jax.training.budgets import Member, init_member
 
 
-class Start(NamedTuple):
-    """Where runs begin.
+class InitialWeights(NamedTuple):
+    """What runs begin with.
 
     Fields:
       info: of the run started from. Its features go with its network.
@@ -48,14 +45,14 @@ def fresh_member(built: Training, key: jax.Array) -> Member:
     return init_member(init_state(built.model, built.optimizer, built.objective, key))
 
 
-def read_start(
+def read_initial_weights(
     reference: str,
     classes: tuple[str, ...],
     input_shape: tuple[int, ...] | None,
     config: Config,
     net: Net,
     like: Params,
-) -> Start:
+) -> InitialWeights:
     """Read what runs of `net` take over; ValueError if it is of another network.
 
     Args:
@@ -63,7 +60,7 @@ def read_start(
       classes, input_shape: of the new run's data.
       config: of the new run; it must name the features that the network learnt on.
       net: its network.
-      like: its fresh parameters, for their shapes.
+      like: its parameters, of which only the shapes are looked at.
     """
     folder = resolve(reference)
     info = run_folder.read(folder)
@@ -89,22 +86,18 @@ def read_start(
         f"{' and the controller' if 'controller' in params else ''} ({count:,} numbers); "
         f"begins anew: {', '.join(anew) or 'nothing'}"
     )
-    return Start(info, params, same, summary)
+    return InitialWeights(info, params, same, summary)
 
 
-def start_from(start: Start, member: Member, workdir: Path, mesh: Mesh | None) -> Member:
-    """The member with what is taken over, kept as step 0: a resumed run needs no source."""
+def with_initial_weights(initial: InitialWeights, member: Member, mesh: Mesh | None) -> Member:
+    """The member with what is taken over in place of its own."""
     fresh = member.train.params
-    taken = {part: fresh[part] | start.params[part] for part in start.params}
+    taken = {part: fresh[part] | initial.params[part] for part in initial.params}
     params = place(fresh | taken, mesh)
     train = member.train._replace(params=params)
     if train.average is not None:
         train = train._replace(average=params)
-    member = member._replace(train=train)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-    checkpoints.save(0, member)
-    checkpoints.close()
-    return member
+    return member._replace(train=train)
 
 
 def _for_other_classes(reference: str, net: Net, like: Params, params: Params) -> Params:
@@ -146,4 +139,5 @@ def _check_features(info: RunInfo, input_shape: tuple[int, ...] | None, config: 
 
 def _alike(ours: Any, theirs: Any) -> bool:
     """Whether two trees have the same leaves of the same shapes."""
-    return jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, theirs)
+    ours, theirs = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (ours, theirs))
+    return ours == theirs

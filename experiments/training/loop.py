@@ -9,32 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_prep.command.progress import Progress, print_above
-from experiments.config.model import macs_per_step, prices_of
+from experiments.config.model import prices_of
 from experiments.machine.execution import on_cpu
 from experiments.machine.multihost import is_first, wait_for_all
 from experiments.machine.prefetch import ahead
 from experiments.machine.profiler import Profile
-from experiments.training.begin import Job, Run
-from experiments.training.groups import Group, Track, summarize
-from experiments.training.steps import (
-    Fed,
-    batch_key,
-    make_draw,
-    make_train_steps,
-    make_validation,
-    place_batch,
-)
-from sanas_jax.sharding import place
+from experiments.training.groups import RunRecorder
+from experiments.training.job import Job, TrainingRun
+from experiments.training.programs import Programs, programs_of
+from experiments.training.steps import batch_key
+
+# Numbers of steps [K], from 0, and what was sent for their batches.
+Upcoming = tuple[np.ndarray, jax.Array | None]
 
 
-def run_loop(job: Job) -> list[Run]:
+def run_loop(job: Job) -> list[TrainingRun]:
     """Train runs from where they stand to the last step; returns them as they end.
 
     The members that the job came with are given up: their arrays are deleted.
@@ -42,103 +37,89 @@ def run_loop(job: Job) -> list[Run]:
     Raises:
       ValueError if no run has a finite loss and gradient any more.
     """
-    built, data, runs, mesh, execution = job
-    first = runs[0]
-    config, info, train = first.info.config, first.info, first.info.config.train
-    size = execution.group_size(len(runs))
-    groups = [Group(runs[i : i + size], mesh) for i in range(0, len(runs), size)]
-
-    weights = None
-    if train.class_weighted:
-        weights = np.asarray(info.class_weights**train.class_weight_power)
-    draw = make_draw(config, built, data.draw, mesh)
-    train_steps = make_train_steps(config, built, weights, mesh)
-    validate = make_validation(config, built, weights, mesh)
-    batches = data.validation(
-        info.frontend, built.settings, first.keys.validate, train.batch_size, train.eval_batches
-    )
-    batches = [place_batch(batch, mesh) for batch in batches]
-    frontend, key, validation_key = place(
-        (info.frontend, first.keys.train, first.keys.validate), mesh
-    )
-    macs, controller = macs_per_step(built.model, config.model.static)
-    summary = partial(
-        summarize,
-        classes=info.classes,
-        edge_macs=macs,
-        controller_macs=controller,
-        unit=1 / built.charged.scale,
-    )
-    tracks = [Track(run, groups[i // size], i % size, summary) for i, run in enumerate(runs)]
-    for run in runs:  # the groups have copies; a sweep's members are too large to be kept twice
-        for leaf in jax.tree.leaves(run.member):
-            leaf.delete()
-    silent = not is_first()
-    if first.step and not silent:
-        print_above(f"resuming at step {first.step} of {train.steps}")
-
-    shown = Progress(train.steps, "step", initial=first.step, silent=silent)
-    profile = Profile(runs[0].workdir, 0 if silent else execution.profile_steps)
-    feed = fed(job, first.keys.train)
+    train, begin = job.config.train, job.runs[0].step
+    programs = programs_of(job)
+    if begin and is_first():
+        print_above(f"resuming at step {begin} of {train.steps}")
+    shown = Progress(train.steps, "step", initial=begin, silent=not is_first())
+    profile = Profile(job.runs[0].workdir, job.execution.profile_steps if is_first() else 0)
+    upcoming = upcoming_batches(job)
     try:
-        for steps, sent in feed:
-            profile.before(groups[-1].members)
-            drawn = draw(data.training, sent, frontend, key, steps)
-            for group in groups:
-                group.members, metrics = train_steps(
-                    group.members, drawn, group.keys, group.targets, steps
-                )
-                group.metrics.append(metrics)
-            profile.after(len(steps), groups[-1].metrics[-1])
+        for steps, sent in upcoming:
+            profile.before(programs.groups[-1].members)
+            make_steps(programs, steps, sent)
+            profile.after(len(steps), programs.groups[-1].metrics[-1])
             shown.add(len(steps))
             step = int(steps[-1]) + 1
             last = step == train.steps
             if step % train.log_every == 0 or last:
-                for group in groups:
-                    host, group.metrics = jax.device_get(group.metrics), []
-                    alive = group.alive()
-                    for track in (t for t in tracks if t.group is group and t.alive):
-                        track.log(step, host, alive=bool(alive[track.index]))
-                if not any(track.alive for track in tracks):
-                    raise ValueError(f"training diverged by step {step}; nothing was saved since")
-                shown.show_beside(describe(tracks))
+                log(programs, step)
+                shown.show_beside(metrics_line(programs.recorders))
             if step % train.eval_every == 0 or last:
-                for group in groups:
-                    params = group.members.train.deployed
-                    results = [validate(params, b, validation_key) for b in batches]
-                    host = jax.device_get(results)
-                    for track in (t for t in tracks if t.group is group and t.alive):
-                        track.validate(step, host, prices_of(config))
-                        name = f"{track.run.workdir.name}: " if len(runs) > 1 else ""
-                        if not silent:
-                            print_above(f"step {step}: {name}validation {describe([track])}")
-                for track in tracks:  # last: what comes before is computed again if this fails
-                    track.save(step)
+                validate(programs, step, prices_of(job.config))
+                save(programs, step)  # last: what comes before is computed again if this fails
     finally:
         with ExitStack() as last_things:  # all of them, whichever fails
-            for close in (feed.close, shown.close, profile.close, *(t.close for t in tracks)):
+            files = [recorder.close for recorder in programs.recorders]
+            for close in (upcoming.close, shown.close, profile.close, *files):
                 last_things.callback(close)
     wait_for_all("trained")
-    return [t.run._replace(step=train.steps, member=t.member) for t in tracks]
+    return [r.run._replace(step=train.steps, member=r.member) for r in programs.recorders]
 
 
-def fed(job: Job, key: jax.Array) -> Generator[Fed]:
+def make_steps(programs: Programs, steps: np.ndarray, sent: jax.Array | None) -> None:
+    """Steps [K] of all groups, on the same batches."""
+    batches = programs.draw(sent, steps)
+    for group in programs.groups:
+        group.members, metrics = programs.train_steps(
+            group.members, batches, group.keys, group.targets, steps
+        )
+        group.metrics.append(metrics)
+
+
+def log(programs: Programs, step: int) -> None:
+    """A line of training for each run; ValueError if none is left that has not diverged."""
+    for group in programs.groups:
+        metrics, alive = group.take_metrics(), group.alive()
+        for recorder in programs.living(group):
+            recorder.log(step, metrics, alive=bool(alive[recorder.index]))
+    if not any(recorder.alive for recorder in programs.recorders):
+        raise ValueError(f"training diverged by step {step}; nothing was saved since")
+
+
+def validate(programs: Programs, step: int, prices: Sequence[float]) -> None:
+    """A line of validation for each run, on its front and for the user."""
+    for group in programs.groups:
+        results = jax.device_get(programs.validate(group.members.train.deployed))
+        for recorder in programs.living(group):
+            recorder.validate(step, results, prices)
+            name = f"{recorder.run.workdir.name}: " if len(programs.recorders) > 1 else ""
+            if is_first():
+                print_above(f"step {step}: {name}validation {metrics_line([recorder])}")
+
+
+def save(programs: Programs, step: int) -> None:
+    """A checkpoint of each run, also of one that has diverged: all have one of every step."""
+    for recorder in programs.recorders:
+        recorder.save(step)
+
+
+def upcoming_batches(job: Job) -> Generator[Upcoming]:
     """What each program to come takes, in order.
 
     Programs end where metrics are written. What is sent is made ready while the device computes.
     """
-    train = job.runs[0].info.config.train
+    train, first = job.config.train, job.runs[0]
     at_once = job.execution.steps_at_once(train.log_every)
-    begin, end = job.runs[0].step, train.steps
     keys = jax.jit(jax.vmap(batch_key, (None, 0)))
     with on_cpu():
-        key = jnp.copy(key)  # once, not from the device at each step
+        key = jnp.copy(first.keys.train)  # once, not from the device at each step
 
     def steps() -> Iterator[np.ndarray]:
-        for start in range(begin, end, at_once):
-            yield np.arange(start, min(start + at_once, end), dtype=np.int32)
+        for start in range(first.step, train.steps, at_once):
+            yield np.arange(start, min(start + at_once, train.steps), dtype=np.int32)
 
-    def sent() -> Iterator[Fed]:
+    def sent() -> Iterator[Upcoming]:
         for numbers in steps():
             with on_cpu():
                 own = keys(key, numbers)
@@ -149,15 +130,15 @@ def fed(job: Job, key: jax.Array) -> Generator[Fed]:
     return ((numbers, None) for numbers in steps())
 
 
-def describe(tracks: Sequence[Track]) -> str:
+def metrics_line(recorders: Sequence[RunRecorder]) -> str:
     """Where runs stand, from lowest to highest."""
-    lines = [track.line for track in tracks if track.alive]
+    lines = [recorder.line for recorder in recorders if recorder.alive]
 
     def span(name: str, form: str, scale: float = 1) -> str:
         texts = [format(bound(line[name] for line in lines) / scale, form) for bound in (min, max)]
         return " to ".join(dict.fromkeys(texts))
 
-    lost = f", {len(tracks) - len(lines)} diverged" if len(lines) < len(tracks) else ""
+    lost = f", {len(recorders) - len(lines)} diverged" if len(lines) < len(recorders) else ""
     return (
         f"loss {span('loss', '.3f')}, frame accuracy {span('frame_accuracy', '.1%')}, "
         f"{span('macs_per_frame', '.2f', 1e6)}M MACs/frame{lost}"

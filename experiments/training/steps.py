@@ -21,9 +21,6 @@ from sanas_jax.sharding import BUDGET, DATA, jit_onto, place
 from sanas_jax.training import Batch, make_evaluate, make_update
 from sanas_jax.training.budgets import Member, Target, make_member_update, over_budgets
 
-# Numbers of steps [K], from 0, and what was sent for them.
-Fed = tuple[np.ndarray, jax.Array | None]
-
 
 def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
     """0 → 1 over the first `steps` steps; 1 where there are none."""

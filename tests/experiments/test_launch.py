@@ -190,6 +190,33 @@ def test_workdir_that_holds_something_else_is_refused(cache, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
+def test_workdir_of_a_launch_that_goes_on_is_refused(cache, uninterrupted, tmp_path, capsys):
+    before = final_state(uninterrupted)
+    for folder in (uninterrupted, tmp_path / "new"):
+        with run_folder.hold(folder):
+            assert run_launch(cache, folder) == 1
+        error = capsys.readouterr().err
+        assert f"{folder}, held by process {os.getpid()} on " in error
+        assert error.count("\n") == 1
+    assert final_state(uninterrupted)[1:] == before[1:]
+    assert os.listdir(tmp_path / "new") == ["lock"]
+
+
+def test_run_that_another_launch_begins_meanwhile_is_left_alone(
+    cache, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+
+    def wait(what):
+        if what == "looked for runs":
+            shutil.copytree(uninterrupted, folder)
+
+    monkeypatch.setattr("experiments.training.begin.wait_for_all", wait)
+    assert run_launch(cache, folder, "--set=train.seed=1") == 1
+    assert "another process has begun a run meanwhile" in capsys.readouterr().err
+    assert final_state(folder)[1:] == final_state(uninterrupted)[1:]
+
+
 @pytest.mark.slow
 def test_train_without_noise_tracks_works(tmp_path):
     cache = write_toy_cache(tmp_path / "quiet", noise=False)

@@ -99,13 +99,13 @@ def test_sweep_killed_between_two_saves_goes_back_to_the_common_step(cache, swep
     driver = """
 import os, signal
 from experiments import sweep
-from experiments.training.groups import Track
-save = Track.save
+from experiments.training.groups import RunRecorder
+save = RunRecorder.save
 def die_after_the_first(self, step):
     save(self, step)
     if step == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-Track.save = die_after_the_first
+RunRecorder.save = die_after_the_first
 sweep.cli()
 """
     command = [sys.executable, "-c", driver, *arguments(cache, folder, BUDGETS)[1:]]

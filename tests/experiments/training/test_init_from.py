@@ -43,8 +43,8 @@ def begin_run(cache, workdir, source, *settings):
     config, _ = load_config(CONFIG)
     paths = (f"data.cache={cache}", f"train.init_from={source}")
     config = override(config, (*SETTINGS, *paths, *settings))
-    (run,) = begin([config], [workdir], CONFIG).runs
-    return run
+    with begin([config], [workdir], CONFIG) as job:
+        return job.runs[0]
 
 
 def assert_equal(ours, theirs):

@@ -1,0 +1,80 @@
+"""A run's folder is one process's at a time."""
+
+import errno
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from experiments.runs import folder as run_folder
+
+HOLDER = """
+import sys
+from pathlib import Path
+from experiments.runs import folder
+with folder.hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder `run`."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def hold(workdir):
+    with run_folder.hold(workdir):
+        pass
+
+
+def test_a_held_folder_is_refused_and_a_killed_holder_frees_it(tmp_path, holder):
+    workdir = tmp_path / "run"
+    message = rf"^--workdir: expected .* held by process {holder.pid} on {socket.gethostname()}$"
+    for ask in (run_folder.check_free, hold):
+        with pytest.raises(ValueError, match=message):
+            ask(workdir)
+    holder.kill()
+    holder.wait()
+    run_folder.check_free(workdir)
+    with run_folder.hold(workdir):
+        assert (workdir / "lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_folder_is_free_when_its_holder_is_done(tmp_path):
+    for _ in range(2):
+        hold(tmp_path / "run")
+    run_folder.check_free(tmp_path / "run")
+    run_folder.check_new(tmp_path / "run")
+
+
+def test_one_that_only_looks_is_waited_for(tmp_path, monkeypatch):
+    hold(tmp_path)
+    with open(tmp_path / "lock") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(run_folder.time, "sleep", lambda seconds: looking.close())
+        hold(tmp_path)
+
+
+def test_check_free_writes_nothing(tmp_path):
+    run_folder.check_free(tmp_path / "none")
+    run_folder.check_free(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_folder.hold(tmp_path):
+        hold(tmp_path)
