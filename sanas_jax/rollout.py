@@ -20,6 +20,7 @@ from sanas_jax.controller import Controller, advance, gamma_of, init_controller,
 from sanas_jax.forward import (
     DType,
     Output,
+    Trunk,
     forward,
     in_join,
     init,
@@ -191,6 +192,7 @@ def unroll(
     gates: jax.Array | None = None,
     train: bool = False,
     dtype: DType = None,
+    trunk: Trunk | None = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -204,12 +206,12 @@ def unroll(
       gates: [T, B, E] forced architectures in place of the policy's.
       dtype: that the network's convolutions and all of the trunk compute in; results have the
         stream's. None: that of the weights.
+      trunk: of `run_trunk` on the same stream, where several rollouts share it.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
     """
-    _check_stream(model, stream)
-    num_steps = model.num_steps(stream.shape[1])
+    num_steps = _num_steps(model, stream)
     if gates is not None:
         check_gates(model.net, gates)
         if gates.shape[:2] != (num_steps, stream.shape[0]):
@@ -217,16 +219,8 @@ def unroll(
                 f"gates: expected shape [T, B, E] with T = {num_steps}, B = {stream.shape[0]}; "
                 f"got {gates.shape}"
             )
-    trunk = trunk_edges(
-        model.net,
-        params["net"],
-        stream,
-        num_steps=num_steps,
-        hop=model.hop,
-        stats=carry.stats,
-        train=train,
-        dtype=dtype,
-    )
+    if trunk is None:
+        trunk = run_trunk(model, params, carry, stream, train=train, dtype=dtype)
     if carry.stats is not None:
         carry = carry._replace(stats=trunk.stats)
 
@@ -252,6 +246,28 @@ def unroll(
 
     return jax.lax.scan(
         body, carry, (trunk.values, gates), unroll=train and _is_slow_in_a_loop(model.net)
+    )
+
+
+def run_trunk(
+    model: Sanas,
+    params: dict[str, Any],
+    carry: Carry,
+    stream: jax.Array,
+    *,
+    train: bool = False,
+    dtype: DType = None,
+) -> Trunk:
+    """What all rollouts of a stream have in common; arguments as of `unroll`."""
+    return trunk_edges(
+        model.net,
+        params["net"],
+        stream,
+        num_steps=_num_steps(model, stream),
+        hop=model.hop,
+        stats=carry.stats,
+        train=train,
+        dtype=dtype,
     )
 
 
@@ -289,7 +305,8 @@ def _step(
     return carry._replace(z=z, t=carry.t + 1), out
 
 
-def _check_stream(model: Sanas, stream: jax.Array) -> None:
+def _num_steps(model: Sanas, stream: jax.Array) -> int:
+    """T; ValueError for what is no stream of the model."""
     shape = jnp.shape(stream)
     rest = tuple(model.net.input_shape[1:])
     if len(shape) != len(rest) + 2 or shape[2:] != rest or shape[1] < model.window:
@@ -297,3 +314,4 @@ def _check_stream(model: Sanas, stream: jax.Array) -> None:
         raise ValueError(
             f"stream: expected shape [B, frames ≥ {model.window}, {expected}], got {shape}"
         )
+    return model.num_steps(shape[1])

@@ -11,16 +11,16 @@ import optax
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.estimators import Partner, paired_surrogate, surrogate
-from sanas_jax.rollout import Sanas, Step, init_carry
+from sanas_jax.rollout import Sanas, Step
 from sanas_jax.training.metrics import step_metrics
 from sanas_jax.training.objective import Objective, Price, Score
 from sanas_jax.training.rollouts import (
     Streams,
+    begin,
     partner_gates,
     run_gates,
     run_mode,
     run_samples,
-    run_whole,
 )
 from sanas_jax.training.state import Batch, Budget, Params
 from sanas_jax.training.terms import masked_mean, returns_to_go, step_loss
@@ -51,9 +51,8 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
         loss = step_loss(logits, batch.labels, class_weights, teach.label_smoothing)
         return loss if batch.weight is None else loss * batch.weight
 
-    def whole_term(streams: Streams, batch: Batch, outs: Step) -> jax.Array:
+    def whole_term(whole: jax.Array, batch: Batch, outs: Step) -> jax.Array:
         """Losses of the whole network and of what it teaches."""
-        whole = run_whole(model, objective, streams).logits
         loss = masked_mean(losses(whole, batch), batch.mask)
         distance = masked_mean(distances(whole, outs.logits).mean(1), batch.mask)
         return teach.full_weight * loss + teach.distill_weight * distance
@@ -79,14 +78,13 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
     def loss(
         params: Params, state: Any, batch: Batch, key: jax.Array, budget: Budget
     ) -> tuple[jax.Array, Aux]:
-        carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
-        streams = Streams(params, carry, batch.features)
-        outs, stats = run_samples(model, objective, streams, key)
+        streams = begin(model, objective, params, batch, budget)
+        outs, whole, stats = run_samples(model, objective, streams, key)
         wide = repeat(batch, outs.logits.shape[1] // batch.mask.shape[1])
         ce = losses(outs.logits, wide)
         metrics = step_metrics(objective.price, outs, ce, wide)
         if objective.measure_mode:
-            cost = objective.price.cost(run_mode(model, streams).gates)
+            cost = objective.price.cost(run_mode(model, objective, streams).gates)
             metrics["mode_cost"] = masked_mean(cost, batch.mask)
         total = masked_mean(ce, wide.mask)
         if objective.static:
@@ -98,8 +96,8 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
         term, state = score_term(streams, state, wide.mask, key, outs, paid)
         entropy = masked_mean(gates_lib.entropy(outs.gamma), wide.mask)
         total += term - score.entropy_weight * entropy
-        if teach.by_whole:
-            total += whole_term(streams, batch, outs)
+        if whole is not None:
+            total += whole_term(whole, batch, outs)
         metrics |= {
             "entropy": entropy,
             "objective": masked_mean(paid(outs), wide.mask),

@@ -109,7 +109,7 @@ class Objective:
         sums, losses and statistics in float32.
       average_decay: of the moving average of the parameters (Polyak); 0 for none.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
-        deployed. One scan more, without a gradient.
+        deployed. One scan more, without a gradient, on the trunk of the samples.
     """
 
     price: Price

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from sanas_jax.estimators import disarm, learned_value, leave_one_out, moving_average
-from sanas_jax.rollout import init_carry
 from sanas_jax.training import Budget, Objective, Score, make_update
-from sanas_jax.training.rollouts import Streams, run_gates
+from sanas_jax.training.rollouts import begin, run_gates
 from tests.sanas_jax.training.test_update import (
     MODEL,
     OBJECTIVE,
@@ -85,7 +84,7 @@ def test_a_partner_answers_as_the_same_gates_would_in_the_rollout():
     outs = rollout_of(state, batch, key)
     stranger = jax.tree.map(lambda leaf: leaf + 1.0, state.params["controller"])
     params = {"net": state.params["net"], "controller": stranger}
-    carry = init_carry(MODEL, batch.features.shape[0])
-    theirs = run_gates(MODEL, OBJECTIVE, Streams(params, carry, batch.features), outs.gates)
+    streams = begin(MODEL, OBJECTIVE, params, batch, budget())
+    theirs = run_gates(MODEL, OBJECTIVE, streams, outs.gates)
     np.testing.assert_allclose(theirs.logits, outs.logits, rtol=1e-5, atol=1e-6)
     assert not np.allclose(theirs.gamma.logits[..., 0], outs.gamma.logits[..., 0])
