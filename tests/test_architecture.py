@@ -4,26 +4,13 @@ A room is a folder. It imports only rooms of earlier floors. Doors, the command 
 doors: what two of them need stands in a room below.
 """
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import rooms
 from tests.helpers.places import ROOT
-
-PACKAGES = ("sanas_jax", "data_prep", "experiments")
-# A packed model is data; its config.py goes with it.
-FILES = sorted(
-    path
-    for package in PACKAGES
-    for path in (ROOT / package).rglob("*.py")
-    if "pretrained_models" not in path.parts
-)
-NAMES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in FILES
-}
+from tests.helpers.rooms import FILES, NAMES, imported, modules, room_of
 
 # Rooms of one floor do not import each other.
 FLOORS = (
@@ -62,7 +49,7 @@ FLOORS = (
     ),
     ("experiments", "experiments/benchmarks"),
 )
-FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
+FLOOR = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 DOORS = ("data_prep", "experiments", "experiments/benchmarks")
 
 # Where a library may be imported, and nowhere else.
@@ -98,27 +85,6 @@ BARRED = {
 }
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Full names of what a file imports, wherever in the file it does."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import; the project's are absolute"
-            assert node.module is not None
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def modules(path: Path) -> set[str]:
-    """The project's modules that a file imports."""
-    names = set(imported(path))
-    return (names | {name.rpartition(".")[0] for name in names}) & set(NAMES)
-
-
-def room_of(path: Path) -> str:
-    return str(path.parent.relative_to(ROOT))
-
-
 def relative(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
@@ -128,8 +94,7 @@ def stands_under(path: Path, place: str) -> bool:
 
 
 def test_every_room_has_a_floor():
-    rooms = {room_of(path) for path in FILES}
-    assert rooms == set(FLOOR), "a room is new or gone: mend FLOORS"
+    assert {room_of(path) for path in FILES} == set(FLOOR), "a room is new or gone: mend FLOORS"
     assert len(FLOORS) <= 8
 
 
@@ -144,11 +109,27 @@ def test_a_room_imports_only_rooms_below(path):
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    above = {name: modules(path) - {name} for name, path in NAMES.items()}
-    while free := [name for name, needs in above.items() if not needs & set(above)]:
-        for name in free:
-            del above[name]
-    assert not above, f"a circle among {sorted(above)}"
+    assert rooms.circles(rooms.module_graph()) == []
+
+
+def test_a_circle_is_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}
+    assert rooms.circles(graph) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="expected no circle"):
+        rooms.floors(graph)
+
+
+def test_floors_and_arrows_are_those_of_a_small_house():
+    graph = {"cellar": set(), "hall": {"cellar"}, "shed": set(), "roof": {"hall", "cellar", "shed"}}
+    assert rooms.floors(graph) == {"cellar": 1, "shed": 1, "hall": 2, "roof": 3}
+    assert rooms.arrows(graph)["roof"] == ["hall", "shed"]
+
+
+def test_the_house_as_printed_agrees_with_the_order_of_rooms():
+    floor = rooms.floors(rooms.room_graph())
+    assert max(floor.values()) <= len(FLOORS)
+    for room, others in rooms.room_graph().items():
+        assert all(floor[other] < floor[room] for other in others)
 
 
 @pytest.mark.parametrize("room", DOORS)
