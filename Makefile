@@ -22,7 +22,7 @@ SANAS := $(NOISE) --set train.steps=$(SANAS_STEPS) --set train.eval_every=100 \
 PRICES := 0.03,0.1,0.3,1
 TRAINED := --workdir $(RUNS)/static --workdir $(RUNS)/sanas
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint rooms bench clean
 
 demo: $(RUNS)/report.html
 
@@ -36,6 +36,10 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The rooms of the code, top floor first, and what they import; nothing needs to be installed.
+rooms:
+	@$(PYTHON) -m tests.helpers.rooms
 
 # make bench BENCH="--json new.json --compare old.json"
 bench: $(STAMP)

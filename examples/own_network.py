@@ -61,7 +61,7 @@ def static(price: jax.Array, steps: int = 400) -> jax.Array:
 def stream(price: jax.Array, steps: int = 400) -> jax.Array:
     """Watts a step, on average over streams of 8 steps that are silent up to the fourth."""
     model = sj.Sanas(NET, sj.Controller(nn.GRUCell(8), bias=1.0), hop=1)
-    objective = sj.Objective(COST, samples=4, measure_mode=True)
+    objective = sj.Objective(sj.Price(COST), sj.Score(samples=4), measure_mode=True)
     optimizer = sj.make_optimizer(2e-2, controller_learning_rate=3e-2)
     update = sj.make_update(model, optimizer, objective)
 

@@ -1,7 +1,7 @@
 """The streaming protocol: `python -m experiments.evaluate --workdir W --stream s.wav`.
 
 Runs trained models over long labelled streams, decodes their posteriors into detections and scores
-them (FACTS of the paper: TensorFlow's streaming accuracy test). Every step takes its most probable
+them (docs/protocol.md: TensorFlow's streaming accuracy test). Every step takes its most probable
 architecture. Cost is counted in MACs of the live edges.
 
 `--workdir` and `--stream` may be given several times, and a workdir may be a sweep: all models run

@@ -19,7 +19,10 @@ _HOMES = {
         "estimators": ("score_function_grad",),
         "controller": ("Controller",),
         "rollout": ("Sanas", "init_carry", "init_model", "step", "unroll"),
-        "training": ("Batch", "Budget", "Objective", "init_state", "make_evaluate", "make_update"),
+        "training": (
+            *("Batch", "Budget", "Objective", "Price", "Score", "Teach"),
+            *("init_state", "make_evaluate", "make_update"),
+        ),
         "training.optimizer": ("make_optimizer",),
         "data.features": ("Frontend",),
         "streaming.detector": ("Detector",),

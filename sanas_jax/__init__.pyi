@@ -11,7 +11,17 @@ from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
-from sanas_jax.training import Batch, Budget, Objective, init_state, make_evaluate, make_update
+from sanas_jax.training import (
+    Batch,
+    Budget,
+    Objective,
+    Price,
+    Score,
+    Teach,
+    init_state,
+    make_evaluate,
+    make_update,
+)
 from sanas_jax.training.optimizer import make_optimizer
 
 __all__ = [
@@ -25,9 +35,12 @@ __all__ = [
     "Layer",
     "Net",
     "Objective",
+    "Price",
     "Runtime",
     "Sanas",
+    "Score",
     "Session",
+    "Teach",
     "blocks",
     "costs",
     "estimators",

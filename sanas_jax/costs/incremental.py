@@ -2,7 +2,7 @@
 
 Windows overlap, so of a trunk edge that runs over the rows of the stream only `hop / stride` rows
 of a window are new at each step; one that was off catches up when it is next needed, and computes
-no more than a whole window (DESIGN: incremental streaming). The cost of a step thus depends on the
+no more than a whole window (docs/method.md). The cost of a step thus depends on the
 gates of those before it.
 """
 

@@ -131,7 +131,7 @@ class Net:
         """Layers upstream of the first join: a single in-edge each, from a trunk layer.
 
         With live gates the value of such a layer is `reach · v`, v its ungated value, so v can be
-        computed once for all architectures and all steps (DESIGN: the shared trunk). Where batch
+        computed once for all architectures and all steps (docs/method.md). Where batch
         statistics are of the live rows it cannot: in training v depends on which these are.
         """
         trunk = {self.input}

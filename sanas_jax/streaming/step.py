@@ -3,7 +3,7 @@
 `rollout.step` computes the whole network and multiplies by gates. Here, for one stream, an edge
 that is not live costs nothing. Trunk edges over the rows of the stream write these into a ring, and
 compute only rows that no step before has: those of as many steps as the edge has missed, a window
-at most (DESIGN: incremental streaming; what `incremental.incremental_macs` counts). Outputs are
+at most (docs/method.md; what `incremental.incremental_macs` counts). Outputs are
 those of `rollout.unroll`.
 """
 

@@ -28,7 +28,7 @@ def macs_of(module: nn.Module, *shape: int) -> int:
     [
         (nn.Dense(7), (1, 5), 35),
         (nn.Dense(7), (3, 5), 3 * 35),
-        # 20×8 on 101×40: 82·33 outputs; FACTS: conv_0 of cnn-trad-fpool3.
+        # 20×8 on 101×40: 82·33 outputs; docs/protocol.md: conv_0 of cnn-trad-fpool3.
         (nn.Conv(64, (20, 8), padding="VALID"), (1, 101, 40, 1), 82 * 33 * 20 * 8 * 64),
         # Strided: ceil((11 − 2)/3) = 3 and ceil((9 − 2)/2) = 4 outputs.
         (nn.Conv(5, (3, 3), (3, 2), padding="VALID"), (1, 11, 9, 2), 3 * 4 * 9 * 2 * 5),

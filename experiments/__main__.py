@@ -1,0 +1,40 @@
+"""List the commands: `python -m experiments`."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(package: str) -> dict[str, str]:
+    """Command → what it does, in a line: the first of its module's docstring.
+
+    The files are read, not imported: that would take seconds.
+    """
+    found = {}
+    for path in sorted((ROOT / package).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "cli" for node in tree.body):
+            found[f"{package.replace('/', '.')}.{path.stem}"] = _line(ast.get_docstring(tree) or "")
+    return found
+
+
+def _line(doc: str) -> str:
+    """The first sentence of a docstring, without the command that follows it."""
+    first = doc.partition("\n\n")[0].replace("\n", " ")
+    for end in (": `python", ": http", ", then open", ". "):
+        first = first.partition(end)[0]
+    return first.rstrip(".")
+
+
+def main() -> None:
+    """Print the commands of `data_prep` and `experiments`."""
+    listed = commands("data_prep") | commands("experiments")
+    width = max(map(len, listed))
+    for command, line in listed.items():
+        print(f"python -m {command:{width}}  {line}")
+    print("\nEach has --help. Measurements: python -m experiments.benchmarks.all --help")
+
+
+if __name__ == "__main__":
+    main()
