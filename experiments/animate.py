@@ -27,7 +27,7 @@ from experiments.config.wording import short
 from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
 from experiments.figures.style import WIDE, to_png
 from experiments.reporting.reading import read_run
-from experiments.reporting.run_record import Run
+from experiments.reporting.run_record import RunRecord
 
 FRAMES = 60
 FRAME_MS, LAST_MS = 120, 2500
@@ -76,7 +76,7 @@ def frame_lines(lines: Sequence[dict[str, Any]], most: int = FRAMES) -> list[dic
     return []
 
 
-def draw_frame(found: Run, line: dict[str, Any]) -> Image.Image:
+def draw_frame(found: RunRecord, line: dict[str, Any]) -> Image.Image:
     """A line of metrics, drawn on the run's network; all frames of a run have one size."""
     usage = np.array([line["gate_usage"][edge] for edge in found.net.index])
     panels = {title(found, line): Found(usage, usage > ON)}
@@ -87,7 +87,7 @@ def draw_frame(found: Run, line: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(png)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
 
 
-def title(found: Run, line: dict[str, Any]) -> str:
+def title(found: RunRecord, line: dict[str, Any]) -> str:
     """Step, accuracy and cost of a line, the latter with its share of the whole network's."""
     cost, full, unit = line["macs_per_frame"], float(found.full_macs), "MACs"
     if "charged" in line:

@@ -17,9 +17,9 @@ from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
-from experiments.evaluation.calibration import calibrated, check_split, describe
+from experiments.evaluation.calibration import calibrated, check_split, detector_summary
 from experiments.evaluation.detector_search import TOLERANCE_MS
-from experiments.evaluation.stream_inference import passed, read_streams
+from experiments.evaluation.stream_inference import read_streams, run_models
 from experiments.runs import folder as run_folder
 from experiments.runs.packed import is_packed
 from experiments.runs.stored_results import Trace
@@ -74,14 +74,14 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError("--workdir: expected runs on audio, got one on images")
     streams = read_streams(values.stream, values.labels, models)
     traces: dict[tuple[Path, float | None], list[Trace]] = {}
-    for model, price, _, trace, _ in passed(models, streams):
-        traces.setdefault((model.workdir, price), []).append(trace)
+    for found in run_models(models, streams):
+        traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     chosen: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in folders}
     by_folder = {model.workdir: model for model in models}
     for (folder, price), own in traces.items():
         entry = calibrated(by_folder[folder], price, streams, own, limit)
         chosen[folder].append(entry)
-        print(describe(folder.name, entry))
+        print(detector_summary(folder.name, entry))
     about = {
         "false_alarms_per_hour_limit": limit,
         "tolerance_ms": TOLERANCE_MS,

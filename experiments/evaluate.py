@@ -15,26 +15,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
-from experiments.config.model import macs_per_step
-from experiments.datasets.streams import to_draw
-from experiments.evaluation.images import describe as describe_images
-from experiments.evaluation.images import evaluate_images
-from experiments.evaluation.scoring import incremental_scores, judge
-from experiments.evaluation.stream_inference import passed, read_streams
-from experiments.flags.many_models import asked, define_model_flags, read_models
+from experiments.evaluation.images import evaluate_images, image_summary
+from experiments.evaluation.stream_inference import read_streams
+from experiments.evaluation.streams import evaluate_streams, stream_summary
+from experiments.flags.many_models import define_model_flags, read_models
+from experiments.reporting.points import points_to_json
 from experiments.reporting.reading import read_runs
-from experiments.reporting.streams.points import points, to_json
+from experiments.reporting.streams.points import stream_points
 from experiments.reporting.streams.tables import summary_table
 from experiments.runs import folder as run_folder
 from experiments.runs.detectors import detectors_of
 from experiments.runs.packed import is_packed
-from experiments.runs.stored_results import save, told
+from experiments.runs.stored_results import write_results
 from experiments.runs.trained import TrainedModel
 
 
@@ -98,37 +95,17 @@ def main(values: flags.FlagValues) -> None:
             f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
         )
     detectors = detectors_of(values.detector, values.threshold, models)
-    results = []
-    for model, price, stream, trace, ms_per_frame in passed(
-        models, streams, values.budgets_per_step
-    ):
-        static = model.info.config.model.static
-        macs, controller = macs_per_step(model.sanas, static)
-        detector, described = detectors[model.workdir, price]
-        result = {
-            "workdir": model.workdir.name,
-            "step": model.step,
-            "static": static,
-            "cost_weight": price,
-            "budget": asked(model, price, budgets),
-            "ms_per_frame": ms_per_frame,
-            "detector": described,
-        } | judge(
-            stream, trace, model.info.classes, macs, controller, detector, values.tolerance_ms
-        )
-        result |= incremental_scores(model, trace)
-        if not is_packed(model.workdir):
-            save(model.workdir, result, trace, to_draw(stream))
-        results.append(result)
-    print(summary_table(results) if len(results) > 1 else describe(results[0]))
+    results = evaluate_streams(
+        models, streams, detectors, budgets, values.tolerance_ms, values.budgets_per_step
+    )
+    print(summary_table(results) if len(results) > 1 else stream_summary(results[0]))
     if values.json:
-        found = results if len(results) > 1 else results[0]
-        write_json(Path(values.json), found)
+        write_results(Path(values.json), [result.to_json() for result in results])
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
-        write_json(curve, to_json(points(read_runs(runs))))
+        write_json(curve, points_to_json(stream_points(read_runs(runs))))
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> None:
@@ -137,33 +114,11 @@ def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> No
         raise ValueError("--workdir: expected runs on images without --stream, or runs on audio")
     results = []
     for model in models:
-        for result in evaluate_images(model, values.split, values.data):
-            told = result["cost_weight"]
-            name = values.split if told is None else f"{values.split}@{told:.4g}"
-            if not is_packed(model.workdir):
-                write_json(model.workdir / "evaluations" / f"{name}.json", result)
-            results.append(result)
-            print(describe_images(result))
+        found = evaluate_images(model, values.split, values.data)
+        print("\n".join(map(image_summary, found)))
+        results += [result.to_json() for result in found]
     if values.json:
-        found = results if len(results) > 1 else results[0]
-        write_json(Path(values.json), found)
-
-
-def describe(result: dict[str, Any]) -> str:
-    """The figures on a few lines."""
-    share = result["macs_per_frame"] / result["full_macs_per_frame"]
-    return (
-        f"{result['workdir']} step {result['step']}{told(result)} on {result['stream']}: "
-        f"{result['num_words']} words, {result['seconds']:.0f} s\n"
-        f"  match {result['match_pct']:.1f} %, correct {result['correct_pct']:.1f} %, "
-        f"wrong {result['wrong_pct']:.1f} %, false alarms {result['false_alarm_pct']:.1f} % "
-        f"({result['false_alarms_per_hour']:.1f} per hour)\n"
-        f"  {result['macs_per_frame'] / 1e6:.3f}M MACs/frame ({share:.1%} of the full network), "
-        f"{result['macs_per_frame_with_controller'] / 1e6:.3f}M with the controller, "
-        f"{result['macs_per_frame_incremental'] / 1e6:.3f}M for new rows only\n"
-        f"  frame accuracy {result['frame_accuracy']:.1%}, "
-        f"{result['ms_per_frame']:.2f} ms per frame in this batched run"
-    )
+        write_results(Path(values.json), results)
 
 
 def cli() -> None:

@@ -21,9 +21,11 @@ from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.datasets.clips import read_clips
-from experiments.evaluation.clips import ask, by_speaker, check_classes, describe, judge
-from experiments.flags.many_models import asked, define_model_flags, read_models
+from experiments.evaluation.clips import ask, by_speaker, check_classes, clip_summary, score_answers
+from experiments.evaluation.scoring import requested_macs
+from experiments.flags.many_models import define_model_flags, read_models
 from experiments.runs.packed import is_packed
+from experiments.runs.stored_results import at_price, write_results
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -53,35 +55,33 @@ def main(values: flags.FlagValues) -> None:
     results = []
     for model in models:
         for price in model.prices:
-            told = price if model.info.config.model.conditioned else None
+            own_price = price if model.conditioned else None
             answers = ask(model, price, clips.samples)
             result = {
                 "workdir": model.workdir.name,
                 "step": model.step,
                 "static": model.info.config.model.static,
-                "cost_weight": told,
-                "budget": asked(model, told, budgets),
+                "cost_weight": own_price,
+                "budget": requested_macs(model, own_price, budgets),
                 "data": cache.path.resolve().name,
                 "split": values.split,
-            } | judge(model, clips, answers)
+            } | score_answers(model, clips, answers)
             if values.by_speaker:
                 right = answers.predictions == clips.labels
                 result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
             save(model.workdir, result)
             results.append(result)
-            print(describe(result))
+            print(clip_summary(result))
     if values.json:
-        found = results if len(results) > 1 else results[0]
-        write_json(Path(values.json), found)
+        write_results(Path(values.json), results)
 
 
 def save(folder: Path, result: dict[str, Any]) -> None:
     """Keep a run's result in its folder; a packed model's folder is only read."""
     if is_packed(folder):
         return
-    told = "" if result["cost_weight"] is None else f"@{result['cost_weight']:.4g}"
-    name = f"{result['data']}_{result['split']}{told}.json"
-    write_json(folder / "evaluations" / "clips" / name, result)
+    name = at_price(f"{result['data']}_{result['split']}", result["cost_weight"])
+    write_json(folder / "evaluations" / "clips" / f"{name}.json", result)
 
 
 def cli() -> None:

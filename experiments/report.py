@@ -18,13 +18,9 @@ from absl import flags
 
 from data_prep.command.atomic import json_text, new_files
 from data_prep.command.cli import run
-from experiments.reporting.images import page as image_page
-from experiments.reporting.images import points as image_points
-from experiments.reporting.images.tables import format_table, score_table
+from experiments.reporting.images.page import image_report
 from experiments.reporting.reading import read_runs
-from experiments.reporting.streams.page import make_page
-from experiments.reporting.streams.points import points, to_json
-from experiments.reporting.streams.tables import format_rows, run_rows
+from experiments.reporting.streams.page import stream_report
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -61,22 +57,19 @@ def main(values: flags.FlagValues) -> None:
             "--workdir: expected runs of images or of audio, got both: "
             f"{', '.join(of_images)}; {', '.join(audio)}"
         )
-    if of_images:
-        page, pngs = image_page.make_page(runs)
-        rows = image_points.to_json(image_points.points(runs))
-        table = format_table(score_table(runs))
-    else:
-        page, pngs = make_page(runs, values.excerpt_start_s, values.excerpt_seconds)
-        rows = to_json(points(runs))
-        table = format_rows(row for run_ in runs for row in run_rows(run_))
+    found = (
+        image_report(runs)
+        if of_images
+        else stream_report(runs, values.excerpt_start_s, values.excerpt_seconds)
+    )
     out = Path(values.out) if values.out else workdirs[0]
-    names = [out / "figures" / f"{quote(name, safe='')}.png" for name in pngs]
-    texts = {out / "curve.json": json_text(rows), out / "report.html": page}
-    contents = [*pngs.values(), *(text.encode() for text in texts.values())]
+    names = [out / "figures" / f"{quote(name, safe='')}.png" for name in found.pngs]
+    texts = {out / "curve.json": json_text(found.points), out / "report.html": found.page}
+    contents = [*found.pngs.values(), *(text.encode() for text in texts.values())]
     with new_files(*names, *texts) as new:
         for path, data in zip(new, contents, strict=True):
             path.write_bytes(data)
-    print(table)
+    print(found.table)
     print(f"\n{out / 'report.html'}")
 
 

@@ -27,8 +27,8 @@ def calibrated(
     try:
         detector, scores = choose(streams, traces, classes, limit)
     except ValueError as error:
-        told = "" if price is None else f" at λ = {price:.3g}"
-        raise ValueError(f"{model.workdir}{told}: {error}") from error
+        at = "" if price is None else f" at λ = {price:.3g}"
+        raise ValueError(f"{model.workdir}{at}: {error}") from error
     return {
         "cost_weight": price,
         "settings": dataclasses.asdict(detector),
@@ -37,7 +37,7 @@ def calibrated(
     }
 
 
-def describe(name: str, entry: dict[str, Any]) -> str:
+def detector_summary(name: str, entry: dict[str, Any]) -> str:
     """The settings and their scores on a few lines."""
     price, settings = entry["cost_weight"], entry["settings"]
     lines = [

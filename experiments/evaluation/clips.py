@@ -82,7 +82,7 @@ def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Ar
     return answer
 
 
-def judge(model: TrainedModel, clips: ClipSet, answers: Answers) -> dict[str, Any]:
+def score_answers(model: TrainedModel, clips: ClipSet, answers: Answers) -> dict[str, Any]:
     """Accuracies in percent, the confusion [label][answer], and costs."""
     labels, classes = clips.labels, model.info.classes
     edge_macs, controller = model.edge_macs, model.controller_macs
@@ -119,9 +119,9 @@ def by_speaker(clips: ClipSet, right: np.ndarray, names: Sequence[str]) -> dict[
     }
 
 
-def describe(result: dict[str, Any]) -> str:
+def clip_summary(result: dict[str, Any]) -> str:
     """The figures, and the confusion with a row per class."""
-    told = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
+    price = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
     share = result["macs_per_clip"] / result["full_macs_per_clip"]
     fewer = (
         f" ({result['benchmark_accuracy_pct']:.2f} % of {result['benchmark_num_clips']}, the "
@@ -130,7 +130,7 @@ def describe(result: dict[str, Any]) -> str:
         else ""
     )
     lines = [
-        f"{result['workdir']} step {result['step']}{told}, {result['split']}: accuracy "
+        f"{result['workdir']} step {result['step']}{price}, {result['split']}: accuracy "
         f"{result['accuracy_pct']:.2f} % of {result['num_clips']} clips{fewer}",
         f"  {result['macs_per_clip'] / 1e6:.3f}M MACs/clip ({share:.1%} of the full network), "
         f"{result['macs_per_clip_with_controller'] / 1e6:.3f}M with the controller; "

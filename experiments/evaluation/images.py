@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from experiments.config.build import in_units
 from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
+from experiments.runs.stored_results import ImageResult, save_image_result
 from experiments.runs.trained import TrainedModel, found_architecture, training_of
 from sanas_jax.training import make_evaluate
 
@@ -26,8 +26,10 @@ def evaluate_images(
     model: TrainedModel,
     split: str,
     data: str | None = None,
-) -> list[dict[str, Any]]:
-    """A result per price (one, unless the controller is conditioned), as `evaluate` writes them.
+) -> list[ImageResult]:
+    """A result per price: one, unless the controller is conditioned.
+
+    Each is kept in the model's folder unless that is packed.
 
     Args:
       model: trained, on images.
@@ -51,31 +53,32 @@ def evaluate_images(
     full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
     results = []
     for price in model.prices:
-        told = price if config.model.conditioned else None
+        own_price = price if model.conditioned else None
         bar = tqdm(batches, desc=workdir.name, unit="batch", leave=False, mininterval=1.0)
         weight = jnp.float32(price)
         metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in bar]
         confusion = np.sum([m["confusion"] for m in metrics], axis=0, dtype=np.int64)
-        probability, live = found_architecture(model.sanas, params, config.model.static, told)
+        probability, live = found_architecture(model.sanas, params, config.model.static, own_price)
         cost = float(metrics[0]["cost"]) / built.charged.scale
-        result = {
-            "workdir": workdir.name,
-            "step": model.step,
-            "static": config.model.static,
-            "cost_weight": told,
-            "budget": config.train.budget and in_units(config.train.budget, built.charged),
-            "split": split,
-            "accuracy_pct": 100 * float(np.trace(confusion) / confusion.sum()),
-            "charged": cost,
-            "full_charged": built.charged.full,
-            "unit": built.charged.unit,
-            "costs": {name: float(cost(jnp.asarray(live))) for name, cost in costs.items()},
-            "full_costs": full_costs,
-            "probability": dict(zip(built.model.net.index, probability.tolist(), strict=True)),
-            "live": [n for n, on in zip(built.model.net.index, live, strict=True) if on],
-        }
-        if confusion.sum() > sum(int(b.mask.sum()) for b in batches):
-            result["mean_iou_pct"] = 100 * mean_iou(np.asarray(confusion))
+        pixels = confusion.sum() > sum(int(b.mask.sum()) for b in batches)
+        result = ImageResult(
+            workdir=workdir.name,
+            step=model.step,
+            static=model.static,
+            cost_weight=own_price,
+            budget=config.train.budget and in_units(config.train.budget, built.charged),
+            split=split,
+            accuracy_pct=100 * float(np.trace(confusion) / confusion.sum()),
+            charged=cost,
+            full_charged=built.charged.full,
+            unit=built.charged.unit,
+            costs={name: float(cost(jnp.asarray(live))) for name, cost in costs.items()},
+            full_costs=full_costs,
+            probability=dict(zip(net.index, probability.tolist(), strict=True)),
+            live=[n for n, on in zip(net.index, live, strict=True) if on],
+            mean_iou_pct=100 * mean_iou(np.asarray(confusion)) if pixels else None,
+        )
+        save_image_result(workdir, result)
         results.append(result)
     return results
 
@@ -87,17 +90,17 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(np.mean(hits[union > 0] / union[union > 0]))
 
 
-def describe(result: dict[str, Any]) -> str:
+def image_summary(result: ImageResult) -> str:
     """The figures on a few lines."""
-    share = result["costs"]["macs"] / result["full_costs"]["macs"]
+    share = result.costs["macs"] / result.full_costs["macs"]
     others = ", ".join(
-        f"{name} {value:,.6g} of {result['full_costs'][name]:,.6g}"
-        for name, value in result["costs"].items()
+        f"{name} {value:,.6g} of {result.full_costs[name]:,.6g}"
+        for name, value in result.costs.items()
         if name != "macs"
     )
-    iou = f", mean IoU {result['mean_iou_pct']:.1f} %" if "mean_iou_pct" in result else ""
+    iou = "" if result.mean_iou_pct is None else f", mean IoU {result.mean_iou_pct:.1f} %"
     return (
-        f"{result['workdir']} step {result['step']}, {result['split']}: "
-        f"accuracy {result['accuracy_pct']:.2f} %{iou}\n"
-        f"  {result['costs']['macs']:,.0f} MACs ({share:.1%} of the full network), {others}"
+        f"{result.workdir} step {result.step}, {result.split}: "
+        f"accuracy {result.accuracy_pct:.2f} %{iou}\n"
+        f"  {result.costs['macs']:,.0f} MACs ({share:.1%} of the full network), {others}"
     )

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.datasets.streams import Stream
-from experiments.runs.stored_results import Trace
+from experiments.evaluation.stream_inference import ModelRun
+from experiments.runs.stored_results import StreamResult, Trace
 from experiments.runs.trained import TrainedModel
 from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.streaming.detector import Detection, Detector, detect
@@ -24,29 +25,60 @@ ROC_THRESHOLDS = (*np.arange(0.2, 0.95, 0.05).round(2).tolist(), 0.95, 0.97, 0.9
 ROC_SCORES = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour")
 
 
-def judge(
-    stream: Stream,
-    trace: Trace,
-    classes: Sequence[str],
-    edge_macs: dict[str, int],
-    controller_macs: int,
+def score_model(
+    run: ModelRun,
     detector: Detector,
+    described: dict[str, Any],
+    budget: float | None,
     tolerance_ms: float,
-) -> dict[str, Any]:
-    """The protocol's figures for one model on one stream."""
+) -> StreamResult:
+    """The protocol's figures for one model on one stream.
+
+    Args:
+      run: of the model over the stream.
+      detector: what makes detections of its posteriors.
+      described: what the result says of the detector.
+      budget: MACs per frame that were asked for, if any were.
+      tolerance_ms: largest distance between a detection and a word.
+    """
+    model, stream, trace = run.model, run.stream, run.trace
+    classes = model.info.classes
     detections = detect(trace.posteriors, trace.times_ms, detector)
-    return {
-        "stream": stream.name,
-        "threshold": detector.threshold,
-        "tolerance_ms": tolerance_ms,
+    return StreamResult(
+        workdir=model.workdir.name,
+        step=model.step,
+        static=model.static,
+        cost_weight=run.price,
+        budget=budget,
+        ms_per_frame=run.ms_per_frame,
+        detector=described,
+        stream=stream.name,
+        threshold=detector.threshold,
+        tolerance_ms=tolerance_ms,
         **score(stream, detections, classes, tolerance_ms),
-        **costs(trace, edge_macs, controller_macs, classes),
-        "roc": roc(stream, trace, detector, classes, tolerance_ms),
-        "detections": [
+        **costs(trace, model.edge_macs, model.controller_macs, classes),
+        roc=roc(stream, trace, detector, classes, tolerance_ms),
+        detections=[
             {"word": classes[d.label], "ms": int(d.time_ms), "score": float(d.score)}
             for d in detections
         ],
-    }
+        **incremental_scores(model, trace),
+    )
+
+
+def requested_macs(
+    model: TrainedModel, price: float | None, budgets: Sequence[float]
+) -> float | None:
+    """MACs per frame that were asked of a model at this price; None if nothing was.
+
+    Args:
+      model: trained.
+      price: λ that it was told; None if it hears none.
+      budgets: for which its prices were looked up, if they were.
+    """
+    if price is None:
+        return model.info.config.train.budget
+    return budgets[model.prices.index(price)] if budgets else None
 
 
 def roc(
@@ -99,7 +131,7 @@ def costs(
     }
 
 
-def incremental_scores(model: TrainedModel, trace: Trace) -> dict[str, float]:
+def incremental_scores(model: TrainedModel, trace: Trace) -> dict[str, Any]:
     """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
     net, hop = model.sanas.net, model.sanas.hop
     spent = np.asarray(incremental_macs(net, hop)(jnp.asarray(trace.live)), np.float64)

@@ -30,8 +30,8 @@ _MARGIN = 2
 Own = tuple[Any, Frontend]  # params of a run, and its features
 
 
-class Passed(NamedTuple):
-    """What came out of a pass, one row per step, and its time.
+class GroupOutputs(NamedTuple):
+    """What a group of runs says of streams, one row per step, and the time that it took.
 
     Fields:
       posteriors: [T, K] for each run, price and stream: `posteriors[g][p][s]`.
@@ -44,14 +44,32 @@ class Passed(NamedTuple):
     ms_per_frame: float
 
 
-def run_streams(
+class ModelRun(NamedTuple):
+    """A model over a stream.
+
+    Fields:
+      model: trained.
+      price: λ that it was told; None if it hears none.
+      stream: labelled.
+      trace: what it said, and which edges were live.
+      ms_per_frame: of the batched run that it was part of.
+    """
+
+    model: TrainedModel
+    price: float | None
+    stream: Stream
+    trace: Trace
+    ms_per_frame: float
+
+
+def run_group(
     model: Sanas,
     static: bool,
     runs: Sequence[Own],
     prices: Sequence[float],
     signals: Sequence[np.ndarray],
     budgets_per_step: int | None = None,
-) -> Passed:
+) -> GroupOutputs:
     """Every run at every price on every stream, each step in its most probable architecture.
 
     Streams go through side by side, in chunks of steps that hand on the controller's state, so
@@ -105,7 +123,7 @@ def run_streams(
         return [[[at[:n, s] for s, n in enumerate(totals)] for at in run] for run in array]
 
     frames = len(runs) * len(prices) * sum(totals)
-    return Passed(split(posteriors), split(live), 1000 * seconds / frames)
+    return GroupOutputs(split(posteriors), split(live), 1000 * seconds / frames)
 
 
 def _make_chunk(model: Sanas, static: bool) -> Any:
@@ -159,10 +177,10 @@ def read_streams(
     ]
 
 
-def passed(
+def run_models(
     models: Sequence[TrainedModel], streams: Sequence[Stream], budgets_per_step: int | None = None
-) -> Iterator[tuple[TrainedModel, float | None, Stream, Trace, float]]:
-    """(model, price, stream, trace, ms per frame) for all; alike models share a pass."""
+) -> Iterator[ModelRun]:
+    """Every model at every price over every stream; alike models share a pass."""
     groups: dict[Any, list[TrainedModel]] = {}
     for model in models:
         groups.setdefault(_program(model), []).append(model)
@@ -170,13 +188,13 @@ def passed(
         first = group[0]
         own = [(model.params, model.info.frontend) for model in group]
         signals = [stream.samples for stream in streams]
-        out = run_streams(first.sanas, first.static, own, first.prices, signals, budgets_per_step)
+        out = run_group(first.sanas, first.static, own, first.prices, signals, budgets_per_step)
         for g, model in enumerate(group):
             for p, price in enumerate(model.prices):
                 for s, stream in enumerate(streams):
                     trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
-                    told = price if model.conditioned else None
-                    yield model, told, stream, trace, out.ms_per_frame
+                    own_price = price if model.conditioned else None
+                    yield ModelRun(model, own_price, stream, trace, out.ms_per_frame)
 
 
 def _program(model: TrainedModel) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -89,10 +88,3 @@ def _told(model: TrainedModel, prices: list[float]) -> TrainedModel:
                 f"{model.workdir.name} learnt; got {price:g}"
             )
     return model.at_prices(prices)
-
-
-def asked(model: TrainedModel, price: float | None, budgets: Sequence[float]) -> float | None:
-    """MACs per frame that were asked of a model at this price; None if nothing was."""
-    if price is None:
-        return model.info.config.train.budget
-    return budgets[model.prices.index(price)] if budgets else None

@@ -5,14 +5,31 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from experiments.figures.style import NARROW, WIDE, css_colors, to_png, to_svg
-from experiments.reporting.run_record import Run
+from experiments.reporting.run_record import RunRecord
 
 Pngs = dict[str, bytes]  # figures by name; each section adds its own
+
+
+class Report(NamedTuple):
+    """All that a report consists of.
+
+    Fields:
+      page: HTML that needs no other file.
+      pngs: the page's figures by name.
+      points: JSON values of the curve of cost and accuracy.
+      table: of scores, as text.
+    """
+
+    page: str
+    pngs: Pngs
+    points: list[dict[str, Any]]
+    table: str
+
 
 MANY = 6  # runs from which on most are folded away
 
@@ -78,7 +95,7 @@ def figure(pngs: Pngs, name: str, draw: Callable[[float], Figure], caption: str)
     )
 
 
-def table(head: Sequence[str], body: str, first_number: int) -> str:
+def html_table(head: Sequence[str], body: str, first_number: int) -> str:
     """A table that scrolls in itself; columns from `first_number` on are numbers.
 
     Args:
@@ -96,7 +113,7 @@ def table(head: Sequence[str], body: str, first_number: int) -> str:
 
 
 def row(name: str, cells: Sequence[str], first_number: int) -> str:
-    """A row of `table`: HTML of its heading and of its other cells."""
+    """A row of `html_table`: HTML of its heading and of its other cells."""
     rest = "".join(cell(text, i >= first_number) for i, text in enumerate(cells, 1))
     return f'<tr><th scope="row">{name}</th>{rest}</tr>\n'
 
@@ -144,7 +161,7 @@ def _number(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
 
-def whole_page(heading: str, runs: Sequence[Run], contents: Mapping[str, str]) -> str:
+def whole_page(heading: str, runs: Sequence[RunRecord], contents: Mapping[str, str]) -> str:
     """HTML that needs no other file.
 
     Args:

@@ -12,20 +12,24 @@ import numpy as np
 from experiments.config.model import macs_per_step
 from experiments.config.wording import plain
 from experiments.reporting.run_record import (
-    IMAGE_RESULT,
-    SPLITS,
     Detected,
     Evaluation,
-    Run,
+    RunRecord,
     StreamView,
 )
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
-from experiments.runs.stored_results import parsed, result_files
+from experiments.runs.stored_results import (
+    SPLITS,
+    ImageResult,
+    StreamResult,
+    read_result,
+    result_files,
+)
 from experiments.runs.trained import training_of
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """Runs and the members of sweeps, each folder once.
 
     They are named as their folders, or by their paths if folders share a name.
@@ -37,7 +41,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return [read_run(path, name) for path, name in zip(unique, names, strict=True)]
 
 
-def read_run(path: Path, name: str) -> Run:
+def read_run(path: Path, name: str) -> RunRecord:
     """A run and what it was evaluated on; ValueError for what is not one."""
     info = run_folder.read(path)
     training = training_of(info)
@@ -46,8 +50,11 @@ def read_run(path: Path, name: str) -> Run:
     evaluations, tested = {}, []
     if info.input_shape is not None:
         tested = sorted(
-            (parsed(file, _image_result) for file in (path / "evaluations").glob("*.json")),
-            key=lambda result: (SPLITS.index(result["split"]), result["cost_weight"] or 0.0),
+            (
+                read_result(file, ImageResult.from_json)
+                for file in (path / "evaluations").glob("*.json")
+            ),
+            key=lambda result: (SPLITS.index(result.split), result.cost_weight or 0.0),
         )
     else:
         window_s = model.window * info.frontend.hop / info.frontend.sample_rate
@@ -55,7 +62,7 @@ def read_run(path: Path, name: str) -> Run:
             key: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
             for key, file in result_files(path).items()
         }
-    return Run(
+    return RunRecord(
         name,
         path,
         info,
@@ -93,29 +100,22 @@ def verdicts(
     return out
 
 
-def _image_result(result: Any) -> dict[str, Any]:
-    """The result, if it has all that is shown of it."""
-    if result["split"] not in SPLITS:
-        raise ValueError(f"unknown split {result['split']!r}")
-    return result | {name: result[name] for name in IMAGE_RESULT}
-
-
-def _stream_result(result: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _stream_result(value: Any) -> tuple[StreamResult, list[dict[str, Any]]]:
     """The result, and its detections with their words as shown."""
-    found = [{**d, "word": plain(d["word"])} for d in result["detections"]]
-    return result | {"tolerance_ms": result["tolerance_ms"]}, found
+    result = StreamResult.from_json(value)
+    return result, [{**d, "word": plain(d["word"])} for d in result.detections]
 
 
 def _read_evaluation(
     file: Path, classes: Sequence[str], edge_macs: Sequence[int], window_s: float
 ) -> Evaluation:
     """What `evaluate` wrote; its times are of windows' starts, shown are their middles."""
-    result, found = parsed(file, _stream_result)
+    result, found = read_result(file, _stream_result)
     with np.load(file.with_suffix(".npz")) as arrays:
         data = dict(arrays)
     words = [plain(str(word)) for word in data["truth_words"]]
     truth = sorted(zip(words, data["truth_ms"].tolist(), strict=True), key=lambda pair: pair[1])
-    outcomes = verdicts(found, truth, result["tolerance_ms"])
+    outcomes = verdicts(found, truth, result.tolerance_ms)
     view = StreamView(
         classes=[plain(name) for name in classes],
         times_s=data["times_ms"] / 1000 + window_s / 2,

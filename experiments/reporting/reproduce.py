@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from experiments.config import flatten, load_config
-from experiments.reporting.run_record import Run
-from experiments.runs.stored_results import detector_of
+from experiments.reporting.run_record import RunRecord
+from experiments.runs.stored_results import StreamResult
 
 
-def launch(run: Run) -> list[str]:
+def launch(run: RunRecord) -> list[str]:
     """The command that trains the run again: the config file it kept, and what was overridden."""
     config_file = str(run.path / "config.py")
     default, _ = load_config(config_file)
@@ -25,45 +24,43 @@ def launch(run: Run) -> list[str]:
     return words
 
 
-def evaluations(run: Run) -> list[list[str]]:
+def evaluations(run: RunRecord) -> list[list[str]]:
     """The commands that evaluate the run again, one per stream and detector, or per split."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[StreamResult]] = {}
     for result, *_ in run.evaluations.values():
-        groups.setdefault((result["stream"], detector_of(result)), []).append(result)
+        groups.setdefault((result.stream, result.detector_kind), []).append(result)
     out = []
     for (stream, detector), results in groups.items():
         result = results[0]
-        settings = ["--checkpoint", result["step"]]
+        settings: list[object] = ["--checkpoint", result.step]
         settings += (
-            ["--threshold", result["threshold"]]
-            if detector == "default"
-            else ["--detector", detector]
+            ["--threshold", result.threshold] if detector == "default" else ["--detector", detector]
         )
-        settings += ["--tolerance_ms", result["tolerance_ms"]]
+        settings += ["--tolerance_ms", result.tolerance_ms]
         if run.kind == "conditioned":
             settings += _prices(results)
         out.append([*evaluate(run, stream), *map(str, settings)])
-    splits = {result["split"]: result["step"] for result in run.tested}
+    splits = {result.split: result.step for result in run.tested}
     for split, step in splits.items():
         out.append([*evaluate_images(run, split), "--checkpoint", str(step)])
     return out
 
 
-def _prices(results: Sequence[dict[str, Any]]) -> list[str]:
+def _prices(results: Sequence[StreamResult]) -> list[str]:
     """What was asked of a conditioned run: budgets, or prices."""
-    budgets = [f"{result['budget']:.0f}" for result in results if result["budget"]]
+    budgets = [f"{result.budget:.0f}" for result in results if result.budget]
     if budgets:
         return ["--budgets", ",".join(budgets)]
-    return ["--cost_weights", ",".join(f"{result['cost_weight']:.6g}" for result in results)]
+    return ["--cost_weights", ",".join(f"{result.cost_weight:.6g}" for result in results)]
 
 
-def evaluate(run: Run, stream: str) -> list[str]:
+def evaluate(run: RunRecord, stream: str) -> list[str]:
     """The command that runs a stream through the run."""
     words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
     return [*words, "--stream", f"{stream}.wav", "--labels", f"{stream}_labels.txt"]
 
 
-def evaluate_images(run: Run, split: str) -> list[str]:
+def evaluate_images(run: RunRecord, split: str) -> list[str]:
     """The command that evaluates the run on a split of its images."""
     words = ["python", "-m", "experiments.evaluate", "--workdir", str(run.path)]
     return [*words, "--split", split]

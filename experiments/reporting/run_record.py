@@ -12,22 +12,16 @@ from experiments.config.build import in_units
 from experiments.config.costs import Charged
 from experiments.config.wording import plain, short
 from experiments.runs import folder as run_folder
-from experiments.runs.stored_results import detector_of, told
+from experiments.runs.stored_results import ImageResult, StreamResult
 from sanas_jax.graph import Net
 
-# Splits of images, the most telling first, and what a result on one must have.
-SPLITS = ("testing", "validation", "training")
-IMAGE_RESULT = (
-    *("step", "split", "accuracy_pct", "charged", "full_charged", "unit", "costs", "full_costs"),
-    *("budget", "cost_weight", "probability", "live"),
-)
 KINDS = ("static", "adaptive", "constant", "conditioned")
 
 
 class Evaluation(NamedTuple):
-    """A stream that `evaluate` ran: its JSON, the view of it, labels [T], live [T, E]."""
+    """A stream that `evaluate` ran: its result, the view of it, labels [T], live [T, E]."""
 
-    result: dict[str, Any]
+    result: StreamResult
     view: StreamView
     labels: np.ndarray
     live: np.ndarray
@@ -40,7 +34,7 @@ class Setting(NamedTuple):
     detector: str
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
     """A run as read from its folder.
 
     Fields:
@@ -52,7 +46,7 @@ class Run(NamedTuple):
       controller_macs: per frame, 0 for a static network.
       charged: what was charged, and its unit.
       lines: of metrics.jsonl.
-      evaluations: by name as in `evaluations.result_files`: a stream, price and detector each.
+      evaluations: by name as in `stored_results.result_files`: a stream, price and detector each.
       tested: what `evaluate` found on splits of images, "testing" first, by rising price; of such
         a run, which has no streams.
     """
@@ -66,7 +60,7 @@ class Run(NamedTuple):
     charged: Charged
     lines: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
-    tested: list[dict[str, Any]]
+    tested: list[ImageResult]
 
     @property
     def of_images(self) -> bool:
@@ -130,7 +124,7 @@ class Run(NamedTuple):
         out: dict[Setting, list[Evaluation]] = {}
         for evaluation in self.evaluations.values():
             result = evaluation.result
-            setting = Setting(result.get("cost_weight"), detector_of(result))
+            setting = Setting(result.cost_weight, result.detector_kind)
             out.setdefault(setting, []).append(evaluation)
         calibrated_last = sorted(out, key=lambda s: (s.price or 0.0, s.detector != "default"))
         return {setting: out[setting] for setting in calibrated_last}
@@ -153,7 +147,7 @@ class Run(NamedTuple):
         return groups[len(groups) // 2] if groups else []
 
 
-def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
+def gate_table(run: RunRecord) -> tuple[np.ndarray, list[str], str]:
     """Usage [R, E] of each edge, the names of the rows, and what it was measured on.
 
     All frames first, then the classes that occur, over all streams (at the middle price where there
@@ -174,7 +168,7 @@ def gate_table(run: Run) -> tuple[np.ndarray, list[str], str]:
 
 def shown_as(evaluation: Evaluation) -> str:
     """The stream, the price that the network was told, and the detector if not the protocol's."""
-    return evaluation.result["stream"] + told(evaluation.result)
+    return evaluation.result.stream + evaluation.result.suffix
 
 
 class Detected(NamedTuple):
@@ -209,7 +203,7 @@ class StreamView(NamedTuple):
     detections: Sequence[Detected]
 
 
-def final_price(run: Run) -> float | None:
+def final_price(run: RunRecord) -> float | None:
     """λ at the end of training; None for a static run, and for one that learns every price."""
     if run.kind in ("static", "conditioned"):
         return None

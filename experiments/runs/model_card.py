@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from experiments.config.model import macs_per_step
 from experiments.config.wording import plain
 from experiments.runs.folder import RunInfo
-from experiments.runs.stored_results import parsed, result_files, told
+from experiments.runs.stored_results import StreamResult, read_result, result_files, suffix_of
 from experiments.runs.trained import model_of
 
 
@@ -45,10 +44,11 @@ def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> s
 def stream_lines(workdir: Path) -> list[str]:
     """A table of the streams that the run was evaluated on."""
     rows = [
-        f"| {r['stream']}{told(r)} | {r['seconds'] / 60:.0f} | {r['correct_pct']:.1f} "
-        f"| {r['wrong_pct']:.1f} | {r['false_alarms_per_hour']:.1f} "
-        f"| {r['macs_per_frame_with_controller'] / 1e6:.3f}M | {100 * r['frame_accuracy']:.1f} |"
-        for r in _results(result_files(workdir).values())
+        f"| {r.stream}{r.suffix} | {r.seconds / 60:.0f} | {r.correct_pct:.1f} "
+        f"| {r.wrong_pct:.1f} | {r.false_alarms_per_hour:.1f} "
+        f"| {r.macs_per_frame_with_controller / 1e6:.3f}M | {100 * r.frame_accuracy:.1f} |"
+        for file in result_files(workdir).values()
+        for r in [read_result(file, StreamResult.from_json)]
     ]
     head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
     return _table([*head, "MACs/frame with controller", "frames right %"], rows)
@@ -57,9 +57,11 @@ def stream_lines(workdir: Path) -> list[str]:
 def clip_lines(workdir: Path) -> list[str]:
     """A table of the clips that the run was evaluated on."""
     rows = [
-        f"| {r['data']}, {r['split']}{told(r)} | {r['num_clips']} | {r['accuracy_pct']:.2f} "
-        f"| {r['benchmark_accuracy_pct']:.2f} | {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
-        for r in _results(sorted((workdir / "evaluations" / "clips").glob("*.json")))
+        f"| {r['data']}, {r['split']}{suffix_of(r['cost_weight'])} | {r['num_clips']} "
+        f"| {r['accuracy_pct']:.2f} | {r['benchmark_accuracy_pct']:.2f} "
+        f"| {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
+        for file in sorted((workdir / "evaluations" / "clips").glob("*.json"))
+        for r in [read_result(file, dict)]
     ]
     head = ["clips", "number", "accuracy %", "with few unknown words %"]
     return _table([*head, "MACs/clip with controller"], rows)
@@ -70,10 +72,6 @@ def _table(head: list[str], rows: list[str]) -> list[str]:
     if not rows:
         return []
     return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows, ""]
-
-
-def _results(files: Iterable[Path]) -> list[dict[str, Any]]:
-    return [parsed(file, dict) for file in files]
 
 
 def count_params(params: Any) -> int:

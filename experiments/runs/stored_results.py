@@ -1,7 +1,8 @@
-"""What `evaluate` keeps of streams in a run's folder: where, and which detector it is of.
+"""What `evaluate` finds of a model and keeps in a run's folder: values, and where they lie.
 
 evaluations/STREAM.json, .npz              detections of the protocol's detector, and the run
 evaluations/calibrated/STREAM.json, .npz   the same of the detector that `calibrate` chose
+evaluations/SPLIT.json                     of a run on images
 
 A network that was told its price has STREAM@PRICE in place of STREAM. Results of before there was
 the second folder all lie in the first; what is inside says which detector they are of.
@@ -11,23 +12,167 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from data_prep.command.atomic import write_json
+from experiments.runs.packed import is_packed
 
 T = TypeVar("T")
 
 DETECTORS = ("default", "calibrated")
+# Splits of images, the most telling first.
+SPLITS = ("testing", "validation", "training")
 
 
-def result_path(workdir: Path, result: Mapping[str, Any]) -> Path:
+class _Stored:
+    """A dataclass whose fields are the keys of a JSON object, in the order in which it has them."""
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """The result of a JSON object; keys that are no fields are left out.
+
+        Raises KeyError for a key that all results have, TypeError for what is no object.
+        """
+        known = fields(cls)  # type: ignore[arg-type]  # subclasses are dataclasses
+        names = [f.name for f in known if f.default is MISSING or f.name in found]
+        return cls(**{name: found[name] for name in names})
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object; what only some results have is in it where it is known."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        always = ("cost_weight", "budget")  # null says that there was none
+        return {name: v for name, v in values.items() if v is not None or name in always}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamResult(_Stored):
+    """A model on a labelled stream, at one price and with one detector.
+
+    What is None by default is not in results of before it was measured.
+
+    Fields:
+      workdir: name of the model's folder.
+      step: of the checkpoint.
+      static: whether every edge ran on every frame.
+      cost_weight: λ that a conditioned network was told.
+      budget: MACs per frame that were asked for.
+      ms_per_frame: of the batched run.
+      detector: `kind`, one of `DETECTORS`, and its settings.
+      stream: its name.
+      threshold: of the detector, a mean posterior.
+      tolerance_ms: largest distance between a detection and a word.
+      num_words: in the stream.
+      seconds: its length.
+      match_pct, correct_pct, wrong_pct, false_alarm_pct: % of the words, counted by the rule "set";
+        those with `_list_rule` by the other.
+      false_alarms_per_hour: by the rule "set".
+      macs_per_frame: of the live edges, mean over the steps.
+      macs_per_frame_with_controller: likewise.
+      full_macs_per_frame: of the whole network.
+      macs_per_frame_by_label: class → mean over its steps.
+      frame_accuracy: share of the steps, 0 to 1.
+      gate_usage: edge → share of the steps in which it was live.
+      roc: scores at several thresholds.
+      detections: `word`, `ms`, `score` each, in order of time.
+      macs_per_frame_incremental, full_macs_per_frame_incremental: of a runtime that keeps rows.
+    """
+
+    workdir: str
+    step: int
+    static: bool
+    cost_weight: float | None = None
+    budget: float | None = None
+    ms_per_frame: float | None = None
+    detector: dict[str, Any] | None = None
+    stream: str
+    threshold: float
+    tolerance_ms: float
+    num_words: int
+    seconds: float
+    match_pct: float
+    correct_pct: float
+    wrong_pct: float
+    false_alarm_pct: float
+    false_alarms_per_hour: float
+    match_pct_list_rule: float | None = None
+    correct_pct_list_rule: float | None = None
+    wrong_pct_list_rule: float | None = None
+    false_alarm_pct_list_rule: float | None = None
+    macs_per_frame: float
+    macs_per_frame_with_controller: float
+    full_macs_per_frame: float
+    macs_per_frame_by_label: dict[str, float] | None = None
+    frame_accuracy: float
+    gate_usage: dict[str, float]
+    roc: list[dict[str, float]] | None = None
+    detections: list[dict[str, Any]]
+    macs_per_frame_incremental: float | None = None
+    full_macs_per_frame_incremental: float | None = None
+
+    @property
+    def detector_kind(self) -> str:
+        """One of `DETECTORS`."""
+        return detector_of(self.to_json())
+
+    @property
+    def suffix(self) -> str:
+        """What to add to the stream's name, such as " at λ=0.5, calibrated"; "" for neither."""
+        return suffix_of(self.cost_weight, self.detector_kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult(_Stored):
+    """A model on a split of images, at one price: one architecture, the most probable.
+
+    Fields:
+      workdir: name of the model's folder.
+      step: of the checkpoint.
+      static: whether every edge is on.
+      cost_weight: λ that a conditioned network was told.
+      budget: asked for in training, in `unit`.
+      split: one of `SPLITS`.
+      accuracy_pct: of the images, or of their pixels.
+      charged: that cost of the architecture, in `unit`; full_charged of the whole network.
+      unit: of what was charged.
+      costs: name → cost of the architecture; full_costs of the whole network.
+      probability: edge → Γ.
+      live: names of its edges.
+      mean_iou_pct: of pixels; None for images with a label each.
+    """
+
+    workdir: str
+    step: int
+    static: bool
+    cost_weight: float | None
+    budget: float | None
+    split: str
+    accuracy_pct: float
+    charged: float
+    full_charged: float
+    unit: str
+    costs: dict[str, float]
+    full_costs: dict[str, float]
+    probability: dict[str, float]
+    live: list[str]
+    mean_iou_pct: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"unknown split {self.split!r}")
+
+
+def result_path(workdir: Path, stream: str, price: float | None, detector: str) -> Path:
     """The JSON of a stream's result; its arrays lie beside it with the suffix .npz."""
-    name, price = result["stream"], result["cost_weight"]
-    name = name if price is None else f"{name}@{price:.4g}"
-    return _folder(workdir, detector_of(result)) / f"{name}.json"
+    return _folder(workdir, detector) / f"{at_price(stream, price)}.json"
+
+
+def at_price(name: str, price: float | None) -> str:
+    """A result's name in its folder."""
+    return name if price is None else f"{name}@{price:.4g}"
 
 
 def result_files(workdir: Path) -> dict[str, Path]:
@@ -39,7 +184,7 @@ def result_files(workdir: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (_folder(workdir, detector) for detector in DETECTORS):
         for file in sorted(folder.glob("*.json")):
-            own = _folder(workdir, parsed(file, detector_of)) / file.name
+            own = _folder(workdir, read_result(file, detector_of)) / file.name
             found[str(own.relative_to(workdir / "evaluations").with_suffix(""))] = file
     return found
 
@@ -52,18 +197,17 @@ def detector_of(result: Mapping[str, Any]) -> str:
     return kind
 
 
-def told(result: Mapping[str, Any]) -> str:
-    """What to add to a stream's name, such as " at λ=0.5, calibrated"; "" for neither."""
-    price = result.get("cost_weight")
-    return ("" if price is None else f" at λ={price:.3g}") + marked(detector_of(result))
+def suffix_of(price: float | None, detector: str = "default") -> str:
+    """What says a price and a detector, such as " at λ=0.5, calibrated"; "" for neither."""
+    return ("" if price is None else f" at λ={price:.3g}") + detector_suffix(detector)
 
 
-def marked(detector: str) -> str:
+def detector_suffix(detector: str) -> str:
     """What to add for a detector: ", calibrated", or "" for the protocol's."""
     return "" if detector == "default" else f", {detector}"
 
 
-def parsed(file: Path, read: Callable[[Any], T]) -> T:
+def read_result(file: Path, read: Callable[[Any], T]) -> T:
     """What `read` makes of the JSON that `evaluate` wrote."""
     try:
         return read(json.loads(file.read_text()))
@@ -73,20 +217,36 @@ def parsed(file: Path, read: Callable[[Any], T]) -> T:
         ) from error
 
 
+def write_results(path: Path, results: list[dict[str, Any]]) -> None:
+    """What `--json` asks for: the result, or a list if there are several."""
+    write_json(path, results if len(results) > 1 else results[0])
+
+
 def _folder(workdir: Path, detector: str) -> Path:
     folder = workdir / "evaluations"
     return folder if detector == "default" else folder / detector
 
 
-def save(workdir: Path, result: dict[str, Any], trace: Trace, to_draw: dict[str, Any]) -> None:
-    """Keep a result, its run and what the report draws of its stream, in workdir/evaluations."""
-    path = result_path(workdir, result)
+def save_stream_result(
+    workdir: Path, result: StreamResult, trace: Trace, to_draw: dict[str, Any]
+) -> None:
+    """Keep a result, its run and what the report draws of its stream; a packed model's are not."""
+    if is_packed(workdir):
+        return
+    path = result_path(workdir, result.stream, result.cost_weight, result.detector_kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.npz.tmp")
     with open(temporary, "wb") as file:
         np.savez_compressed(file, **trace._asdict(), **to_draw)
     temporary.replace(path.with_suffix(".npz"))
-    write_json(path, result)
+    write_json(path, result.to_json())
+
+
+def save_image_result(workdir: Path, result: ImageResult) -> None:
+    """Keep a result of images; a packed model's is not."""
+    if not is_packed(workdir):
+        name = at_price(result.split, result.cost_weight)
+        write_json(workdir / "evaluations" / f"{name}.json", result.to_json())
 
 
 class Trace(NamedTuple):

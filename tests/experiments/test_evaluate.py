@@ -22,6 +22,16 @@ from tests.helpers.places import CONFIGS
 from tests.helpers.toy import CLASSES, mel_matrix, write_toy_cache
 
 CONFIG = str(CONFIGS / "kws_debug.py")
+# Others read these files: names and their order are as they always were.
+KEYS = [
+    *("workdir", "step", "static", "cost_weight", "budget", "ms_per_frame", "detector", "stream"),
+    *("threshold", "tolerance_ms", "num_words", "seconds"),
+    *("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour"),
+    *("match_pct_list_rule", "correct_pct_list_rule", "wrong_pct_list_rule"),
+    *("false_alarm_pct_list_rule", "macs_per_frame", "macs_per_frame_with_controller"),
+    *("full_macs_per_frame", "macs_per_frame_by_label", "frame_accuracy", "gate_usage", "roc"),
+    *("detections", "macs_per_frame_incremental", "full_macs_per_frame_incremental"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +66,11 @@ def test_run_stream_equals_one_unroll(monkeypatch):
     samples = np.random.default_rng(0).standard_normal(16_000 * 4 + 123).astype(np.float32)
     monkeypatch.setattr(stream_inference, "CHUNK_STEPS", 40)
     short = samples[: 16_000 * 2]
-    passed = stream_inference.run_streams(
+    outputs = stream_inference.run_group(
         model, False, [(params, frontend)], [1.0], [short, samples]
     )
-    posteriors, live = passed.posteriors[0][0][1], passed.live[0][0][1]
-    assert len(passed.posteriors[0][0][0]) == 6  # the shorter stream, as far as it goes
+    posteriors, live = outputs.posteriors[0][0][1], outputs.live[0][0][1]
+    assert len(outputs.posteriors[0][0][0]) == 6  # the shorter stream, as far as it goes
     frames = extract(frontend, jax.numpy.asarray(samples))[None, ..., None]
     _, outs = unroll(
         model, params, init_carry(model, 1), frames, jax.random.key(0), policy=gates.mode
@@ -88,6 +98,7 @@ def test_evaluate_writes_the_contract(trained, tmp_path, capsys):
         assert result[f"match_pct{rule}"] == pytest.approx(
             result[f"correct_pct{rule}"] + result[f"wrong_pct{rule}"]
         )
+    assert list(result) == KEYS
     assert result["num_words"] == 2
     assert result["tolerance_ms"] == 750
     assert result["seconds"] == 8

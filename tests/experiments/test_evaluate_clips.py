@@ -14,7 +14,7 @@ from data_prep.speech.cache import CLIP_SAMPLES
 from experiments import evaluate_clips
 from experiments.config import ModelConfig
 from experiments.datasets.clips import ClipSet
-from experiments.evaluation.clips import Answers, ask, by_speaker, judge, make_answer
+from experiments.evaluation.clips import Answers, ask, by_speaker, make_answer, score_answers
 from experiments.runs import packed as packed_models
 from experiments.runs.trained import read_model
 from sanas_jax import gates
@@ -93,7 +93,7 @@ def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(whole.live, parts.live)
 
 
-def test_judge_counts_by_hand(shipped: Path) -> None:
+def test_score_answers_counts_by_hand(shipped: Path) -> None:
     model = read_model("pretrained:gated")
     edges = len(model.sanas.net.edges)
     labels = np.array([0, 1, 1, 1, 1, 2, 2, 3, 3])
@@ -101,7 +101,7 @@ def test_judge_counts_by_hand(shipped: Path) -> None:
     live = np.zeros((9, edges))
     live[0] = 1  # one clip of nine runs everything
     clips = ClipSet(some_clips(9), labels, np.array([-1, 0, 0, 0, 0, 0, 1, 1, 1]))
-    result = judge(model, clips, Answers(answers, live, 10.0))
+    result = score_answers(model, clips, Answers(answers, live, 10.0))
     assert result["accuracy_pct"] == pytest.approx(100 * 5 / 9)
     # Two of the four unknown clips stay: 0, 2, 2, 3 are right of seven, and perhaps a 1.
     assert result["benchmark_num_clips"] == 7

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.evaluation.stream_inference import run_streams
+from experiments.evaluation.stream_inference import run_group
 from experiments.flags.one_model import DEFAULT_MODEL, DEFAULT_PRICE
 from experiments.listen import cli
 from experiments.live.listening import describe
@@ -56,7 +56,7 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     model = read_model(DEFAULT_MODEL)
     samples = soundfile.read(wav, dtype="float32")[0]
     own = (model.params, model.info.frontend)
-    out = run_streams(model.sanas, False, [own], [DEFAULT_PRICE], [samples])
+    out = run_group(model.sanas, False, [own], [DEFAULT_PRICE], [samples])
     posteriors, live = out.posteriors[0][0][0], out.live[0][0][0]
     assert len(events) == len(posteriors)
     assert [e["time_ms"] for e in events] == [200 * i for i in range(len(events))]

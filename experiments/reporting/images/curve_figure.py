@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from experiments.config.wording import short
 from experiments.figures.style import LIGHT, NARROW, WIDE, legend, run_look, styled
-from experiments.reporting.images.points import Point
+from experiments.reporting.images.points import ImagePoint
 
 # kind → marker, whether its points are joined, name
 _KINDS = {
@@ -27,7 +27,9 @@ _WHOLE: dict[str, Any] = {"lw": 0.9, "ls": (0, (4, 3)), "zorder": 1}
 
 
 @styled
-def image_curve(points: Sequence[Point], units: Mapping[str, str], width: float = WIDE) -> Figure:
+def image_curve(
+    points: Sequence[ImagePoint], units: Mapping[str, str], width: float = WIDE
+) -> Figure:
     """Accuracy against each cost; whole networks, trained static, are squares with a dashed line.
 
     Args:
@@ -38,7 +40,7 @@ def image_curve(points: Sequence[Point], units: Mapping[str, str], width: float 
     columns = min(3 if width == WIDE else 1, len(units))
     rows = -(-len(units) // columns)
     figure = Figure(figsize=(width, (3.4 if columns > 1 else 3.0) * rows))
-    series: dict[tuple[str, str], list[Point]] = {}
+    series: dict[tuple[str, str], list[ImagePoint]] = {}
     for point in points:
         series.setdefault((point.family, point.kind), []).append(point)
     families = list(dict.fromkeys(family for family, _ in series))
@@ -48,11 +50,11 @@ def image_curve(points: Sequence[Point], units: Mapping[str, str], width: float 
         for (family, kind), same in series.items():
             look = {"color": run_look(families.index(family))["color"], "marker": _KINDS[kind][0]}
             name = _KINDS[kind][2] + (f", {family}" if len(families) > 1 else "")
-            shown = [point for point in same if cost in point.costs]
-            if shown:
-                handles[name] = _draw(axes, shown, cost, look, _KINDS[kind][1])
+            placed = [point for point in same if cost in point.costs]
+            if placed:
+                handles[name] = _draw(axes, placed, cost, look, _KINDS[kind][1])
                 if len(points) <= _MOST_LABELS[width]:
-                    _label(axes, shown, cost)
+                    _label(axes, placed, cost)
         full = max(point.full_costs.get(cost, 0.0) for point in points)
         _scale(axes, cost, unit, full, left=(number - 1) % columns == 0)
     legend(figure, list(handles.values()), list(handles))
@@ -60,7 +62,7 @@ def image_curve(points: Sequence[Point], units: Mapping[str, str], width: float 
 
 
 def _draw(
-    axes: Axes, points: Sequence[Point], cost: str, look: Mapping[str, Any], joined: bool
+    axes: Axes, points: Sequence[ImagePoint], cost: str, look: Mapping[str, Any], joined: bool
 ) -> Any:
     """A marker per point; whole networks with a line across; a line through the others."""
     places = np.array([(point.costs[cost], point.accuracy_pct) for point in points])
@@ -73,9 +75,9 @@ def _draw(
     return axes.plot([], [], **{**marks, "ls": "-" if joined else "none", "lw": 1.6})[0]
 
 
-def _label(axes: Axes, points: Sequence[Point], cost: str) -> None:
+def _label(axes: Axes, points: Sequence[ImagePoint], cost: str) -> None:
     """What was asked for, once per budget, or the price told, of the cheapest and the dearest."""
-    texts: dict[str, Point] = {}
+    texts: dict[str, ImagePoint] = {}
     for point in points:
         if point.budget:
             texts.setdefault(short(point.budget), point)

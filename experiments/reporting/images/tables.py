@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from experiments.config.wording import format_columns, short, verdict
 from experiments.reporting.images.points import (
-    Point,
+    ImagePoint,
     charged_name,
     full_name,
     label_of,
     run_points,
     unit_of,
 )
-from experiments.reporting.run_record import Run, final_price
+from experiments.reporting.run_record import RunRecord, final_price
 
 Row = list[str]  # run, label, images, then a text per column
 
@@ -28,7 +28,7 @@ class Table(NamedTuple):
     rows: list[Row]
 
 
-def score_table(runs: Sequence[Run]) -> Table:
+def score_table(runs: Sequence[RunRecord]) -> Table:
     """Accuracy, every cost with its share of the whole network's, and what was asked for.
 
     A run that was not evaluated has what its last validation says.
@@ -46,16 +46,16 @@ def score_table(runs: Sequence[Run]) -> Table:
         for point in found[run.name]:
             iou = [_number(point.mean_iou_pct)] if pixels else []
             spent = [_cost(point, name) for name in costs]
-            asked = f"{short(point.budget)} {point.unit}" if point.budget else "–"
+            budget = f"{short(point.budget)} {point.unit}" if point.budget else "–"
             row = [run.name, point.label, point.split, _number(point.accuracy_pct), *iou]
-            rows.append([*row, *spent, asked, outcome(run, point)])
+            rows.append([*row, *spent, budget, outcome(run, point)])
         if not found[run.name]:
             rest = ["–"] * (len(head) - 4)
             rows.append([run.name, label_of(run), "nothing yet", *rest, run.diverged or "–"])
     return Table(head, rows)
 
 
-def outcome(run: Run, point: Point) -> str:
+def outcome(run: RunRecord, point: ImagePoint) -> str:
     """Whether the budget was reached."""
     if run.diverged or not point.budget:
         return run.diverged or "–"
@@ -67,7 +67,7 @@ def format_table(table: Table) -> str:
     return format_columns([*zip(*table.head, strict=True), *table.rows], FIRST_NUMBER)
 
 
-def _validated(run: Run) -> list[Point]:
+def _validated(run: RunRecord) -> list[ImagePoint]:
     """A point for the last validation, if there is one."""
     line = run.last("validation")
     if line is None:
@@ -77,7 +77,7 @@ def _validated(run: Run) -> list[Point]:
     costs = {charged_name(run): line["charged"], "macs": line["macs_per_frame"]}
     costs |= {full_name(name, run): line[f"cost_{name}"] for name in names}
     return [
-        Point(
+        ImagePoint(
             run=run.name,
             kind=run.kind,
             label=label_of(run),
@@ -96,7 +96,7 @@ def _validated(run: Run) -> list[Point]:
     ]
 
 
-def _cost(point: Point, name: str) -> str:
+def _cost(point: ImagePoint, name: str) -> str:
     if name not in point.costs:
         return "–"
     cost, full = point.costs[name], point.full_costs.get(name)

@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.config.wording import short
 from experiments.figures.style import LIGHT, NARROW, WIDE, legend, styled
-from experiments.reporting.streams.points import PAPER, PAPER_WHOLE, Point
-from experiments.runs.stored_results import DETECTORS, marked
+from experiments.reporting.streams.points import PAPER, PAPER_WHOLE, StreamPoint
+from experiments.runs.stored_results import DETECTORS, detector_suffix
 
 # kind → look, name
 _KINDS: Mapping[str, tuple[dict[str, Any], str]] = {
@@ -28,7 +28,7 @@ _MOST_LABELS = {WIDE: 24, NARROW: 10}
 
 
 @styled
-def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
+def cost_curve(points: Sequence[StreamPoint], width: float = WIDE) -> Figure:
     """Correct words against MACs per frame, mean and standard deviation over streams.
 
     A line joins points of one kind and one detector; with both detectors, the protocol's is faint.
@@ -37,7 +37,7 @@ def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
     """
     figure = Figure(figsize=(width, 4.6 if width == WIDE else 4.4))
     axes = figure.subplots()
-    full = max(point.full_macs for point in points)
+    full = max(point.full_macs_per_frame for point in points)
     handles = [_draw_paper(axes, full / PAPER_WHOLE)]
     names = ["SANAS paper (other data)"]
     labelled = len(points) <= _MOST_LABELS[width]
@@ -48,8 +48,8 @@ def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
             # Not to be compared with the others, where there are others.
             faint = {"alpha": 0.45} if detector == "default" and len(kinds) > 1 else {}
             handles.insert(len(names) - 1, _draw_kind(axes, same, look | faint, labelled))
-            names.insert(len(names) - 1, name + marked(detector))
-    static = [p.values["correct_pct"].mean for p in points if p.kind == "static"]
+            names.insert(len(names) - 1, name + detector_suffix(detector))
+    static = [p.correct_pct.mean for p in points if p.kind == "static"]
     if static:
         axes.axhline(max(static), color=LIGHT["ink"], lw=0.9, ls=(0, (4, 3)), zorder=1)
     axes.set_xscale("log")
@@ -61,27 +61,29 @@ def cost_curve(points: Sequence[Point], width: float = WIDE) -> Figure:
     return figure
 
 
-def joined(points: Sequence[Point]) -> np.ndarray:
+def joined(points: Sequence[StreamPoint]) -> np.ndarray:
     """The line through points of a kind and detector, [N, 2] cost and accuracy, by rising cost.
 
     Points that were asked for the same (seeds) count as one, their mean.
     """
     groups: dict[tuple[float, float | None], list[tuple[float, float]]] = {}
     for point in points:
-        asked = (point.full_macs, point.budget or point.cost_weight)
+        asked = (point.full_macs_per_frame, point.budget or point.cost_weight)
         groups.setdefault(asked, []).append(_place(point))
     means = [np.mean(group, axis=0) for group in groups.values()]
     return np.array(sorted(means, key=lambda mean: mean[0]))
 
 
-def _draw_kind(axes: Axes, points: Sequence[Point], look: Mapping[str, Any], labelled: bool) -> Any:
+def _draw_kind(
+    axes: Axes, points: Sequence[StreamPoint], look: Mapping[str, Any], labelled: bool
+) -> Any:
     """A marker with a bar per point, a line through them, and what each was asked for."""
     faint: dict[str, Any] = {"alpha": look.get("alpha")}
     marks = {**look, "ls": "none", "ms": 7, "mec": LIGHT["surface"], "mew": 0.8}
     for point in points:
         x, y = _place(point)
         bar = {"fmt": "none", "color": look["color"], "elinewidth": 1.2, "capsize": 2.5, **faint}
-        axes.errorbar(x, y, point.values["correct_pct"].sd, zorder=3, **bar)
+        axes.errorbar(x, y, point.correct_pct.sd, zorder=3, **bar)
         axes.plot(x, y, zorder=4, **marks)
     if look["ls"] != "none":
         axes.plot(*joined(points).T, color=look["color"], lw=1.8, zorder=3, **faint)
@@ -93,7 +95,7 @@ def _draw_kind(axes: Axes, points: Sequence[Point], look: Mapping[str, Any], lab
     return axes.plot([], [], **{**marks, "ls": look["ls"], "lw": 1.8})[0]
 
 
-def _labels(points: Sequence[Point]) -> dict[str, tuple[float, float]]:
+def _labels(points: Sequence[StreamPoint]) -> dict[str, tuple[float, float]]:
     """What was asked for → where its first point is; static networks need none.
 
     Of the many prices that one network was told, the lowest and the highest say enough.
@@ -137,5 +139,5 @@ def _scaled(factor: float) -> Any:
     return lambda values: values * factor
 
 
-def _place(point: Point) -> tuple[float, float]:
-    return point.values["macs_per_frame"].mean, point.values["correct_pct"].mean
+def _place(point: StreamPoint) -> tuple[float, float]:
+    return point.macs_per_frame.mean, point.correct_pct.mean

@@ -1,4 +1,4 @@
-"""The page of a report of streams: its sections in order; and what all reports are set in."""
+"""The report of runs on streams: its sections in order."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from functools import partial
 
 import numpy as np
 
-from experiments.config.wording import MILLION, short, verdict
+from experiments.config.wording import MILLION
 from experiments.figures import training as training_figures
 from experiments.figures.network import network_figure
 from experiments.reporting import document, reproduce, sections
-from experiments.reporting.document import MANY, Pngs
-from experiments.reporting.run_record import Run, final_price, gate_table, shown_as
-from experiments.reporting.sections import in_sight
+from experiments.reporting.document import MANY, Pngs, Report
+from experiments.reporting.points import points_to_json
+from experiments.reporting.run_record import RunRecord, final_price, gate_table, shown_as
+from experiments.reporting.sections import Asked, in_sight
 from experiments.reporting.streams.curve_figure import cost_curve
 from experiments.reporting.streams.excerpt_figure import ENVELOPE_S, liveliest, stream_figure
-from experiments.reporting.streams.points import Point, points, shown
+from experiments.reporting.streams.points import StreamPoint, one_detector_per_run, stream_points
 from experiments.reporting.streams.roc import read_rocs, roc_figure
 from experiments.reporting.streams.tables import (
     COLUMNS,
     PAPER_COLUMNS,
+    format_rows,
     paper_rows,
     reference_rows,
     run_rows,
 )
 
 
-def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tuple[str, Pngs]:
-    """The HTML, which needs no other file, and its figures as PNGs by name.
+def stream_report(runs: Sequence[RunRecord], start_s: float | None, seconds: float) -> Report:
+    """The page, its figures, the curve and the table of scores.
 
     Args:
       runs: at least one.
@@ -38,22 +40,24 @@ def make_page(runs: Sequence[Run], start_s: float | None, seconds: float) -> tup
       seconds: its length.
     """
     pngs: Pngs = {}
-    measured = points(runs)
+    points = stream_points(runs)
     contents = {
-        "Scores": scores(runs, measured),
-        "Accuracy for cost": curve(measured, pngs),
-        "Asked against reached": asked(runs, measured),
-        "ROC": roc(runs, pngs),
-        "Training": sections.training(runs, pngs),
-        "Cost per word": cost_per_word(runs, pngs),
-        "On the stream": streams(runs, pngs, start_s, seconds),
-        "What runs when": usage(runs, pngs),
-        "How it was made": sections.made(runs),
+        "Scores": scores_section(runs, points),
+        "Accuracy for cost": curve_section(points, pngs),
+        "Asked against reached": budget_section(runs, points),
+        "ROC": roc_section(runs, pngs),
+        "Training": sections.training_section(runs, pngs),
+        "Cost per word": cost_per_word_section(runs, pngs),
+        "On the stream": excerpt_section(runs, pngs, start_s, seconds),
+        "What runs when": usage_section(runs, pngs),
+        "How it was made": sections.made_section(runs),
     }
-    return document.whole_page("Keyword spotting under a budget", runs, contents), pngs
+    page = document.whole_page("Keyword spotting under a budget", runs, contents)
+    table = format_rows(row for run in runs for row in run_rows(run))
+    return Report(page, pngs, points_to_json(points), table)
 
 
-def scores(runs: Sequence[Run], points: Sequence[Point]) -> str:
+def scores_section(runs: Sequence[RunRecord], points: Sequence[StreamPoint]) -> str:
     """Table 1 of the paper, then every stream."""
     every = _every_stream(runs)
     if not points:
@@ -66,11 +70,11 @@ Speech Commands v0.01) and of a network of 137.3M MACs.{_detectors(points)}</p>
 {every}"""
 
 
-def curve(points: Sequence[Point], pngs: Pngs) -> str:
+def curve_section(points: Sequence[StreamPoint], pngs: Pngs) -> str:
     """Cost against accuracy."""
     if not points:
         return "<p>No run was evaluated on a stream yet.</p>"
-    points = shown(points)
+    points = one_detector_per_run(points)
     static = any(point.kind == "static" for point in points)
     dashed = " Dashed: the best static network." if static else ""
     several = any(len(point.streams) > 1 for point in points)
@@ -86,22 +90,18 @@ def curve(points: Sequence[Point], pngs: Pngs) -> str:
     return document.figure(pngs, "curve", partial(cost_curve, points), caption)
 
 
-def asked(runs: Sequence[Run], points: Sequence[Point]) -> str:
+def budget_section(runs: Sequence[RunRecord], points: Sequence[StreamPoint]) -> str:
     """The budgets that were asked for, and what was reached."""
-    rows = "".join(
-        _asked_rows(run, [p for p in shown(points) if p.run == run.name]) for run in runs
-    )
-    if not rows:
-        return "<p>No run was asked for a budget: computation had a fixed price λ.</p>"
-    head = ["run", "outcome", "asked", "validation", "streams", "reached / asked", "λ"]
-    return f"""{document.table(head, rows, 2)}
-<p class="note">MACs per frame of the edges that run. The price λ rises while training costs more
+    drawn = one_detector_per_run(points)
+    asked = [row for run in runs for row in _asked(run, [p for p in drawn if p.run == run.name])]
+    note = """MACs per frame of the edges that run. The price λ rises while training costs more
 than was asked for and falls while it costs less. A budget counts as reached if validation is within
 10 % of it; streams hold another mix of silence and words. A network that serves any price is told
-the one that spent the budget in validation.</p>"""
+the one that spent the budget in validation."""
+    return sections.asked_section(asked, "streams", note)
 
 
-def roc(runs: Sequence[Run], pngs: Pngs) -> str:
+def roc_section(runs: Sequence[RunRecord], pngs: Pngs) -> str:
     """Hits against errors over thresholds."""
     rocs = read_rocs(runs)
     if not rocs:
@@ -115,7 +115,7 @@ def roc(runs: Sequence[Run], pngs: Pngs) -> str:
     return document.figure(pngs, "roc", partial(roc_figure, rocs), caption)
 
 
-def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
+def cost_per_word_section(runs: Sequence[RunRecord], pngs: Pngs) -> str:
     """Cost of each class over training."""
     kept = [run for run in runs if run.lines and not run.static]
     if not kept:
@@ -124,10 +124,10 @@ def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
         "What a frame costs, by the word in it, during training (figure 6 of the SANAS paper). "
         "Thin lines are the words; the cheapest and the dearest at the end are named."
     )
-    shown = in_sight(runs)
+    unfolded = in_sight(runs)
     out = ""
     for name, fold in (("cost_per_word", False), ("cost_per_word_others", True)):
-        part = [run for run in kept if (run.name not in shown) == fold]
+        part = [run for run in kept if (run.name not in unfolded) == fold]
         if part:
             metrics = {run.name: run.lines for run in part}
             full = {run.name: float(run.full_macs) for run in part}
@@ -137,54 +137,53 @@ def cost_per_word(runs: Sequence[Run], pngs: Pngs) -> str:
     return out
 
 
-def streams(runs: Sequence[Run], pngs: Pngs, start_s: float | None, seconds: float) -> str:
+def excerpt_section(
+    runs: Sequence[RunRecord], pngs: Pngs, start_s: float | None, seconds: float
+) -> str:
     """One excerpt per run, of the stream that most runs share, at the same place."""
-    shown = in_sight(runs)
-    shared = Counter(e.result["stream"] for run in runs for e in run.typical)
-    out = ""
-    for run in runs:
-        content = "<p>No stream to show yet.</p>"
-        if run.evaluations:
-            chosen = max(run.typical, key=lambda e: shared[e.result["stream"]])
-            name, view = chosen.result["stream"], chosen.view
-            same = [e.view for r in runs for e in r.typical if e.result["stream"] == name]
-            start = liveliest(same, seconds) if start_s is None else start_s
-            last = len(view.envelope) * ENVELOPE_S
-            if not 0 <= start < last:
-                raise ValueError(
-                    f"--excerpt_start_s: expected 0 or more and less than the {last:g} s of "
-                    f"{name}, got {start:g}"
-                )
-            end = min(start + seconds, last)
-            caption = (
-                f"{run.name} ({run.label}) on {shown_as(chosen)}, {start:g} to {end:g} s. What the "
-                "network says of a window of 1 s is drawn at the window's middle, in fuller colour "
-                "the higher the posterior; boxes and shades are the words spoken. A frame of the "
-                f"stream costs {view.macs.mean() / MILLION:.3g}M MACs on average, the whole "
-                f"network {view.full_macs / MILLION:.3g}M."
+    shared = Counter(e.result.stream for run in runs for e in run.typical)
+
+    def excerpt(run: RunRecord) -> str:
+        if not run.evaluations:
+            return "<p>No stream to show yet.</p>"
+        chosen = max(run.typical, key=lambda e: shared[e.result.stream])
+        name, view = chosen.result.stream, chosen.view
+        same = [e.view for r in runs for e in r.typical if e.result.stream == name]
+        start = liveliest(same, seconds) if start_s is None else start_s
+        last = len(view.envelope) * ENVELOPE_S
+        if not 0 <= start < last:
+            raise ValueError(
+                f"--excerpt_start_s: expected 0 or more and less than the {last:g} s of "
+                f"{name}, got {start:g}"
             )
-            draw = partial(stream_figure, view, start, end)
-            content = document.figure(pngs, f"stream_{run.name}", draw, caption)
-        out += document.titled(run.name, content, run.name not in shown)
-    return out
+        end = min(start + seconds, last)
+        caption = (
+            f"{run.name} ({run.label}) on {shown_as(chosen)}, {start:g} to {end:g} s. What the "
+            "network says of a window of 1 s is drawn at the window's middle, in fuller colour "
+            "the higher the posterior; boxes and shades are the words spoken. A frame of the "
+            f"stream costs {view.macs.mean() / MILLION:.3g}M MACs on average, the whole "
+            f"network {view.full_macs / MILLION:.3g}M."
+        )
+        draw = partial(stream_figure, view, start, end)
+        return document.figure(pngs, f"stream_{run.name}", draw, caption)
+
+    return sections.run_by_run(runs, excerpt)
 
 
-def usage(runs: Sequence[Run], pngs: Pngs) -> str:
+def usage_section(runs: Sequence[RunRecord], pngs: Pngs) -> str:
     """Which edges run for which word, as a heat map and on the network itself."""
-    shown = in_sight(runs)
-    out = ""
-    for run in runs:
+
+    def usage(run: RunRecord) -> str:
         if run.static:
-            content = "<p>Static: every edge runs on every frame.</p>"
-        elif not (run.evaluations or run.last("training", "validation")):
-            content = "<p>Nothing known yet.</p>"
-        else:
-            content = _usage_figures(run, pngs)
-        out += document.titled(run.name, content, run.name not in shown)
-    return out
+            return "<p>Static: every edge runs on every frame.</p>"
+        if not (run.evaluations or run.last("training", "validation")):
+            return "<p>Nothing known yet.</p>"
+        return _usage_figures(run, pngs)
+
+    return sections.run_by_run(runs, usage)
 
 
-def _detectors(points: Sequence[Point]) -> str:
+def _detectors(points: Sequence[StreamPoint]) -> str:
     """Which detector is which, where a calibrated one was used."""
     if all(point.detector == "default" for point in points):
         return ""
@@ -195,7 +194,7 @@ def _detectors(points: Sequence[Point]) -> str:
     )
 
 
-def _table_1(points: Sequence[Point]) -> str:
+def _table_1(points: Sequence[StreamPoint]) -> str:
     head = ["model", *(f"{heading}<br><small>{unit}</small>" for heading, unit in PAPER_COLUMNS)]
     ours = "".join(
         document.row(document.under(run, label), numbers, 1)
@@ -204,7 +203,7 @@ def _table_1(points: Sequence[Point]) -> str:
     paper = "".join(
         document.row(html.escape(model), numbers, 1) for model, _, *numbers in reference_rows()
     )
-    return document.table(
+    return document.html_table(
         head,
         f'{ours}</tbody>\n<tbody class="reference">\n'
         f'<tr><th scope="rowgroup" colspan="{len(head)}">The paper</th></tr>\n{paper}',
@@ -212,7 +211,7 @@ def _table_1(points: Sequence[Point]) -> str:
     )
 
 
-def _every_stream(runs: Sequence[Run]) -> str:
+def _every_stream(runs: Sequence[RunRecord]) -> str:
     columns = [f"{column.heading}<br><small>{column.unit}</small>" for column in COLUMNS]
     body = hints = ""
     for run in runs:
@@ -227,7 +226,7 @@ def _every_stream(runs: Sequence[Run]) -> str:
         if not run.evaluations:
             command = document.commands([reproduce.evaluate(run, "stream")])
             hints += f"<p>{html.escape(run.name)} was not run through a stream yet:</p>{command}"
-    table = document.table(["run", "stream", *columns], body, 2)
+    table = document.html_table(["run", "stream", *columns], body, 2)
     return f"""{table}
 <p class="note">Correct, wrong, match and false alarms are in % of the words spoken, counted as
 TensorFlow's streaming test does: a detection near a word is correct if it is the first there and
@@ -235,49 +234,33 @@ names it, else wrong; near no word it is a false alarm. Costs are multiply-accum
 that run, per frame: a step of the network. ± is the standard deviation over streams.</p>{hints}"""
 
 
-def _asked_rows(run: Run, points: Sequence[Point]) -> str:
-    """A row for what training was asked for, or for each budget asked of a conditioned run."""
+def _asked(run: RunRecord, points: Sequence[StreamPoint]) -> list[Asked]:
+    """What training was asked for, or each budget that was asked of a conditioned run.
+
+    The verdict is on validation, or on the streams where the budget was asked of these.
+    """
+    if run.kind == "conditioned":
+        told = [
+            Asked(run, run.label, point.budget, None, macs, macs, point.cost_weight)
+            for point in points
+            if point.budget
+            for macs in [point.macs_per_frame.mean]
+        ]
+        if told or not run.diverged:
+            return told
+    elif not (run.budget or run.diverged):
+        return []
     line = run.last("validation") or {}
     validated = line.get("charged", line.get("macs_per_frame"))
-    out = ""
-    if run.kind == "conditioned":
-        for point in points:
-            if point.budget:
-                measured = point.values["macs_per_frame"].mean
-                out += _asked_row(run, point.budget, None, measured, point.cost_weight)
-    elif run.budget:
-        # Streams are charged in MACs, whatever training was asked for.
-        in_macs = run.info.config.train.cost == "macs"
-        on_streams = points[0].values["macs_per_frame"].mean if points and in_macs else None
-        out = _asked_row(run, run.budget, validated, on_streams, final_price(run))
-    if run.diverged and not out:
-        out = _asked_row(run, None, validated, None, final_price(run))
-    return out
+    # Streams are charged in MACs, whatever training was asked for.
+    in_macs = run.budget and run.info.config.train.cost == "macs"
+    measured = points[0].macs_per_frame.mean if points and in_macs else None
+    reached = None if run.kind == "conditioned" else validated
+    price = final_price(run)
+    return [Asked(run, run.label, run.budget or None, validated, measured, reached, price)]
 
 
-def _asked_row(
-    run: Run,
-    budget: float | None,
-    validated: float | None,
-    measured: float | None,
-    price: float | None,
-) -> str:
-    """The verdict is on validation, or on the streams where the budget was asked of these."""
-    reached = measured if run.kind == "conditioned" else validated
-    ratio, word = "–", run.diverged or "not validated yet"
-    if budget is not None and reached is not None:
-        ratio = f"{reached / budget:.2f}"
-        word = run.diverged or verdict(reached, budget, price)
-    cells = [
-        html.escape(word),
-        *("–" if macs is None else short(macs) for macs in (budget, validated, measured)),
-        ratio,
-        "–" if price is None else f"{price:.3g}",
-    ]
-    return document.row(document.under(run.name, run.label), cells, 2)
-
-
-def _usage_figures(run: Run, pngs: Pngs) -> str:
+def _usage_figures(run: RunRecord, pngs: Pngs) -> str:
     """The heat map, and the network in silence and at words, or in all frames."""
     table, rows, source = gate_table(run)
     caption = f"{run.name} ({run.label}): how often each edge runs, by class; {source}."

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.reporting.run_record import Evaluation, Run, Setting, final_price
-from experiments.runs.stored_results import marked
-
-METRICS = (
-    "macs_per_frame",
-    "macs_per_frame_with_controller",
-    "correct_pct",
-    "wrong_pct",
-    "match_pct",
-    "false_alarm_pct",
-    "false_alarms_per_hour",
-    "frame_accuracy",
-)
+from experiments.reporting.points import Measured
+from experiments.reporting.run_record import Evaluation, RunRecord, Setting, final_price
+from experiments.runs.stored_results import detector_suffix
 
 
-class Measured(NamedTuple):
-    """Mean over streams, and standard deviation: None for a single stream."""
-
-    mean: float
-    sd: float | None
-
-
-class Point(NamedTuple):
+class StreamPoint(NamedTuple):
     """A run on its streams, at one price, with one detector.
 
     Fields:
       run: its name.
-      kind: one of `results.KINDS`.
+      kind: one of `run_record.KINDS`.
       label: the kind with the budget or price, and the detector if not the protocol's, as shown.
-      detector: one of `evaluations.DETECTORS`.
+      detector: one of `stored_results.DETECTORS`.
       budget: MACs per frame that were asked for, if any were: of training, or of a conditioned run.
       cost_weight: λ that the network was told, or that it ended its training at; None if static.
       seed: of training.
-      full_macs: MACs per frame of the whole network.
+      full_macs_per_frame: of the whole network.
       streams: their names.
-      values: each of `METRICS`.
+      macs_per_frame and what follows: the results' figures of these names, over the streams.
     """
 
     run: str
@@ -53,9 +35,16 @@ class Point(NamedTuple):
     budget: float | None
     cost_weight: float | None
     seed: int
-    full_macs: int
+    full_macs_per_frame: int
     streams: tuple[str, ...]
-    values: dict[str, Measured]
+    macs_per_frame: Measured
+    macs_per_frame_with_controller: Measured
+    correct_pct: Measured
+    wrong_pct: Measured
+    match_pct: Measured
+    false_alarm_pct: Measured
+    false_alarms_per_hour: Measured
+    frame_accuracy: Measured
 
 
 class Reference(NamedTuple):
@@ -83,7 +72,7 @@ PAPER = (
 PAPER_WHOLE = PAPER[1].million_macs
 
 
-def points(runs: Sequence[Run]) -> list[Point]:
+def stream_points(runs: Sequence[RunRecord]) -> list[StreamPoint]:
     """A point per run that was evaluated, price and detector, in the order of the runs."""
     return [
         _point(run, setting, evaluations)
@@ -92,55 +81,38 @@ def points(runs: Sequence[Run]) -> list[Point]:
     ]
 
 
-def shown(points: Sequence[Point]) -> list[Point]:
-    """The points of one detector per run: the calibrated one where it was used."""
+def one_detector_per_run(points: Sequence[StreamPoint]) -> list[StreamPoint]:
+    """The points of the calibrated detector where it was used, else of the protocol's."""
     calibrated = {point.run for point in points if point.detector == "calibrated"}
     return [p for p in points if p.detector == "calibrated" or p.run not in calibrated]
 
 
-def to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Points as JSON values; numbers that are not known are null."""
-    return [
-        {
-            "run": point.run,
-            "kind": point.kind,
-            "detector": point.detector,
-            "budget": point.budget,
-            "cost_weight": point.cost_weight,
-            "seed": point.seed,
-            "full_macs_per_frame": point.full_macs,
-            "streams": list(point.streams),
-            **{
-                name: {key: _or_none(number) for key, number in value._asdict().items()}
-                for name, value in point.values.items()
-            },
-        }
-        for point in points
-    ]
-
-
-def _point(run: Run, setting: Setting, evaluations: Sequence[Evaluation]) -> Point:
+def _point(run: RunRecord, setting: Setting, evaluations: Sequence[Evaluation]) -> StreamPoint:
     price, detector = setting
     results = [evaluation.result for evaluation in evaluations]
     label = run.label if price is None else f"SANAS told λ={price:.3g}"
-    return Point(
+
+    def over_streams(name: str) -> Measured:
+        values = [getattr(result, name) for result in results]
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return Measured(float(np.mean(values)), sd)
+
+    return StreamPoint(
         run=run.name,
         kind=run.kind,
-        label=label + marked(detector),
+        label=label + detector_suffix(detector),
         detector=detector,
-        budget=run.budget if price is None else results[0]["budget"],
+        budget=run.budget if price is None else results[0].budget,
         cost_weight=final_price(run) if price is None else price,
         seed=run.info.config.train.seed,
-        full_macs=run.full_macs,
-        streams=tuple(result["stream"] for result in results),
-        values={name: _measured([result[name] for result in results]) for name in METRICS},
+        full_macs_per_frame=run.full_macs,
+        streams=tuple(result.stream for result in results),
+        macs_per_frame=over_streams("macs_per_frame"),
+        macs_per_frame_with_controller=over_streams("macs_per_frame_with_controller"),
+        correct_pct=over_streams("correct_pct"),
+        wrong_pct=over_streams("wrong_pct"),
+        match_pct=over_streams("match_pct"),
+        false_alarm_pct=over_streams("false_alarm_pct"),
+        false_alarms_per_hour=over_streams("false_alarms_per_hour"),
+        frame_accuracy=over_streams("frame_accuracy"),
     )
-
-
-def _measured(values: Sequence[float]) -> Measured:
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Measured(float(np.mean(values)), sd)
-
-
-def _or_none(number: float | None) -> float | None:
-    return None if number is None or not math.isfinite(number) else number

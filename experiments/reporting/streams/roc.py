@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from experiments.config.wording import shorten
 from experiments.figures.style import LIGHT, WIDE, legend, run_look, styled
-from experiments.reporting.run_record import Run
-from experiments.runs.stored_results import marked
+from experiments.reporting.run_record import RunRecord
+from experiments.runs.stored_results import detector_suffix
 
 FIELDS = ("false_alarms_per_hour", "wrong_pct", "correct_pct")
 _FAR = 1e6  # false alarms per hour beyond any axis
@@ -38,7 +38,7 @@ class Roc(NamedTuple):
     used: np.ndarray
 
 
-def read_rocs(runs: Sequence[Run]) -> list[Roc]:
+def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
     """The runs' curves, over the thresholds that all streams of a run have.
 
     A threshold moves with the detector's smoothing as it is, so each detector has another curve.
@@ -47,15 +47,20 @@ def read_rocs(runs: Sequence[Run]) -> list[Roc]:
     out = []
     for number, run in enumerate(runs):
         for price, evaluations in run.by_price().items():
-            results = [e.result for e in evaluations if e.result.get("roc")]
-            curves = [{step["threshold"]: _row(step) for step in r["roc"]} for r in results]
+            results = [e.result for e in evaluations if e.result.roc]
+            curves = [
+                {step["threshold"]: [step[name] for name in FIELDS] for step in r.roc or []}
+                for r in results
+            ]
             thresholds = sorted(set.intersection(*map(set, curves))) if curves else []
             if not thresholds:
                 continue
             curve = np.array([[each[t] for each in curves] for t in thresholds]).mean(1)
-            used = np.array([_row(result) for result in results]).mean(0)
+            used = np.array(
+                [[getattr(result, name) for name in FIELDS] for result in results]
+            ).mean(0)
             told = "" if price is None else f"λ={price:.3g}"
-            name = shorten(run.name) + marked(run.detector)
+            name = shorten(run.name) + detector_suffix(run.detector)
             out.append(Roc(name, number, told, curve, used))
     return out
 
@@ -117,7 +122,3 @@ def _scale_alarms(axes: Axes, most: float) -> None:
     ticks = [0, *(d * 10**e for e in range(5) for d in (1, 2, 5) if d * 10**e <= 1.5 * most)]
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
-
-
-def _row(values: dict[str, Any]) -> list[float]:
-    return [values[field] for field in FIELDS]

@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.config.wording import format_columns
-from experiments.reporting.run_record import Run, Setting, shown_as
-from experiments.reporting.streams.points import PAPER, Measured, Point
-from experiments.runs.stored_results import detector_of, marked, told
+from experiments.reporting.points import Measured
+from experiments.reporting.run_record import RunRecord, Setting, shown_as
+from experiments.reporting.streams.points import PAPER, StreamPoint
+from experiments.runs.stored_results import StreamResult, detector_suffix
 
-Result = Mapping[str, Any]  # of evaluate
 Row = list[str]  # run, kind, stream, a number per column
 
 
+class Scores(NamedTuple):
+    """What a row of the table shows: of a result the fields of these names; nan: not known."""
+
+    correct_pct: float = math.nan
+    wrong_pct: float = math.nan
+    match_pct: float = math.nan
+    false_alarm_pct: float = math.nan
+    false_alarms_per_hour: float = math.nan
+    macs_per_frame: float = math.nan
+    macs_per_frame_with_controller: float = math.nan
+    macs_per_frame_incremental: float = math.nan
+    full_macs_per_frame: float = math.nan
+    frame_accuracy: float = math.nan
+
+
 class Column(NamedTuple):
-    """A column of the table: heading, unit, value of a result, digits after the point."""
+    """A column of the table: heading, unit, its value, digits after the point."""
 
     heading: str
     unit: str
-    value: Callable[[Result], float]
+    value: Callable[[Scores], float]
     digits: int
 
 
-def _incremental(result: Result) -> float:
-    """MACs per frame of a runtime that remembers; results of before it was counted have none."""
-    return result.get("macs_per_frame_incremental", math.nan)
-
-
 COLUMNS = (
-    Column("correct", "%", lambda r: r["correct_pct"], 1),
-    Column("wrong", "%", lambda r: r["wrong_pct"], 1),
-    Column("match", "%", lambda r: r["match_pct"], 1),
-    Column("false alarms", "%", lambda r: r["false_alarm_pct"], 1),
-    Column("false alarms", "per hour", lambda r: r["false_alarms_per_hour"], 1),
-    Column("MACs", "M/frame", lambda r: r["macs_per_frame"] / 1e6, 3),
-    Column("+ controller", "M/frame", lambda r: r["macs_per_frame_with_controller"] / 1e6, 3),
-    Column("new rows only", "M/frame", lambda r: _incremental(r) / 1e6, 3),
-    Column(
-        "of the network", "%", lambda r: 100 * r["macs_per_frame"] / r["full_macs_per_frame"], 1
-    ),
-    Column("frame accuracy", "%", lambda r: 100 * r["frame_accuracy"], 1),
+    Column("correct", "%", lambda r: r.correct_pct, 1),
+    Column("wrong", "%", lambda r: r.wrong_pct, 1),
+    Column("match", "%", lambda r: r.match_pct, 1),
+    Column("false alarms", "%", lambda r: r.false_alarm_pct, 1),
+    Column("false alarms", "per hour", lambda r: r.false_alarms_per_hour, 1),
+    Column("MACs", "M/frame", lambda r: r.macs_per_frame / 1e6, 3),
+    Column("+ controller", "M/frame", lambda r: r.macs_per_frame_with_controller / 1e6, 3),
+    Column("new rows only", "M/frame", lambda r: r.macs_per_frame_incremental / 1e6, 3),
+    Column("of the network", "%", lambda r: 100 * r.macs_per_frame / r.full_macs_per_frame, 1),
+    Column("frame accuracy", "%", lambda r: 100 * r.frame_accuracy, 1),
 )
 
 
@@ -59,12 +66,12 @@ PAPER_COLUMNS = (
 _PAPER_METRICS = ("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct")
 
 
-def paper_rows(points: Sequence[Point]) -> list[Row]:
+def paper_rows(points: Sequence[StreamPoint]) -> list[Row]:
     """Rows of table 1 by rising cost: run, label, and a text per column."""
     rows = []
-    for point in sorted(points, key=lambda point: point.values["macs_per_frame"].mean):
-        numbers = [_spread(point.values[name], 1) for name in _PAPER_METRICS]
-        mean, sd = point.values["macs_per_frame"]
+    for point in sorted(points, key=lambda point: point.macs_per_frame.mean):
+        numbers = [_spread(getattr(point, name), 1) for name in _PAPER_METRICS]
+        mean, sd = point.macs_per_frame
         macs = Measured(mean / 1e6, None if sd is None else sd / 1e6)
         rows.append([point.run, point.label, *numbers, _spread(macs, _digits(macs.mean))])
     return rows
@@ -83,50 +90,61 @@ def reference_rows() -> list[Row]:
     ]
 
 
-def summary_table(results: Sequence[Result]) -> str:
-    """The scores of `evaluate` as plain text: a line per result, and means over a run's streams.
-
-    Args:
-      results: JSON objects of `evaluate`.
-    """
-    groups: dict[tuple[str, Setting], list[Result]] = {}
+def summary_table(results: Sequence[StreamResult]) -> str:
+    """The scores of `evaluate` as plain text: a line per result, and means over a run's streams."""
+    groups: dict[tuple[str, Setting], list[StreamResult]] = {}
     for result in results:
-        setting = Setting(result.get("cost_weight"), detector_of(result))
-        groups.setdefault((result["workdir"], setting), []).append(result)
+        setting = Setting(result.cost_weight, result.detector_kind)
+        groups.setdefault((result.workdir, setting), []).append(result)
     rows = []
     for (name, (price, detector)), group in groups.items():
-        kind = "static" if group[0]["static"] else "SANAS"
-        kind += ("" if price is None else f" told λ={price:.3g}") + marked(detector)
-        rows += summarize(name, kind, group)
+        kind = "static" if group[0].static else "SANAS"
+        kind += ("" if price is None else f" told λ={price:.3g}") + detector_suffix(detector)
+        rows += score_rows(name, kind, [(r.stream, scores_of(r)) for r in group], group[0].suffix)
     return format_rows(rows)
 
 
-def run_rows(run: Run) -> list[Row]:
+def run_rows(run: RunRecord) -> list[Row]:
     """The rows of a run; one that was not evaluated has what its last validation says."""
     if run.evaluations:
-        groups = [
-            [evaluation.result | {"stream": shown_as(evaluation)} for evaluation in group]
+        return [
+            row
             for group in run.by_setting().values()
+            for row in score_rows(
+                run.name,
+                run.label,
+                [(shown_as(evaluation), scores_of(evaluation.result)) for evaluation in group],
+                group[0].result.suffix,
+            )
         ]
-        return [row for group in groups for row in summarize(run.name, run.label, group)]
-    known = run.last("validation") or {}
-    stream = f"validation, step {known['step']}" if known else "nothing yet"
-    known = known | {"stream": stream, "full_macs_per_frame": run.full_macs}
-    return summarize(run.name, run.label, [defaultdict(lambda: math.nan, known)])
+    line = run.last("validation") or {}
+    stream = f"validation, step {line['step']}" if line else "nothing yet"
+    known = {name: line[name] for name in Scores._fields if name in line}
+    scores = Scores(**known | {"full_macs_per_frame": run.full_macs})
+    return score_rows(run.name, run.label, [(stream, scores)])
 
 
-def summarize(name: str, kind: str, results: Sequence[Result]) -> list[Row]:
-    """A row per result of a run; before several, their mean and standard deviation.
+def scores_of(result: StreamResult) -> Scores:
+    """What the table shows of a result; older ones do not say all of it."""
+    values = {name: getattr(result, name) for name in Scores._fields}
+    return Scores(**{name: value for name, value in values.items() if value is not None})
+
+
+def score_rows(
+    name: str, kind: str, scores: Sequence[tuple[str, Scores]], suffix: str = ""
+) -> list[Row]:
+    """A row per stream of a run; before several, their mean and standard deviation.
 
     Args:
-      results: at one price, of one detector.
+      name, kind: of the run.
+      scores: name of each stream and its scores, at one price and of one detector.
+      suffix: what says these two.
     """
-    table = np.array([[column.value(result) for column in COLUMNS] for result in results])
-    rows = [[name, kind, r["stream"], *_texts(v)] for r, v in zip(results, table, strict=True)]
+    table = np.array([[column.value(each) for column in COLUMNS] for _, each in scores])
+    rows = [[name, kind, stream, *_texts(v)] for (stream, _), v in zip(scores, table, strict=True)]
     if len(rows) > 1:
         pairs = zip(_texts(table.mean(0)), _texts(table.std(0, ddof=1)), strict=True)
-        mean = f"mean of {len(rows)}{told(results[0])}"
-        rows.insert(0, [name, kind, mean, *map(" ± ".join, pairs)])
+        rows.insert(0, [name, kind, f"mean of {len(rows)}{suffix}", *map(" ± ".join, pairs)])
     return rows
 
 

@@ -12,8 +12,9 @@ from experiments import report
 from experiments.figures.style import NARROW, WIDE
 from experiments.reporting.images.curve_figure import image_curve
 from experiments.reporting.images.page import found_in
-from experiments.reporting.images.points import points, to_json
+from experiments.reporting.images.points import image_points
 from experiments.reporting.images.tables import score_table
+from experiments.reporting.points import points_to_json
 from experiments.reporting.reading import read_run, read_runs
 from sanas_jax.costs import edge_macs
 from tests.helpers.image_runs import write_image_run, write_tested
@@ -60,7 +61,7 @@ def test_read_run_of_images_has_results_and_its_budget_in_units(workdirs: list[P
     whole, quarter, _, new = read_runs(workdirs)
     assert quarter.of_images
     assert not quarter.evaluations
-    assert [result["split"] for result in quarter.tested] == ["testing"]
+    assert [result.split for result in quarter.tested] == ["testing"]
     assert quarter.budget == quarter.full_macs / 4 == quarter.charged.full / 4
     assert (whole.budget, whole.label, new.budget, new.label) == (None, "static", 1000, "BSN 1k")
     assert not new.tested
@@ -71,9 +72,9 @@ def test_read_run_sorts_splits_and_prices(tmp_path: Path) -> None:
     for split, price in (("validation", 1.0), ("testing", 2.0), ("testing", 0.5)):
         write_tested(tmp_path / "run", split=split, cost_weight=price)
     found = read_run(tmp_path / "run", "run")
-    shown = [(result["split"], result["cost_weight"]) for result in found.tested]
+    shown = [(result.split, result.cost_weight) for result in found.tested]
     assert shown == [("testing", 0.5), ("testing", 2.0), ("validation", 1.0)]
-    assert [p.label for p in points([found])] == ["BSN told λ=0.5", "BSN told λ=2"]
+    assert [p.label for p in image_points([found])] == ["BSN told λ=0.5", "BSN told λ=2"]
 
 
 def test_read_run_names_the_unit_of_a_budget(tmp_path: Path) -> None:
@@ -96,15 +97,15 @@ def test_points_are_of_one_split(workdirs: list[Path], tmp_path: Path) -> None:
     write_image_run(tmp_path / "other")
     write_tested(tmp_path / "other", split="validation")
     other = read_run(tmp_path / "other", "other")
-    found = points([*read_runs(workdirs), other])
+    found = image_points([*read_runs(workdirs), other])
     assert [p.run for p in found] == ["whole", "budget_0.25", "budget_0.5"]
-    assert [p.split for p in points([other])] == ["validation"]
+    assert [p.split for p in image_points([other])] == ["validation"]
 
 
 def test_points_have_what_was_charged_among_their_costs(tmp_path: Path) -> None:
     write_image_run(tmp_path / "run", cost="memory", budget=0.5)
     write_tested(tmp_path / "run", charged=96.0, unit="bytes", full_charged=200.0)
-    (point,) = points([read_run(tmp_path / "run", "run")])
+    (point,) = image_points([read_run(tmp_path / "run", "run")])
     assert list(point.costs) == list(point.full_costs) == ["memory", "macs", "params", "parallel_1"]
     assert (point.costs["memory"], point.full_costs["memory"]) == (96, 200)
 
@@ -113,13 +114,13 @@ def test_points_of_an_extracted_network_are_not_of_the_whole_one(tmp_path: Path)
     kept = ("0_0-0_1", "0_1-0_2", "0_2-1_2", "stem", "out")
     write_image_run(tmp_path / "small", static=True, edges=kept)
     write_tested(tmp_path / "small", static=True)
-    (point,) = points([read_run(tmp_path / "small", "small")])
+    (point,) = image_points([read_run(tmp_path / "small", "small")])
     assert (point.kind, point.label) == ("extracted", "extracted")
 
 
 def test_curve_json_has_a_row_per_point(workdirs: list[Path]) -> None:
     rows = json.loads((workdirs[0].parent / "out" / "curve.json").read_text())
-    assert rows == to_json(points(read_runs(workdirs)))
+    assert rows == points_to_json(image_points(read_runs(workdirs)))
     assert [(row["run"], row["kind"], row["accuracy_pct"]) for row in rows] == [
         ("whole", "static", 98.5),
         ("budget_0.25", "constant", 90.0),
@@ -129,6 +130,10 @@ def test_curve_json_has_a_row_per_point(workdirs: list[Path]) -> None:
     assert (rows[1]["budget"], rows[1]["unit"], rows[1]["seed"]) == (full / 4, "MACs", 0)
     assert rows[1]["full_costs"]["macs"] == full
     assert rows[0]["budget"] is rows[0]["mean_iou_pct"] is None
+    assert list(rows[0]) == [
+        *("run", "kind", "family", "split", "budget", "unit", "cost_weight", "seed"),
+        *("accuracy_pct", "mean_iou_pct", "costs", "full_costs"),
+    ]
 
 
 def test_score_table_has_every_cost_and_what_was_asked(workdirs: list[Path]) -> None:
@@ -152,7 +157,7 @@ def test_score_table_has_every_cost_and_what_was_asked(workdirs: list[Path]) -> 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_image_curve_has_a_panel_per_cost(workdirs: list[Path], width: float) -> None:
-    found = points(read_runs(workdirs))
+    found = image_points(read_runs(workdirs))
     figure = image_curve(found, {"macs": "MACs", "params": "parameters"}, width)
     assert [axes.get_xlabel() for axes in figure.axes] == ["MACs", "parameters"]
     for axes, name in zip(figure.axes, ("macs", "params"), strict=True):
@@ -171,8 +176,8 @@ def test_found_in_is_in_the_order_of_the_edges(workdirs: list[Path]) -> None:
     found = read_run(workdirs[1], "run")
     architecture = found_in(found, found.tested[0])
     by_name = dict(zip(found.net.index, architecture.probability.tolist(), strict=True))
-    assert by_name == found.tested[0]["probability"]
-    assert architecture.live.sum() == len(found.tested[0]["live"])
+    assert by_name == found.tested[0].probability
+    assert architecture.live.sum() == len(found.tested[0].live)
 
 
 def test_report_of_images_has_its_sections(page: str) -> None:

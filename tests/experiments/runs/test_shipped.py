@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.evaluation.stream_inference import run_streams
+from experiments.evaluation.stream_inference import run_group
 from experiments.runs.packed import SHIPPED
 from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
@@ -40,7 +40,7 @@ def test_it_is_quiet_in_silence_and_the_one_for_quiet_rooms_cheap(model):
     rate = model.info.frontend.sample_rate
     hiss = 1e-3 * jax.random.normal(jax.random.key(0), (4 * rate,))
     own = [(model.params, model.info.frontend)]
-    found = run_streams(model.sanas, False, own, model.prices, [np.asarray(hiss)])
+    found = run_group(model.sanas, False, own, model.prices, [np.asarray(hiss)])
     macs = jnp.array(list(edge_macs(model.sanas.net).values()))
     for price in range(len(model.prices)):
         assert (found.posteriors[0][price][0].argmax(1) == 0).all()
@@ -55,6 +55,6 @@ def test_the_one_for_noise_hears_no_word_in_it():
     noise = np.asarray(0.03 * jax.random.normal(jax.random.key(0), (20 * rate,)))
     own = [(model.params, model.info.frontend)]
     prices = model.prices[::4]
-    found = run_streams(model.sanas, False, own, prices, [noise])
+    found = run_group(model.sanas, False, own, prices, [noise])
     for posteriors in found.posteriors[0]:
         assert (posteriors[0].argmax(1) == 0).mean() > 0.95

@@ -1,5 +1,6 @@
 """Where results of streams lie, and which detector they are of."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from experiments.runs.stored_results import detector_of, result_files, result_path, told
-from tests.helpers.runs import CALIBRATED
+from experiments.runs.stored_results import (
+    DETECTORS,
+    ImageResult,
+    StreamResult,
+    detector_of,
+    result_files,
+    result_path,
+    suffix_of,
+)
+from tests.helpers.image_runs import write_image_run, write_tested
+from tests.helpers.runs import CALIBRATED, write_evaluation, write_run
 
 
 def result(stream: str = "town", price: float | None = None, **changes: Any) -> dict[str, Any]:
@@ -24,10 +34,10 @@ def write(workdir: Path, name: str, content: dict[str, Any]) -> Path:
 
 def test_result_path_differs_for_every_stream_price_and_detector() -> None:
     found = [
-        result_path(Path("w"), result(stream, price, **detector))
+        result_path(Path("w"), stream, price, detector)
         for stream in ("town", "wood")
         for price in (None, 0.5, 0.51)
-        for detector in ({}, CALIBRATED)
+        for detector in DETECTORS
     ]
     assert len(set(found)) == 12
     assert found[:2] == [
@@ -66,8 +76,39 @@ def test_a_result_of_an_unknown_detector_is_refused(tmp_path: Path, detector: An
         result_files(tmp_path)
 
 
-def test_told_says_the_price_and_a_detector_that_is_not_the_protocols() -> None:
-    assert told(result()) == ""
-    assert told(result(price=0.051)) == " at λ=0.051"
-    assert told(result(price=0.051, **CALIBRATED)) == " at λ=0.051, calibrated"
-    assert told({}) == ""
+def test_suffix_of_says_the_price_and_a_detector_that_is_not_the_protocols() -> None:
+    assert suffix_of(None) == ""
+    assert suffix_of(0.051) == " at λ=0.051"
+    assert suffix_of(0.051, "calibrated") == " at λ=0.051, calibrated"
+
+
+def test_a_stream_result_is_its_json(tmp_path: Path) -> None:
+    old = write_evaluation(tmp_path / "run", write_run(tmp_path / "run"))
+    found = StreamResult.from_json(old | {"of_later_code": 1})
+    assert found.to_json() == old
+    assert (found.detector_kind, found.suffix, found.macs_per_frame_incremental) == (
+        "default",
+        "",
+        None,
+    )
+    assert StreamResult.from_json(old | CALIBRATED).suffix == ", calibrated"
+    bare = {k: v for k, v in old.items() if k not in ("cost_weight", "budget", "roc")}
+    assert StreamResult.from_json(bare) == dataclasses.replace(found, roc=None)
+    del bare["tolerance_ms"]
+    with pytest.raises(KeyError, match="tolerance_ms"):
+        StreamResult.from_json(bare)
+    with pytest.raises(TypeError):
+        StreamResult.from_json([])  # type: ignore[arg-type]
+
+
+def test_an_image_result_is_its_json(tmp_path: Path) -> None:
+    write_image_run(tmp_path / "run")
+    known = write_tested(tmp_path / "run")
+    assert ImageResult.from_json(known | {"of_later_code": 1}).to_json() == known
+    pixels = known | {"mean_iou_pct": 50.0}
+    assert ImageResult.from_json(pixels).to_json() == pixels
+    with pytest.raises(ValueError, match="unknown split 'all'"):
+        ImageResult.from_json(known | {"split": "all"})
+    del known["budget"]
+    with pytest.raises(KeyError, match="budget"):
+        ImageResult.from_json(known)
