@@ -14,6 +14,7 @@ from data_prep.speech.cache import CLIP_SAMPLES
 from experiments import evaluate_clips
 from experiments.config import ModelConfig
 from experiments.datasets.clips import ClipSet
+from experiments.evaluation import clips as clips_lib
 from experiments.evaluation.clips import Answers, ask, by_speaker, make_answer, score_answers
 from experiments.runs import packed as packed_models
 from experiments.runs.trained import read_model
@@ -86,7 +87,7 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
 def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, clips = read_model("pretrained:gated"), some_clips(5)
     whole = ask(model, 1.0, clips)
-    monkeypatch.setattr(evaluate_clips, "BATCH", 2)
+    monkeypatch.setattr(clips_lib, "BATCH", 2)
     parts = ask(model, 1.0, clips)
     assert whole.predictions.shape == (5,)
     np.testing.assert_array_equal(whole.predictions, parts.predictions)
