@@ -34,9 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
-from tqdm import tqdm
 
 from data_prep.command import cli as command
+from data_prep.command.progress import counted
 from experiments.config import load_config, override
 from experiments.config.build import Training, build_training
 from experiments.datasets.speech import AudioSource
@@ -163,7 +163,7 @@ def benchmark(problem: Problem, draws: int) -> dict[str, Any]:
         others=[_first_step(batch, model.window) for batch in problem.others],
     )
     exact = exact_gradient(short)
-    for way in tqdm(all_ways, desc="bias"):
+    for way in counted(all_ways, "way", "bias"):
         grads = draw_gradients(short, way, 0.0, draws)
         bias = np.linalg.norm(grads.mean(0) - exact)
         chance = np.sqrt(grads.var(0, ddof=1).sum() / draws)
@@ -174,7 +174,7 @@ def benchmark(problem: Problem, draws: int) -> dict[str, Any]:
     for discount in (0.0, 1.0):
         sound = [way for way in all_ways if not (way.estimator.paired and discount)]
         means, spreads = {}, {}
-        for way in tqdm(sound, desc=f"variance γ={discount:g}"):
+        for way in counted(sound, "way", f"variance γ={discount:g}"):
             grads = draw_gradients(problem, way, discount, draws)
             means[way.name], spreads[way.name] = grads.mean(0), grads.var(0, ddof=1).sum()
         # All have one mean; the row that knows it best says how long it is.
@@ -268,7 +268,7 @@ def time_updates(problem: Problem, all_ways: Iterable[Way]) -> dict[str, float]:
             jnp.int32(0), problem.params, optimizer.init(problem.params), way.estimator.init()
         )
         times[way.name] = []
-    for number in tqdm(range(ROUNDS + 1), desc="rounds"):
+    for number in counted(range(ROUNDS + 1), "round"):
         for name, update in updates.items():
             begin = time.perf_counter()
             jax.block_until_ready(

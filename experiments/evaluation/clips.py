@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.command.progress import Progress
 from data_prep.speech.cache import CLIP_SAMPLES, Cache
 from experiments.config.wording import plain
 from experiments.datasets.clips import ClipSet, benchmark_rows
@@ -49,11 +49,10 @@ def ask(model: TrainedModel, price: float, samples: np.ndarray) -> Answers:
     own = (model.params, model.info.frontend)
     jax.block_until_ready(answer(*own, padded[:BATCH]))  # compile
     parts, begin = [], time.perf_counter()
-    bar = tqdm(total=len(samples), desc=model.workdir.name, unit="clip", mininterval=1.0)
-    with bar:
+    with Progress(len(samples), "clip", model.workdir.name) as shown:
         for i in range(0, len(samples), BATCH):
             parts.append(jax.device_get(answer(*own, padded[i : i + BATCH])))
-            bar.update(min(BATCH, len(samples) - i))
+            shown.add(min(BATCH, len(samples) - i))
     seconds = time.perf_counter() - begin
     predictions, live = (np.concatenate(p)[: len(samples)] for p in zip(*parts, strict=True))
     return Answers(predictions, live, len(samples) / seconds)

@@ -10,8 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.command.progress import counted
 from experiments.config.build import in_units
 from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
@@ -54,9 +54,9 @@ def evaluate_images(
     results = []
     for price in model.prices:
         own_price = price if model.conditioned else None
-        bar = tqdm(batches, desc=workdir.name, unit="batch", leave=False, mininterval=1.0)
+        shown = counted(batches, "batch", workdir.name, keep=False)
         weight = jnp.float32(price)
-        metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in bar]
+        metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in shown]
         confusion = np.sum([m["confusion"] for m in metrics], axis=0, dtype=np.int64)
         probability, live = found_architecture(model.sanas, params, config.model.static, own_price)
         cost = float(metrics[0]["cost"]) / built.charged.scale

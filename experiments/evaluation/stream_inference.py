@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.command.progress import Progress
 from experiments.datasets.streams import Stream, read_stream, window_labels
 from experiments.machine.execution import Execution
 from experiments.runs.stored_results import Trace
@@ -98,9 +98,8 @@ def run_group(
 
     size = Execution(budgets_per_step).group_size(len(runs))
     groups = [runs[i : i + size] for i in range(0, len(runs), size)]
-    bar = tqdm(total=len(groups) * num_chunks, unit="chunk", desc="streams", mininterval=1.0)
     outs, seconds = [], 0.0
-    with bar:
+    with Progress(len(groups) * num_chunks, "chunk", "streams") as shown:
         for group in groups:
             devices = jax.local_devices()[: math.gcd(len(group), jax.local_device_count())]
             mesh = make_mesh(devices, len(group), 1)
@@ -113,7 +112,7 @@ def run_group(
                 chunk = padded[:, i * steps * hop :][:, :length]
                 carry, part = run_chunk(own, carry, chunk)
                 parts.append(jax.device_get(part))
-                bar.update()
+                shown.add()
             seconds += time.perf_counter() - begin
             outs.append([np.concatenate(p, axis=2) for p in zip(*parts, strict=True)])
     posteriors, live = (np.concatenate(p) for p in zip(*outs, strict=True))
