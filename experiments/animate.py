@@ -1,4 +1,4 @@
-"""The architecture over training: `python -m experiments.animate --workdir W --out W/a.gif`.
+"""Draw the architecture over training: `python -m experiments.animate --workdir W --out W/a.gif`.
 
 A frame per line of training metrics, at most 60 spread evenly: an edge is as wide as the share of
 the samples (of images, or of a stream's frames) in which it was live since the line before, and in

@@ -1,4 +1,5 @@
-"""The streaming protocol: `python -m experiments.evaluate --workdir W --stream s.wav`.
+"""Score models on long labelled streams, or on images:
+`python -m experiments.evaluate --workdir W --stream s.wav`.
 
 Runs trained models over long labelled streams, decodes their posteriors into detections and scores
 them (docs/protocol.md: TensorFlow's streaming accuracy test). Every step takes its most probable

@@ -1,4 +1,4 @@
-"""Clip accuracy: `python -m experiments.evaluate_clips --workdir W --data cache`.
+"""Score models on clips: `python -m experiments.evaluate_clips --workdir W --data cache`.
 
 Each clip of a split is one decision. A static network hears the clip's own second. A network with a
 controller hears a stream of five steps, silence around the clip, and answers with the window that

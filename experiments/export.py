@@ -1,4 +1,5 @@
-"""A trained model to be run elsewhere: `python -m experiments.export --pretrained N --out FOLDER`.
+"""Write a trained model to be run elsewhere:
+`python -m experiments.export --pretrained N --out FOLDER`.
 
 Writes the step of a stream, which skips what is off and runs the most probable architecture:
 

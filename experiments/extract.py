@@ -1,4 +1,4 @@
-"""The network that was found, alone: `python -m experiments.extract --workdir W --out W2`.
+"""Take out the network that was found: `python -m experiments.extract --workdir W --out W2`.
 
 Takes the live edges of a trained Γ, its most probable architecture or one drawn from it, with their
 weights and running statistics, into a run of their own: a static network that computes what the

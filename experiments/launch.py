@@ -1,4 +1,4 @@
-"""Streaming train loop: `python -m experiments.launch --config C --workdir W [--set a.b=v]`.
+"""Train, or go on training: `python -m experiments.launch --config C --workdir W [--set a.b=v]`.
 
 Resumes if W holds a run of the same config. A resumed run equals an uninterrupted one bit for bit
 (on CPU): batches and draws are functions of (seed, step), and metrics after the last checkpoint are

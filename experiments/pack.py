@@ -1,7 +1,8 @@
-"""A trained run as a small folder that travels: `python -m experiments.pack --workdir W --name N`.
+"""Pack a trained run as a small folder that travels:
+`python -m experiments.pack --workdir W --name N`.
 
 Writes the network's parameters as float32 and what is needed to use them and to start from them
-(`experiments.pretrained` has the format): no optimiser, no history. By default into the package,
+(`experiments.runs.packed` has the format): no optimiser, no history. By default into the package,
 where `evaluate --pretrained N` and `--init_from pretrained:N` find it. README.md says how it was
 made and quotes the figures that `evaluate` and `evaluate_clips` left in the run's folder.
 """

@@ -1,4 +1,4 @@
-"""What runs did, on one page: `python -m experiments.report --workdir W [--workdir W2 …]`.
+"""Put what runs did on one page: `python -m experiments.report --workdir W [--workdir W2 …]`.
 
 Writes `report.html`, which needs no other file and no network, its figures as PNGs, and
 `curve.json`, cost and accuracy of each run. Prints the table of scores. A sweep's folder stands for

@@ -1,4 +1,4 @@
-"""Many budgets at once: `python -m experiments.sweep --config C --workdir W --budgets 1M,5M`.
+"""Train many budgets at once: `python -m experiments.sweep --config C --workdir W --budgets 1M,5M`.
 
 Each budget is a run of its own, in a folder of its own under W, with its own optimiser, baseline,
 λ and checkpoints, as `launch` would leave it; all are trained together, on the same batches. One
