@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.convolutions [--threads 2] [--repeats 5] [--json out.json]
 
 Over whole streams, as the trunk runs them: forward, gradient of the kernel, gradient of the input
-(not of the first, whose input is audio), and where the block transforms (`sanas_jax.spectral`) the
+(not of the first, whose input is audio), and where the block transforms (`kernels.spectral`) the
 same by XLA's convolution. Each counts as many multiply-accumulates, those as written, so that rates
 compare with each other and with a matrix product; transforms make fewer.
 """

@@ -2,7 +2,7 @@
 
 Every setting of a grid is tried on the same posteriors. The mean posteriors of a window are
 computed once for all its thresholds, and the firing rule visits only the steps where something
-could fire, so that a setting costs milliseconds where `decoding.detect` takes a second per hour of
+could fire, so that a setting costs milliseconds where `detector.detect` takes a second per hour of
 stream. The detections are the same, bit for bit; the choice is scored with `detect` itself.
 """
 
@@ -110,7 +110,7 @@ def mean_scores(
     detector: Detector,
     tolerance_ms: float = TOLERANCE_MS,
 ) -> dict[str, float]:
-    """`protocol.ROC_SCORES`: percentages are means over streams, false alarms of all together."""
+    """`scoring.ROC_SCORES`: percentages are means over streams, false alarms of all together."""
     found = [
         score(stream, detect(trace.posteriors, trace.times_ms, detector), classes, tolerance_ms)
         for stream, trace in zip(streams, traces, strict=True)
@@ -125,7 +125,7 @@ def mean_scores(
 def smooth(
     posteriors: np.ndarray, times_ms: np.ndarray, window_ms: float, min_count: int
 ) -> Smoothed:
-    """Mean posteriors as `decoding.detector_step` forms them, of posteriors [T, K] at times [T]."""
+    """Mean posteriors as `detector.detector_step` forms them, of posteriors [T, K] at times [T]."""
     first = np.searchsorted(times_ms, times_ms - window_ms)
     counts = np.arange(len(times_ms)) - first + 1
     enough = (counts >= min_count) & (times_ms - times_ms[first] >= window_ms / 4)
@@ -150,7 +150,7 @@ def candidates(smoothed: Smoothed, threshold: float) -> Candidates:
 
 
 def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> list[Detection]:
-    """The firing rule of `decoding.detect`, from one firing to the next."""
+    """The firing rule of `detector.detect`, from one firing to the next."""
     found: list[Detection] = []
     fired, at, end = silence_label, 0, len(steps.labels)
     while at < end:

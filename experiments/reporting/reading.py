@@ -81,7 +81,7 @@ def verdicts(
     truth: Sequence[tuple[str, float]],
     tolerance_ms: float,
 ) -> list[str]:
-    """For each detection "right", "wrong" or "alarm", as `metrics.score_stream` counts them.
+    """For each detection "right", "wrong" or "alarm", as `scores.score_stream` counts them.
 
     Args:
       detections: `word` and `ms`, in order of time.

@@ -77,7 +77,7 @@ class Dense(nn.Module):
 
     `init_scale` is the variance of an output for inputs of unit second moment; with n branches that
     meet in a sum, 2/n keeps the sum at He's scale. `by_output`: the kernel is [features, inputs]
-    (`layout.by_output`).
+    (`streaming.weights`).
     """
 
     features: int

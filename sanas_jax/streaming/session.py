@@ -8,7 +8,7 @@
     session.finish()                                    # the steps that still lie in the audio
 
 What is heard does not depend on how the audio is cut into chunks, and equals `rollout.unroll` and
-`decoding.detect` on the whole of it. Frames are computed once, edges only where they are live
+`detector.detect` on the whole of it. Frames are computed once, edges only where they are live
 (`streaming`); memory does not grow.
 """
 
