@@ -173,7 +173,11 @@ def restore_params(
     # Takes a second to import, which packed models need not wait for.
     from experiments.runs.checkpoints import Checkpoints
 
-    like = abstract_model(sanas)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        abstract_model(sanas),
+    )
     averaged = info.config.train.average_decay > 0
     latest = Checkpoints(folder / "checkpoints")
     steps = latest.steps()
