@@ -13,21 +13,19 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 from absl import flags
-from PIL import Image
 
 from data_prep.command.atomic import new_files
 from data_prep.command.cli import run
 from data_prep.command.progress import counted
 from experiments.config.wording import short
-from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
-from experiments.figures.style import WIDE, to_png
-from experiments.reporting.reading import read_run
-from experiments.reporting.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from experiments.reporting.run_record import RunRecord
 
 FRAMES = 60
 FRAME_MS, LAST_MS = 120, 2500
@@ -42,6 +40,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Draw the frames and write the GIF."""
+    from experiments.reporting.reading import read_run
+
     out = Path(values.out)
     if out.suffix.lower() != ".gif" or out.is_dir():
         raise ValueError(f"--out: expected the name of a .gif file, got {values.out!r}")
@@ -68,6 +68,8 @@ def main(values: flags.FlagValues) -> None:
 
 def frame_lines(lines: Sequence[dict[str, Any]], most: int = FRAMES) -> list[dict[str, Any]]:
     """At most `most` lines of training, spread evenly, first and last included; else validation."""
+    import numpy as np
+
     for split in ("training", "validation"):
         kept = [line for line in lines if line["split"] == split]
         if kept:
@@ -78,6 +80,12 @@ def frame_lines(lines: Sequence[dict[str, Any]], most: int = FRAMES) -> list[dic
 
 def draw_frame(found: RunRecord, line: dict[str, Any]) -> Image.Image:
     """A line of metrics, drawn on the run's network; all frames of a run have one size."""
+    import numpy as np
+    from PIL import Image
+
+    from experiments.figures.architecture import MOST_COSTS, ON, Found, architecture_figure
+    from experiments.figures.style import WIDE, to_png
+
     usage = np.array([line["gate_usage"][edge] for edge in found.net.index])
     panels = {title(found, line): Found(usage, usage > ON)}
     # Costs on the live edges alone would come and go.
@@ -102,6 +110,8 @@ def title(found: RunRecord, line: dict[str, Any]) -> str:
 
 def cli() -> None:
     """Console entry point."""
+    import jax
+
     jax.config.update("jax_platforms", "cpu")  # counts and files: leave an accelerator to others
     sys.exit(run(define_flags, main, __doc__, sys.argv))
 

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
-from experiments.evaluation.calibration import calibrated, check_split, detector_summary
-from experiments.evaluation.detector_search import TOLERANCE_MS
-from experiments.evaluation.stream_inference import read_streams, run_models
-from experiments.runs import folder as run_folder
-from experiments.runs.packed import is_packed
-from experiments.runs.stored_results import Trace
-from experiments.runs.trained import read_model
+from experiments.machine.jax_setup import keep_programs
+
+if TYPE_CHECKING:
+    from experiments.runs.stored_results import Trace
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -62,6 +59,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Calibrate every model; print the detectors and write them, all or none."""
+    from experiments.evaluation.calibration import calibrated, check_split, detector_summary
+    from experiments.evaluation.detector_search import TOLERANCE_MS
+    from experiments.evaluation.stream_inference import read_streams, run_models
+    from experiments.runs import folder as run_folder
+    from experiments.runs.packed import is_packed
+    from experiments.runs.trained import read_model
+
+    keep_programs()
     limit = values.false_alarms_per_hour
     sources = [check_split(Path(wav)) for wav in values.stream]
     folders = run_folder.expand_sweeps(map(Path, values.workdir))

@@ -16,24 +16,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
-from experiments.evaluation.images import evaluate_images, image_summary
-from experiments.evaluation.stream_inference import read_streams
-from experiments.evaluation.streams import evaluate_streams, stream_summary
 from experiments.flags.many_models import define_model_flags, read_models
-from experiments.reporting.points import points_to_json
-from experiments.reporting.reading import read_runs
-from experiments.reporting.streams.points import stream_points
-from experiments.reporting.streams.tables import summary_table
-from experiments.runs import folder as run_folder
-from experiments.runs.detectors import detectors_of
-from experiments.runs.packed import is_packed
-from experiments.runs.stored_results import write_results
-from experiments.runs.trained import TrainedModel
+from experiments.machine.jax_setup import keep_programs
+
+if TYPE_CHECKING:
+    from experiments.runs.trained import TrainedModel
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -84,6 +77,18 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Evaluate every model on every stream; print the figures and write them."""
+    from experiments.evaluation.stream_inference import read_streams
+    from experiments.evaluation.streams import evaluate_streams, stream_summary
+    from experiments.reporting.points import points_to_json
+    from experiments.reporting.reading import read_runs
+    from experiments.reporting.streams.points import stream_points
+    from experiments.reporting.streams.tables import summary_table
+    from experiments.runs import folder as run_folder
+    from experiments.runs.detectors import detectors_of
+    from experiments.runs.packed import is_packed
+    from experiments.runs.stored_results import write_results
+
+    keep_programs()
     models, budgets = read_models(values)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
@@ -111,6 +116,9 @@ def main(values: flags.FlagValues) -> None:
 
 def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> None:
     """Evaluate runs on images; print the figures and write them."""
+    from experiments.evaluation.images import evaluate_images, image_summary
+    from experiments.runs.stored_results import write_results
+
     if values.stream or not all(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on images without --stream, or runs on audio")
     results = []

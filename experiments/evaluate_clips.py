@@ -20,12 +20,8 @@ from absl import flags
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run
 from data_prep.speech.cache import SPLITS, open_cache
-from experiments.datasets.clips import read_clips
-from experiments.evaluation.clips import ask, by_speaker, check_classes, clip_summary, score_answers
-from experiments.evaluation.scoring import requested_macs
 from experiments.flags.many_models import define_model_flags, read_models
-from experiments.runs.packed import is_packed
-from experiments.runs.stored_results import at_price, write_results
+from experiments.machine.jax_setup import keep_programs
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -42,6 +38,18 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Ask every model about every clip; print the figures and write them."""
+    from experiments.datasets.clips import read_clips
+    from experiments.evaluation.clips import (
+        ask,
+        by_speaker,
+        check_classes,
+        clip_summary,
+        score_answers,
+    )
+    from experiments.evaluation.scoring import requested_macs
+    from experiments.runs.stored_results import write_results
+
+    keep_programs()
     models, budgets = read_models(values)
     cache = open_cache(values.data)
     for model in models:
@@ -78,6 +86,9 @@ def main(values: flags.FlagValues) -> None:
 
 def save(folder: Path, result: dict[str, Any]) -> None:
     """Keep a run's result in its folder; a packed model's folder is only read."""
+    from experiments.runs.packed import is_packed
+    from experiments.runs.stored_results import at_price
+
     if is_packed(folder):
         return
     name = at_price(f"{result['data']}_{result['split']}", result["cost_weight"])

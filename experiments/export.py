@@ -34,37 +34,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 from absl import flags
-from jax import export
 
 from data_prep.command.atomic import new_folder
 from data_prep.command.cli import run, word_list
-from experiments.config.model import macs_per_step
 from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
-from experiments.runs.detectors import chosen_detector
-from experiments.runs.trained import TrainedModel
-from sanas_jax.costs.incremental import fresh_macs
-from sanas_jax.data.clips import FIRST_WORD
-from sanas_jax.export.program import (
-    Arrays,
-    difference,
-    functions,
-    initial,
-    samples_of,
-    shape_like,
-    shapes,
-)
-from sanas_jax.streaming.detector import Detector
+from experiments.machine.jax_setup import keep_programs
+
+if TYPE_CHECKING:
+    from experiments.runs.trained import TrainedModel
+    from sanas_jax.export.program import Arrays
+    from sanas_jax.streaming.detector import Detector
 
 FORMATS = ("jax", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # Fills a folder with a model that is told a price; what description.json says of it.
-Writer = Callable[[Path, TrainedModel, float | None], dict[str, Any]]
+Writer = Callable[[Path, "TrainedModel", float | None], dict[str, Any]]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -79,6 +67,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Export a model; print what came out."""
+    from experiments.runs.detectors import chosen_detector
+
+    keep_programs()
     formats = _chosen("format", values.format, FORMATS)
     platforms = _chosen("platforms", values.platforms, PLATFORMS)
     out = Path(values.out)
@@ -105,6 +96,11 @@ def main(values: flags.FlagValues) -> None:
 
 def describe(model: TrainedModel, price: float | None, detector: Detector) -> dict[str, Any]:
     """What a consumer needs to know (module docstring)."""
+    from experiments.config.model import macs_per_step
+    from sanas_jax.costs.incremental import fresh_macs
+    from sanas_jax.data.clips import FIRST_WORD
+    from sanas_jax.export.program import samples_of
+
     info, net = model.info, model.sanas.net
     frontend, samples = info.frontend, samples_of(model.sanas, model.info.frontend)
     macs, controller = macs_per_step(model.sanas, info.config.model.static)
@@ -142,6 +138,19 @@ def write_jax(
     folder: Path, model: TrainedModel, price: float | None, *, platforms: Sequence[str] = PLATFORMS
 ) -> dict[str, Any]:
     """Write begin.bin, step.bin and memory.npz; what description.json says of them."""
+    import jax
+    import numpy as np
+    from jax import export
+
+    from sanas_jax.export.program import (
+        difference,
+        functions,
+        initial,
+        samples_of,
+        shape_like,
+        shapes,
+    )
+
     stream, frontend, static = (
         model.sanas,
         model.info.frontend,
@@ -169,6 +178,10 @@ def write_jax(
 
 def _onnx_writer() -> Writer:
     """`write_jax` for ONNX; ValueError without the extra."""
+    import numpy as np
+
+    from sanas_jax.export.program import samples_of, shapes
+
     try:
         from sanas_jax.export import onnx_graph, onnx_memory, onnx_scope
     except ImportError as error:

@@ -11,16 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from data_prep.command.cli import run
-from experiments.config.model import build_model
-from experiments.runs import folder as run_folder
-from experiments.runs.trained import found_architecture, read_model
-from experiments.training.begin import begin
-from experiments.training.extraction import compare, extracted_config, write_run
-from experiments.training.loop import run_loop
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -45,6 +38,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Extract; train on if asked to; print what is left."""
+    import jax
+
+    from experiments.config.model import build_model
+    from experiments.runs import folder as run_folder
+    from experiments.runs.trained import found_architecture, read_model
+    from experiments.training.begin import begin
+    from experiments.training.extraction import compare, extracted_config, write_run
+    from experiments.training.loop import run_loop
+
     source, out = Path(values.workdir), Path(values.out)
     info = run_folder.read(source)
     model = info.config.model

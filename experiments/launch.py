@@ -13,13 +13,14 @@ from absl import flags
 
 from data_prep.command.cli import run
 from experiments.flags.training import define_flags, read_config, start, workdir_of
-from experiments.machine.multihost import failing_at_once
-from experiments.training.begin import begin
-from experiments.training.loop import run_loop
 
 
 def main(values: flags.FlagValues) -> None:
     """Train, or go on training."""
+    from experiments.machine.multihost import failing_at_once
+    from experiments.training.begin import begin
+    from experiments.training.loop import run_loop
+
     how = start(values)
     with (
         failing_at_once(),

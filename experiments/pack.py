@@ -15,19 +15,16 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from data_prep.command.atomic import new_folder, write_atomic
 from data_prep.command.cli import run
 from experiments.config import Config
-from experiments.runs import folder as run_folder
-from experiments.runs.folder import RunInfo
-from experiments.runs.metrics import read_metrics
-from experiments.runs.model_card import count_params, readme
-from experiments.runs.packed import SHIPPED, is_packed, stored_parts, write_params
-from experiments.runs.trained import model_of, restore_params
+
+if TYPE_CHECKING:
+    from experiments.runs.folder import RunInfo
 
 MAX_BYTES = 3_000_000
 DETECTOR = "detector.json"
@@ -35,6 +32,8 @@ DETECTOR = "detector.json"
 
 def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
+    from experiments.runs.packed import SHIPPED
+
     flags.DEFINE_string("workdir", None, "Run to pack.", required=True, flag_values=values)
     flags.DEFINE_string(
         "name",
@@ -65,6 +64,11 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Pack a run; print what came out."""
+    from experiments.runs import folder as run_folder
+    from experiments.runs.model_card import count_params, readme
+    from experiments.runs.packed import is_packed, stored_parts
+    from experiments.runs.trained import model_of, restore_params
+
     workdir, out = Path(values.workdir), Path(values.out) / values.name
     if not re.fullmatch(r"[\w-]+", values.name, re.ASCII):
         raise ValueError(f"--name: expected letters, digits, - and _, got {values.name!r}")
@@ -98,6 +102,10 @@ def write(
     folder: Path, workdir: Path, info: RunInfo, step: int, params: Any, readme_text: str
 ) -> None:
     """Fill a new folder with a packed model."""
+    from experiments.runs import folder as run_folder
+    from experiments.runs.metrics import read_metrics
+    from experiments.runs.packed import write_params
+
     described = info._replace(config=without_paths(info.config))
     run_folder.create(folder, described, str(workdir / "config.py"))
     write_params(folder, step, params)

@@ -13,14 +13,10 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-import jax
 from absl import flags
 
 from data_prep.command.atomic import json_text, new_files
 from data_prep.command.cli import run
-from experiments.reporting.images.page import image_report
-from experiments.reporting.reading import read_runs
-from experiments.reporting.streams.page import stream_report
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -46,6 +42,10 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Read the runs, write the report, print the table."""
+    from experiments.reporting.images.page import image_report
+    from experiments.reporting.reading import read_runs
+    from experiments.reporting.streams.page import stream_report
+
     if not 0 < values.excerpt_seconds < math.inf:
         raise ValueError(f"--excerpt_seconds: expected more than 0, got {values.excerpt_seconds}")
     workdirs = list(map(Path, values.workdir))
@@ -75,6 +75,8 @@ def main(values: flags.FlagValues) -> None:
 
 def cli() -> None:
     """Console entry point."""
+    import jax
+
     jax.config.update("jax_platforms", "cpu")  # counts and files: leave an accelerator to others
     sys.exit(run(define_flags, main, __doc__, sys.argv))
 

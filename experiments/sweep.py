@@ -17,11 +17,6 @@ from data_prep.command.cli import run, word_list
 from experiments.config.wording import parse_budget
 from experiments.flags import training
 from experiments.flags.training import read_config, start, workdir_of
-from experiments.machine.multihost import failing_at_once, is_first, say
-from experiments.runs import folder as run_folder
-from experiments.training.begin import begin
-from experiments.training.loop import run_loop
-from experiments.training.members import check_same_members, expand, reached_table
 
 Number = TypeVar("Number", int, float)
 
@@ -47,6 +42,12 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Train all, or go on training; print what was asked and what was reached."""
+    from experiments.machine.multihost import failing_at_once, is_first, say
+    from experiments.runs import folder as run_folder
+    from experiments.training.begin import begin
+    from experiments.training.loop import run_loop
+    from experiments.training.members import check_same_members, expand, reached_table
+
     how = start(values)
     with failing_at_once():
         members = expand(

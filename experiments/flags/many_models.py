@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from data_prep.command.cli import word_list
 from experiments.config.wording import parse_macs
-from experiments.runs import folder as run_folder
-from experiments.runs.packed import PREFIX, resolve
-from experiments.runs.trained import TrainedModel, read_model
+
+if TYPE_CHECKING:
+    from experiments.runs.trained import TrainedModel
 
 
 def define_model_flags(values: flags.FlagValues) -> None:
@@ -50,6 +51,10 @@ def define_model_flags(values: flags.FlagValues) -> None:
 
 def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[float]]:
     """The models that the flags name, and the budgets asked of those that are conditioned."""
+    from experiments.runs import folder as run_folder
+    from experiments.runs.packed import PREFIX, resolve
+    from experiments.runs.trained import read_model
+
     budgets = [parse_macs(word) for word in word_list(values.budgets)]
     prices = [parse_price(word) for word in word_list(values.cost_weights)]
     if budgets and prices:

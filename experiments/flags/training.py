@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.config import Config, load_config, override
-from experiments.machine import multihost
-from experiments.machine.execution import Execution
 from experiments.machine.jax_setup import keep_memory, keep_programs
+
+if TYPE_CHECKING:
+    from experiments.machine.execution import Execution
 
 
 def workdir_of(values: flags.FlagValues) -> Path:
@@ -74,6 +76,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def start(values: flags.FlagValues) -> Execution:
     """What the flags ask for; joins other processes, so call it before anything is computed."""
+    from experiments.machine import multihost
+    from experiments.machine.execution import Execution
+
     keep_memory()
     multihost.join(values.distributed, values.coordinator, values.num_processes, values.process_id)
     keep_programs(values.compilation_cache)
