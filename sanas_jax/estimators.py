@@ -80,7 +80,7 @@ def moving_average(decay: float = 0.9) -> Estimator:
 
 
 def batch_mean() -> Estimator:
-    """Mean return of the *other* samples of the batch, per step.
+    """Mean return of the *other* samples of the batch, per step: of all M·B in [T, M, B].
 
     The plain batch mean contains the sample itself, which shrinks the gradient by 1 − 1/B; leaving
     it out is unbiased at the same price. Along a stream each step has its own mean, since returns
@@ -90,8 +90,9 @@ def batch_mean() -> Estimator:
     def value(state: tuple[()], returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
         del state, z
         weights = jnp.asarray(mask, returns.dtype)
-        total = jnp.sum(returns * weights, axis=-1, keepdims=True)
-        count = jnp.sum(weights, axis=-1, keepdims=True)
+        samples = (-2, -1) if returns.ndim == 3 else -1
+        total = jnp.sum(returns * weights, axis=samples, keepdims=True)
+        count = jnp.sum(weights, axis=samples, keepdims=True)
         others = count - weights
         return jnp.where(others > 0, (total - returns * weights) / jnp.maximum(others, 1), 0.0)
 

@@ -410,8 +410,14 @@ def _settle(
 
 
 def _gate(gate: jax.Array, value: jax.Array) -> jax.Array:
-    """gate [] or [B] times value [B, ...]."""
-    return gate.reshape(gate.shape + (1,) * (value.ndim - gate.ndim)) * value
+    """gate [] or [B] times value [B, ...]; 0 where it is off, whatever the value."""
+    gate = _beside(gate, value)
+    return jnp.where(gate > 0, gate * value, 0)
+
+
+def _beside(gate: jax.Array, value: jax.Array) -> jax.Array:
+    """gate [] or [B] with axes of one for the rest of value [B, ...]."""
+    return gate.reshape(gate.shape + (1,) * (value.ndim - gate.ndim))
 
 
 def _activate(layer: Layer, value: jax.Array) -> jax.Array:

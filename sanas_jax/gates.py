@@ -29,10 +29,14 @@ class Gamma:
 
 
 def as_gamma(gamma: Gamma | jax.Array) -> Gamma:
-    """A `Gamma` as it is; an array [..., E] is read as probabilities."""
+    """A `Gamma` as it is; an array [..., E] is read as probabilities, 0 and 1 among them."""
     if isinstance(gamma, Gamma):
         return gamma
-    return Gamma(jax.scipy.special.logit(jnp.asarray(gamma, jnp.float32)))
+    probs = jnp.asarray(gamma, jnp.float32)
+    # logit' is infinite at 0 and 1: of what is certain the gradient is 0, and no nan.
+    certain = (probs == 0) | (probs == 1)
+    logits = jax.scipy.special.logit(jnp.where(certain, 0.5, probs))
+    return Gamma(jnp.where(certain, jnp.where(probs == 1, jnp.inf, -jnp.inf), logits))
 
 
 def init_gamma(net: Net, probability: float = 0.953) -> Gamma:

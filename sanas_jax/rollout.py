@@ -144,6 +144,8 @@ def init_carry(
                 "cost_weight: expected a price for the conditioned controller, got None"
             )
         weights = jnp.broadcast_to(jnp.asarray(cost_weight, jnp.float32), (batch,))
+        if not isinstance(weights, jax.core.Tracer) and not (weights > 0).all():
+            raise ValueError(f"cost_weight: expected prices above 0, got {cost_weight}")
         condition = jnp.log(weights)[:, None]
     z = initial_state(model.controller, model.net, batch)
     last = init_last(model.net, batch) or None

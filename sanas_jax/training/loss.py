@@ -42,9 +42,12 @@ Paid = Callable[[Step], jax.Array]
 def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | None = None) -> Loss:
     """`loss(params, estimator_state, batch, key, budget) -> (scalar, Aux)`.
 
-    The scalar's value means nothing, since a surrogate of the score function is part of it.
+    The scalar's value means nothing, since a surrogate of the score function is part of it. Raises
+    ValueError for DisARM where the past enters a step.
     """
     score, teach = objective.score, objective.teach
+    if score.estimator.paired and not objective.static:
+        _check_no_past(model, objective.price)
 
     def losses(logits: jax.Array, batch: Batch) -> jax.Array:
         """Loss of each step, [T, B]."""
@@ -54,7 +57,7 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
     def whole_term(whole: jax.Array, batch: Batch, outs: Step) -> jax.Array:
         """Losses of the whole network and of what it teaches."""
         loss = masked_mean(losses(whole, batch), batch.mask)
-        distance = masked_mean(distances(whole, outs.logits).mean(1), batch.mask)
+        distance = masked_mean(distances(whole, outs.logits, batch.labels).mean(1), batch.mask)
         return teach.full_weight * loss + teach.distill_weight * distance
 
     def score_term(
@@ -133,11 +136,23 @@ def baseline_term(
     return term, score.estimator.update(state, returns, mask, z)
 
 
-def distances(whole: jax.Array, logits: jax.Array) -> jax.Array:
-    """KL divergence of samples [T, M·B, K] from what the whole network says, [T, M, B]."""
+def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """KL divergence of samples from what the whole network says, [T, M, B].
+
+    Args:
+      whole: [T, B, ..., K]; further axes are positions, over whose labelled ones is the mean.
+      logits: [T, M·B, ..., K].
+      labels: [T, B, ...].
+    """
     taught = jax.nn.softmax(jax.lax.stop_gradient(whole))
     by_sample = logits.reshape(whole.shape[0], -1, *whole.shape[1:])
-    return optax.losses.kl_divergence(jax.nn.log_softmax(by_sample), taught[:, None])
+    apart = optax.losses.kl_divergence(jax.nn.log_softmax(by_sample), taught[:, None])
+    positions = tuple(range(3, apart.ndim))
+    if not positions:
+        return apart
+    valid = (labels >= 0)[:, None]
+    total = jnp.where(valid, apart, 0).sum(positions)
+    return total / jnp.maximum(valid.sum(positions), 1)
 
 
 def repeat(batch: Batch, samples: int) -> Batch:
@@ -148,3 +163,26 @@ def repeat(batch: Batch, samples: int) -> Batch:
 
     weight = None if batch.weight is None else wide(batch.weight)
     return batch._replace(labels=wide(batch.labels), mask=wide(batch.mask), weight=weight)
+
+
+def _check_no_past(model: Sanas, price: Price) -> None:
+    """ValueError if a step's loss or price depends on the gates of the steps before it.
+
+    A partner is run on the state and the values of the main chain's architecture, not of its own.
+    """
+    if model.net.reuse:
+        raise ValueError(
+            "estimator: disarm needs steps whose loss depends on their own gates; expected a net "
+            f"without reuse, got {sorted(edge.name for edge in model.net.reuse.values())}"
+        )
+    with jax.ensure_compile_time_eval():
+        on = jnp.ones((1, 1, len(model.net.edges)))
+        after_on, after_off = (
+            price.cost(jnp.concatenate([first, on]))[1] for first in (on, jnp.zeros_like(on))
+        )
+        remembers = bool((after_on != after_off).any())
+    if remembers:
+        raise ValueError(
+            "estimator: disarm needs steps whose cost depends on their own gates; expected a cost "
+            "without memory, got one that charges for what the step before left out"
+        )

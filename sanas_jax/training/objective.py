@@ -46,7 +46,8 @@ class Score:
     batch, rows also act on each other; that part is left out.
 
     Fields:
-      estimator: of the score-function term; `leave_one_out` needs M ≥ 2, `disarm` γ = 0.
+      estimator: of the score-function term; `leave_one_out` needs M ≥ 2; `disarm` γ = 0,
+        a net without reuse and a cost without memory (`make_loss` refuses others).
       samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
       discount: γ of the returns to go, 0 to 1; 1 is the objective's own gradient.
       entropy_weight: bonus per nat of the architecture's entropy.
