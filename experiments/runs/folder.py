@@ -44,6 +44,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 # One that only looks whether a folder is held is in the way for a moment.
 _LOOKS, _LOOK_SECONDS = 5, 0.1
 
+# Of config.json and what lies beside it. Version 0.1 wrote no number, and what 1 is.
+FORMAT = 1
+
 
 class RunInfo(NamedTuple):
     """What `config.json` and `frontend.npz` hold.
@@ -116,6 +119,7 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
         np.savez(file, **_arrays(info.frontend), class_weights=info.class_weights)
     os.replace(workdir / "frontend.npz.tmp", workdir / "frontend.npz")
     description: dict[str, Any] = {
+        "format": FORMAT,
         "config": to_json(info.config),
         "classes": list(info.classes),
         "data_sha256": info.data_sha256,
@@ -125,6 +129,16 @@ def create(workdir: Path, info: RunInfo, config_file: str) -> None:
     else:
         description["input_shape"] = list(info.input_shape)
     write_json(workdir / "config.json", description)
+
+
+def _check_format(workdir: Path, description: dict[str, Any]) -> None:
+    """ValueError for a folder that a later version wrote."""
+    found = description.get("format", FORMAT)
+    if found != FORMAT:
+        raise ValueError(
+            f"{workdir / 'config.json'}: expected format {FORMAT}, got {found!r}: "
+            "another version of sanas_jax wrote it"
+        )
 
 
 def write_sweep(workdir: Path, members: Sequence[str]) -> None:
@@ -158,6 +172,7 @@ def read(workdir: Path) -> RunInfo:
         raise ValueError(f"--workdir: expected a folder with a run (config.json), got {workdir}")
     try:
         description = json.loads((workdir / "config.json").read_text())
+        _check_format(workdir, description)
         config = from_json(description["config"])
         _, hooks = load_config(str(workdir / "config.py"))
         with np.load(workdir / "frontend.npz") as file:

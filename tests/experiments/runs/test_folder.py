@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -9,7 +10,9 @@ import sys
 
 import pytest
 
+from experiments.config import Config, ModelConfig
 from experiments.runs import folder as run_folder
+from tests.helpers.packed import write_described
 
 HOLDER = """
 import sys
@@ -78,3 +81,13 @@ def test_without_locks_nobody_is_kept_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with run_folder.hold(tmp_path):
         hold(tmp_path)
+
+
+def test_a_folder_of_a_later_version_is_refused_by_name(tmp_path):
+    write_described(tmp_path / "run", Config(model=ModelConfig(maps=(2, 2))))
+    file = tmp_path / "run" / "config.json"
+    description = json.loads(file.read_text())
+    assert description["format"] == 1
+    file.write_text(json.dumps(description | {"format": 2}))
+    with pytest.raises(ValueError, match=r"config\.json: expected format 1, got 2"):
+        run_folder.read(tmp_path / "run")
