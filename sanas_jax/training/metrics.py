@@ -26,23 +26,6 @@ def confusion(
     return empty.at[rows, columns].add(1, mode="drop")
 
 
-def cost_per_label(
-    costs: jax.Array, labels: jax.Array, mask: jax.Array, num_classes: int
-) -> jax.Array:
-    """Mean cost of the steps of each label, [K], nan for a label that is absent.
-
-    costs: [...] in any unit (MACs per frame in the SANAS paper's figure 6).
-    """
-    _check_same(labels=labels, costs=costs, mask=mask)
-    _check_classes(num_classes)
-    group = _class_or_none(labels, mask, num_classes).reshape(-1)
-    count = jnp.bincount(group, length=num_classes + 1)[:-1]
-    total = jax.ops.segment_sum(
-        jnp.asarray(costs, jnp.float32).reshape(-1), group, num_segments=num_classes + 1
-    )[:-1]
-    return total / count
-
-
 def frame_accuracy(labels: jax.Array, predictions: jax.Array, mask: jax.Array) -> jax.Array:
     """Part of the steps where `mask` is true that are predicted right, []; nan without any."""
     _check_same(labels=labels, predictions=predictions, mask=mask)

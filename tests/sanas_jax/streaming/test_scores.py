@@ -7,7 +7,7 @@ import pytest
 
 from sanas_jax.streaming.detector import Detection
 from sanas_jax.streaming.scores import StreamScore, score_stream
-from sanas_jax.training.metrics import confusion, cost_per_label, frame_accuracy
+from sanas_jax.training.metrics import confusion, frame_accuracy
 from tests.helpers.places import GOLDEN as GOLDEN_FOLDER
 
 GOLDEN = GOLDEN_FOLDER / "detector.npz"
@@ -136,16 +136,6 @@ def test_confusion_out_of_range_is_not_counted():
     )
 
 
-def test_cost_per_label_against_loop(steps):
-    labels, _, costs, mask = steps
-    expected = [costs[mask & (labels == k)].astype(float).mean() for k in range(4)]
-    arrays = jnp.array(costs), jnp.array(labels), jnp.array(mask)
-    for function in (cost_per_label, jax.jit(cost_per_label, static_argnums=3)):
-        np.testing.assert_allclose(function(*arrays, 5), [*expected, np.nan], rtol=1e-5)
-    each = jax.vmap(lambda *row: cost_per_label(*row, 5))(*arrays)
-    np.testing.assert_allclose(each[3], cost_per_label(*(a[3] for a in arrays), 5), rtol=1e-6)
-
-
 def test_frame_accuracy_by_hand(steps):
     labels, predictions, mask = jnp.array([1, 2, 3, 0]), jnp.array([1, 0, 3, 0]), [1, 1, 1, 0]
     assert frame_accuracy(labels, predictions, jnp.array(mask)) == pytest.approx(2 / 3)
@@ -163,6 +153,6 @@ def test_step_metrics_bad_arguments_raise():
     with pytest.raises(ValueError, match="predictions: expected integers, got float32"):
         frame_accuracy(ones, jnp.ones(3), ones)
     with pytest.raises(ValueError, match="labels: expected integers"):
-        cost_per_label(jnp.ones(3), jnp.ones(3), ones, 2)
+        confusion(jnp.ones(3), ones, ones, 2)
     with pytest.raises(ValueError, match="num_classes: expected 1"):
         confusion(ones, ones, ones, 0)
