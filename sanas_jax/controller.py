@@ -117,7 +117,9 @@ def advance(
 
 def controller_macs(controller: Controller, net: Net) -> int:
     """Multiply-accumulates of one controller step: cell and gate head."""
-    params = jax.eval_shape(lambda key: init_controller(controller, net, key), jax.random.key(0))
+    params = jax.eval_shape(
+        lambda key: init_controller(controller, net, key), jax.eval_shape(jax.random.key, 0)
+    )
     z = jax.eval_shape(lambda: initial_state(controller, net, 1))
     features = jax.ShapeDtypeStruct((1, *net.shapes[net.features]), jnp.float32)
     told = jax.ShapeDtypeStruct((1, 1), jnp.float32) if controller.conditioned else None
