@@ -7,7 +7,8 @@ computed once for all steps of a stream; the rest is a gated sum and what follow
 Blocks with BatchNorm keep running statistics: an argument and a result, never hidden. In training
 a block normalises with the rows in which its edge is live, and only these enter its running
 statistics; an edge that is live in no row keeps those it had. In the trunk, blocks with
-`stats_over_stream` know nothing of gates and normalise with the whole stream.
+`stats_over_stream` know nothing of gates and normalise with the whole stream. What a mask leaves
+out of a batch enters no statistics anywhere.
 
 Layers whose last value may be reused hand it on from step to step, as statistics are.
 """
@@ -24,7 +25,8 @@ import jax.numpy as jnp
 
 from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
-from sanas_jax.kernels.sliding import Cut, windows
+from sanas_jax.graph.tracing import traced
+from sanas_jax.kernels.sliding import Cut, seen, windows
 
 Params = dict[str, Any]
 Stats = dict[str, Any]
@@ -94,6 +96,7 @@ def forward(
     stats: Stats | None = None,
     last: Last | None = None,
     train: bool = False,
+    mask: jax.Array | None = None,
 ) -> Output:
     """Run the architecture `gates` exactly as given (Algorithm 2); nothing is pruned.
 
@@ -108,6 +111,7 @@ def forward(
       stats: running statistics, from `init_stats`, if any block keeps them.
       last: values of the step before that may be reused; None for zeros.
       train: normalise with the batch's live rows instead, and update `stats` by them.
+      mask: [B] bool, rows that may enter batch statistics; None: all.
     """
     _check_input(net, x)
     check_gates(net, gates)
@@ -116,7 +120,7 @@ def forward(
             f"gates: expected shape [E] or [B, E] with B = {x.shape[0]}, got {gates.shape}"
         )
     live = prune(net, gates)
-    blocks = _Blocks(net, params, live, stats, train)
+    blocks = _Blocks(net, params, live, stats, train, mask=mask)
     gates = read_gates(net, gates)
     values = {net.input: x}
     last = init_last(net, x.shape[0]) if last is None else dict(last)
@@ -138,17 +142,18 @@ def stochastic_forward(
     *,
     stats: Stats | None = None,
     train: bool = False,
+    mask: jax.Array | None = None,
 ) -> tuple[Output, Sampled]:
     """Draw an architecture per input from Γ ([E] or [B, E]) and run its live edges.
 
-    `stats`, `train`: as in `forward`.
+    `stats`, `train`, `mask`: as in `forward`.
     """
     _check_input(net, x)
     gamma = check_gamma(net, gamma)
     gamma = Gamma(jnp.broadcast_to(gamma.logits, (x.shape[0], len(net.edges))))
     gates = sample(gamma, key)
     live = prune(net, gates)
-    out = forward(net, params, live, x, stats=stats, train=train)
+    out = forward(net, params, live, x, stats=stats, train=train, mask=mask)
     return out, Sampled(gates, live, log_prob(gates, gamma))
 
 
@@ -162,6 +167,7 @@ def trunk_edges(
     stats: Stats | None = None,
     train: bool = False,
     dtype: DType = None,
+    mask: jax.Array | None = None,
 ) -> Trunk:
     """Everything upstream of the joins, once, for all steps of a stream.
 
@@ -178,13 +184,14 @@ def trunk_edges(
       stats, train: as in `forward`.
       dtype: that blocks compute in, and their values have until they leave the trunk; None: that of
         the weights.
+      mask: [T, B] bool, the steps that count: only what their windows see enters batch statistics.
 
     Returns:
       Ungated outputs of the edges that leave the trunk, and of those that end in a read layer of
       the trunk; of an edge whose batch statistics are of its live rows, its input instead.
     """
     batch, outside = stream.shape[0], stream.dtype
-    blocks = _Blocks(net, params, None, stats, train, dtype)
+    blocks = _Blocks(net, params, None, stats, train, dtype, mask)
     values: dict[str, _Rows | _Steps] = {net.input: _Rows(_cast(stream, dtype), 1)}
     out = {}
     for layer in net.layers[1:]:
@@ -219,6 +226,7 @@ def join(
     last: Last | None = None,
     train: bool = False,
     dtype: DType = None,
+    mask: jax.Array | None = None,
 ) -> Output:
     """The rest of one step: gated sums of the trunk's edges and what follows them.
 
@@ -230,11 +238,11 @@ def join(
       live: [B, E] gates, already pruned: live implies that the source is reached, so that the gate
         of the last trunk edge stands for all the gates before it.
       trunk: {edge: [B, ...]}, one step of `trunk_edges`.
-      stats, last, train: as in `forward`.
+      stats, last, train, mask: as in `forward`.
       dtype: that blocks over more than a vector compute in; None: that of the weights. Sums and
         what reads them keep theirs.
     """
-    blocks = _Blocks(net, params, live, stats, train, dtype)
+    blocks = _Blocks(net, params, live, stats, train, dtype, mask)
     gates = read_gates(net, live)
     dead = _dead_values(net, blocks)
     last = init_last(net, live.shape[0]) if last is None else dict(last)
@@ -300,7 +308,8 @@ def _run_over_time(
     if isinstance(source, _Rows) and block_stride:
         stride = source.stride * block_stride
         if hop % stride == 0:
-            return _Rows(blocks.run(edge, source.array), stride)
+            cut = Cut(net.shapes[edge.target][0], hop // stride, num_steps)
+            return _Rows(blocks.run(edge, source.array, cut), stride)
     if isinstance(source, _Rows) and getattr(edge.block, "cuts_windows", False):
         cut = Cut(net.shapes[edge.source][0], hop // source.stride, num_steps)
         return _Steps(blocks.run_windows(edge, source.array, cut))
@@ -331,8 +340,9 @@ def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
 class _Blocks:
     """Runs the blocks of one pass, and collects the statistics that they update.
 
-    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates. `dtype` is
-    that of the arithmetic; running statistics keep theirs.
+    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates. `mask` says
+    which rows count at all: [B], of a trunk [T, B]; None: all. `dtype` is that of the arithmetic;
+    running statistics keep theirs.
     """
 
     def __init__(
@@ -343,9 +353,10 @@ class _Blocks:
         stats: Stats | None,
         train: bool,
         dtype: DType = None,
+        mask: jax.Array | None = None,
     ) -> None:
         self._net, self._params, self._live, self._train = net, params, live, train
-        self._dtype = dtype
+        self._dtype, self._mask = dtype, mask
         self.stats = dict(stats or {})
         if set(self.stats) != net.with_stats:
             raise ValueError(
@@ -353,26 +364,28 @@ class _Blocks:
                 f"got {len(self.stats)}"
             )
 
-    def run(self, edge: Edge, x: jax.Array) -> jax.Array:
-        """An edge's block on x [B, ...]; outside the trunk its value has x's dtype."""
+    def run(self, edge: Edge, x: jax.Array, cut: Cut | None = None) -> jax.Array:
+        """An edge's block on x [B, ...]; outside the trunk its value has x's dtype.
+
+        In the trunk x is of windows [B·T, ...], or of rows that `cut` makes windows of its output.
+        """
         if self._live is None:
-            return self._run(edge, x, self._dtype)
+            return self._run(edge, x, self._dtype, cut)
         heavy = len(self._net.shapes[edge.source]) > 1
         return self._run(edge, x, self._dtype if heavy else None).astype(x.dtype)
 
-    def _run(self, edge: Edge, x: jax.Array, dtype: DType) -> jax.Array:
+    def _run(self, edge: Edge, x: jax.Array, dtype: DType, cut: Cut | None = None) -> jax.Array:
         params = _cast(self._params.get(edge.name, {}), dtype)
         x = _cast(x, dtype)
         if edge.name not in self.stats or not self._train:
             return run_edge(edge, {edge.name: params}, self.stats, x)
         old = self.stats[edge.name]
         variables = {"params": params, "batch_stats": old}
-        if edge.name not in self._net.with_live_stats:
+        live = self._counted(edge, x, cut)
+        if live is None:
             value, updated = edge.block.apply(variables, x, train=True, mutable=["batch_stats"])
             self.stats[edge.name] = updated["batch_stats"]
             return value
-        assert self._live is not None  # such an edge is never in the trunk
-        live = jnp.broadcast_to(self._live[..., self._net.index[edge.name]] > 0, x.shape[:1])
         value, updated = edge.block.apply(
             variables, x, train=True, live=live, mutable=["batch_stats"]
         )
@@ -380,6 +393,19 @@ class _Blocks:
             lambda new, old: jnp.where(live.any(), new, old), updated["batch_stats"], old
         )
         return value
+
+    def _counted(self, edge: Edge, x: jax.Array, cut: Cut | None) -> jax.Array | None:
+        """What of x enters batch statistics: [B], or [B, rows] of the output; None: everything."""
+        mask = self._mask
+        if edge.name in self._net.with_live_stats:
+            assert self._live is not None  # such an edge is never in the trunk
+            live = jnp.broadcast_to(self._live[..., self._net.index[edge.name]] > 0, x.shape[:1])
+            return live if mask is None else live & mask
+        if mask is None or self._live is not None:
+            return mask
+        if cut is None:
+            return mask.T.reshape(-1)
+        return seen(mask.T, cut, traced(edge.block, x.shape[1:]).shape[0])
 
     def run_windows(self, edge: Edge, stream: jax.Array, cut: Cut) -> jax.Array:
         """A block that cuts its windows itself, [B·T, ...], on the rows of a stream [B, ...]."""

@@ -7,10 +7,12 @@ has log-probability 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sanas_jax.graph import Net, check_gates
 
@@ -18,9 +20,25 @@ from sanas_jax.graph import Net, check_gates
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Gamma:
-    """Independent Bernoulli variables, one per edge. `logits`: [..., E], +inf = always on."""
+    """Independent Bernoulli variables, one per edge.
 
-    logits: jax.Array
+    Fields:
+      free: [..., E] logits, of which +inf is always on; where `gated` is given, [..., G] of these
+        edges alone, so that what is trained is finite (`init_gamma`).
+      gated: for each of E edges whether `free` has its logit; the others are always on.
+    """
+
+    free: jax.Array
+    gated: tuple[bool, ...] | None = field(default=None, metadata={"static": True})
+
+    @property
+    def logits(self) -> jax.Array:
+        """[..., E], +inf where an edge is always on."""
+        if self.gated is None:
+            return self.free
+        free = jnp.asarray(self.free)
+        everywhere = jnp.full((*free.shape[:-1], len(self.gated)), jnp.inf, free.dtype)
+        return everywhere.at[..., np.flatnonzero(self.gated)].set(free)
 
     @property
     def probs(self) -> jax.Array:
@@ -40,11 +58,14 @@ def as_gamma(gamma: Gamma | jax.Array) -> Gamma:
 
 
 def init_gamma(net: Net, probability: float = 0.953) -> Gamma:
-    """A static Γ with the same probability on every gated edge and 1 on the others."""
+    """A static Γ with the same probability on every gated edge and 1 on the others.
+
+    Its one array is of the gated edges: an optimiser never meets an infinite logit.
+    """
     if not 0 < probability < 1:
         raise ValueError(f"probability: expected a number in (0, 1), got {probability}")
-    gated = jnp.array([edge.gated for edge in net.edges])
-    return Gamma(jnp.where(gated, jax.scipy.special.logit(jnp.float32(probability)), jnp.inf))
+    logit = math.log(probability) - math.log1p(-probability)
+    return Gamma(jnp.full(len(net.gated), logit), tuple(edge.gated for edge in net.edges))
 
 
 def sample(gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:

@@ -161,6 +161,7 @@ def step(
     *,
     policy: Policy = gates_lib.sample,
     train: bool = False,
+    mask: jax.Array | None = None,
 ) -> tuple[Carry, Step]:
     """One SANAS step.
 
@@ -173,14 +174,25 @@ def step(
       policy: `gates.sample`, `gates.mode`, `gates.all_on`, or any (Γ, key) → gates [B, E].
       train: blocks normalise with the batch and update `carry.stats`: those of the trunk with this
         window of it, where `unroll` takes the whole streams; on a CPU `unroll` writes its loop out.
+      mask: [B] bool, the streams that this step belongs to; in others it changes no state, and no
+        batch statistics come from them. None: all.
     """
+
+    carry = _promoted(carry, x_t, params)
 
     def run(live: jax.Array) -> Output:
         return forward(
-            model.net, params["net"], live, x_t, stats=carry.stats, last=carry.last, train=train
+            model.net,
+            params["net"],
+            live,
+            x_t,
+            stats=carry.stats,
+            last=carry.last,
+            train=train,
+            mask=mask,
         )
 
-    return _step(model, params, carry, run, key, policy)
+    return _step(model, params, carry, run, key, policy, mask)
 
 
 def unroll(
@@ -195,6 +207,7 @@ def unroll(
     train: bool = False,
     dtype: DType = None,
     trunk: Trunk | None = None,
+    mask: jax.Array | None = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -209,6 +222,8 @@ def unroll(
       dtype: that the network's convolutions and all of the trunk compute in; results have the
         stream's. None: that of the weights.
       trunk: of `run_trunk` on the same stream, where several rollouts share it.
+      mask: [T, B] bool, the steps that count: what only others see changes no result of these, nor
+        the statistics. None: all, and the frames beyond the last window.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -222,14 +237,15 @@ def unroll(
                 f"got {gates.shape}"
             )
     if trunk is None:
-        trunk = run_trunk(model, params, carry, stream, train=train, dtype=dtype)
+        trunk = run_trunk(model, params, carry, stream, train=train, dtype=dtype, mask=mask)
     if carry.stats is not None:
         carry = carry._replace(stats=trunk.stats)
+    carry = _promoted(carry, stream, params)
 
     def body(
-        carry: Carry, now: tuple[dict[str, jax.Array], jax.Array | None]
+        carry: Carry, now: tuple[dict[str, jax.Array], jax.Array | None, jax.Array | None]
     ) -> tuple[Carry, Step]:
-        trunk_t, gates_t = now
+        trunk_t, gates_t, mask_t = now
         forced = None if gates_t is None else (lambda gamma, key: gates_t)
 
         def run(live: jax.Array) -> Output:
@@ -242,12 +258,13 @@ def unroll(
                 last=carry.last,
                 train=train,
                 dtype=dtype,
+                mask=mask_t,
             )
 
-        return _step(model, params, carry, run, key, forced or policy)
+        return _step(model, params, carry, run, key, forced or policy, mask_t)
 
     return jax.lax.scan(
-        body, carry, (trunk.values, gates), unroll=train and _is_slow_in_a_loop(model.net)
+        body, carry, (trunk.values, gates, mask), unroll=train and _is_slow_in_a_loop(model.net)
     )
 
 
@@ -259,6 +276,7 @@ def run_trunk(
     *,
     train: bool = False,
     dtype: DType = None,
+    mask: jax.Array | None = None,
 ) -> Trunk:
     """What all rollouts of a stream have in common; arguments as of `unroll`."""
     return trunk_edges(
@@ -270,6 +288,7 @@ def run_trunk(
         stats=carry.stats,
         train=train,
         dtype=dtype,
+        mask=mask,
     )
 
 
@@ -289,6 +308,7 @@ def _step(
     run: Callable[[jax.Array], Output],
     key: jax.Array,
     policy: Policy,
+    mask: jax.Array | None,
 ) -> tuple[Carry, Step]:
     """Decide, run the live edges, advance the state."""
     controller, told = params["controller"], carry.condition
@@ -298,6 +318,12 @@ def _step(
     live = prune(model.net, gates)
     logits, features, stats, last = run(live)
     z = advance(model.controller, controller, carry.z, features, told)
+    # A state keeps its type, whatever the network computes in.
+    z, last = jax.tree.map(
+        lambda new, old: _choose(mask, new.astype(old.dtype), old),
+        (z, last),
+        (carry.z, carry.last or last),
+    )
     log_prob = gates_lib.log_prob(gates, gamma)
     out = Step(logits, features, gamma, gates, live, log_prob, carry.z)
     if carry.stats is not None:
@@ -305,6 +331,23 @@ def _step(
     if carry.last is not None:
         carry = carry._replace(last=last)
     return carry._replace(z=z, t=carry.t + 1), out
+
+
+def _promoted(carry: Carry, x: jax.Array, params: dict[str, Any]) -> Carry:
+    """The carry with states as precise as what advances them: input and weights."""
+    weights = jax.tree.leaves((params["net"], params["controller"]))
+    dtype = jnp.result_type(carry.z, x, *weights)
+    z, condition, last = jax.tree.map(
+        lambda state: state.astype(dtype), (carry.z, carry.condition, carry.last)
+    )
+    return carry._replace(z=z, condition=condition, last=last)
+
+
+def _choose(mask: jax.Array | None, new: jax.Array, old: jax.Array) -> jax.Array:
+    """new [B, ...] where mask [B] holds."""
+    if mask is None:
+        return new
+    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)
 
 
 def _num_steps(model: Sanas, stream: jax.Array) -> int:

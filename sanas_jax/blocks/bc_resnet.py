@@ -10,6 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.kernels.depthwise import DepthwiseConv
 
 
@@ -20,13 +21,15 @@ class BcHead(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, F, C] → [B, T, ceil(F/2), maps]."""
         init = nn.initializers.he_normal()
         conv = nn.Conv(
             self.maps, (5, 5), (1, 2), padding=((2, 2), (2, 2)), use_bias=False, kernel_init=init
         )
-        return _norm(train)(conv(x))
+        return batch_norm(conv(x), train, live)
 
 
 class BcResidual(nn.Module):
@@ -51,20 +54,22 @@ class BcResidual(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, F, C] → [B, T, ceil(F/stride), maps]."""
         transition = self.maps != x.shape[-1]
         if self.stride != 1 and not transition:
             raise ValueError(
                 f"stride: expected 1 where the channels stay {self.maps}, got {self.stride}"
             )
-        y = nn.relu(_norm(train)(_pointwise(self.maps)(x))) if transition else x
+        y = nn.relu(batch_norm(_pointwise(self.maps)(x), train, live)) if transition else x
         y = DepthwiseConv((1, 3), (1, self.stride), padding=((0, 0), (1, 1)))(y)
-        y = SubSpectralNorm(self.sub_bands)(y, train=train)
+        y = SubSpectralNorm(self.sub_bands)(y, train=train, live=live)
         around = (self.dilation, self.dilation)
         z = y.mean(2, keepdims=True)
         z = DepthwiseConv((3, 1), dilation=(self.dilation, 1), padding=(around, (0, 0)))(z)
-        y = y + _pointwise(self.maps)(nn.swish(_norm(train)(z)))
+        y = y + _pointwise(self.maps)(nn.swish(batch_norm(z, train, live)))
         return y if transition else x + y
 
 
@@ -75,10 +80,12 @@ class BcTail(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, F, C] → [B, T, F − 4, maps]."""
         y = DepthwiseConv((5, 5), padding=((2, 2), (0, 0)))(x)
-        return _norm(train)(_pointwise(self.maps)(y))
+        return batch_norm(_pointwise(self.maps)(y), train, live)
 
 
 class SubSpectralNorm(nn.Module):
@@ -91,27 +98,17 @@ class SubSpectralNorm(nn.Module):
     sub_bands: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, F, C] → the same."""
         batch, time, freq, maps = x.shape
         if freq % self.sub_bands:
             raise ValueError(f"frequencies: expected a multiple of {self.sub_bands}, got {freq}")
         bands = x.reshape(batch, time, self.sub_bands, freq // self.sub_bands, maps)
-        return _norm(train, axis=(2, 4))(bands).reshape(x.shape)
+        return batch_norm(bands, train, live, axis=(2, 4)).reshape(x.shape)
 
 
 def _pointwise(maps: int) -> nn.Dense:
     """1×1 convolution without bias."""
     return nn.Dense(maps, use_bias=False, kernel_init=nn.initializers.he_normal())
-
-
-def _norm(train: bool, axis: int | tuple[int, ...] = -1) -> nn.BatchNorm:
-    # flax takes several axes, though its annotation says one. The fast variance loses digits where
-    # the mean is large.
-    return nn.BatchNorm(
-        not train,
-        axis=axis,  # type: ignore[arg-type]
-        momentum=0.9,
-        epsilon=1e-5,
-        use_fast_variance=False,
-    )

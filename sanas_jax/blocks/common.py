@@ -13,9 +13,11 @@ that nothing reaches, it then adds nothing that `graph.subnet` would have to kee
 
 A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
 to take statistics from (None: all); `forward` passes both and keeps the running statistics. One
-that declares `stats_over_stream = True` is passed no `live` where all that it sees comes from the
+that declares `stats_over_stream = True` is not told of gates where all that it sees comes from the
 trunk: it normalises with every row and every position, live or not. What it computes then depends
-on no gate, so it is part of the trunk itself. Downstream of a join it is passed `live`.
+on no gate, so it is part of the trunk itself. There `live` is what a stream's mask leaves: [B·T]
+windows, or [B, rows] of its output where it runs over the rows of a stream (`time_stride`).
+Downstream of a join it is passed `live` [B].
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.kernels import sliding
 from sanas_jax.kernels.convolution import conv
 
@@ -234,13 +237,7 @@ def _conv_bn(
     around = (kernel // 2, kernel // 2)
     init = nn.initializers.he_normal()
     y = nn.Conv(maps, (kernel, kernel), stride, padding=(around, around), kernel_init=init)(x)
-    mask = None
-    if train and live is not None:
-        # Without a live row the statistics are not used, but must not be nan.
-        mask = jnp.where(live.any(), live, True)[:, None, None, None]
-    # The fast variance loses digits where the mean is large.
-    norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
-    return norm(y, mask=mask)
+    return batch_norm(y, train, live)
 
 
 def max_pool(x: jax.Array, pool: tuple[int, int]) -> jax.Array:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.kernels.depthwise import DepthwiseConv
 
 
@@ -93,7 +93,6 @@ class Exit(nn.Module):
 
 
 _HE = nn.initializers.he_normal()
-_MOMENTUM = 0.95
 
 
 def crop(x: jax.Array, kernel: int, stride: int) -> jax.Array:
@@ -114,13 +113,5 @@ def _norm(
     live: jax.Array | None,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> jax.Array:
-    """BatchNorm over all positions of the live rows [B]; the fast variance loses digits."""
-    mask = None
-    if live is not None:
-        # Without a live row the statistics are not used, but must not be nan.
-        rows = jnp.where(live.any(), live, True)
-        mask = jnp.broadcast_to(rows.reshape(-1, *(1,) * (x.ndim - 1)), x.shape)
-    norm = nn.BatchNorm(
-        not train, momentum=_MOMENTUM, use_fast_variance=False, scale_init=scale_init
-    )
-    return norm(x, mask=mask)
+    """BatchNorm over all positions of the live rows, with a longer memory than most."""
+    return batch_norm(x, train, live, momentum=0.95, scale_init=scale_init)

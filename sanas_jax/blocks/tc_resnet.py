@@ -10,6 +10,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from sanas_jax.blocks.norm import batch_norm
+
 
 class TcHead(nn.Module):
     """Coefficients become channels; convolution over 3 frames, BatchNorm."""
@@ -18,9 +20,11 @@ class TcHead(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, coefficients, 1] → [B, T, 1, maps]."""
-        return _conv_bn(self.maps, 3, 1, x.swapaxes(2, 3), train)
+        return _conv_bn(self.maps, 3, 1, x.swapaxes(2, 3), train, live)
 
 
 class TcResidual(nn.Module):
@@ -36,19 +40,22 @@ class TcResidual(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, live: jax.Array | None = None
+    ) -> jax.Array:
         """[B, T, 1, C] → [B, T, 1, C], or [B, ceil(T/2), 1, maps] where maps is not C."""
         around, stride = x, 1
         if self.maps != x.shape[-1]:
             stride = 2
-            around = nn.relu(_conv_bn(self.maps, 1, stride, x, train))
-        y = nn.relu(_conv_bn(self.maps, self.kernel, stride, x, train))
-        return _conv_bn(self.maps, self.kernel, 1, y, train) + around
+            around = nn.relu(_conv_bn(self.maps, 1, stride, x, train, live))
+        y = nn.relu(_conv_bn(self.maps, self.kernel, stride, x, train, live))
+        return _conv_bn(self.maps, self.kernel, 1, y, train, live) + around
 
 
-def _conv_bn(maps: int, kernel: int, stride: int, x: jax.Array, train: bool) -> jax.Array:
+def _conv_bn(
+    maps: int, kernel: int, stride: int, x: jax.Array, train: bool, live: jax.Array | None
+) -> jax.Array:
     """Convolution over time without bias, then BatchNorm: submodules of the module that calls."""
     init = nn.initializers.he_normal()
-    y = nn.Conv(maps, (kernel, 1), (stride, 1), use_bias=False, kernel_init=init)(x)
-    # The fast variance loses digits where the mean is large.
-    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False)(y)
+    conv = nn.Conv(maps, (kernel, 1), (stride, 1), use_bias=False, kernel_init=init)
+    return batch_norm(conv(x), train, live)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 ROW_MACS = 2**23  # of one row of the windows; fewer do not repay a turn of the loop
@@ -35,6 +36,13 @@ def windows(stream: jax.Array, cut: Cut) -> jax.Array:
     chunks = _chunks(stream, cut)
     parts = [chunks[:, m : m + cut.steps] for m in range(-(-cut.size // cut.hop))]
     return jnp.concatenate(parts, axis=2)[:, :, : cut.size]
+
+
+def seen(mask: jax.Array, cut: Cut, rows: int) -> jax.Array:
+    """Which of `rows` rows lie in one of the windows that `mask` [B, T] holds: [B, rows] bool."""
+    after = np.arange(rows) - cut.hop * np.arange(cut.steps)[:, None]
+    holds = jnp.asarray((after >= 0) & (after < cut.size), jnp.float32)
+    return jnp.asarray(mask, jnp.float32) @ holds > 0
 
 
 def matmul(stream: jax.Array, kernel: jax.Array, cut: Cut) -> jax.Array:

@@ -20,12 +20,14 @@ from sanas_jax.training.state import Batch, Budget, Params
 
 
 class Streams(NamedTuple):
-    """What all rollouts of a batch share: weights, start, features [B, frames, ...], trunk."""
+    """What all rollouts of a batch share: weights, start, features [B, frames, ...], trunk, and the
+    mask [T, B] of the steps that count."""
 
     params: Params
     carry: Carry
     features: jax.Array
     trunk: Trunk
+    mask: jax.Array
 
 
 class Rollouts(NamedTuple):
@@ -47,8 +49,10 @@ def begin(
 ) -> Streams:
     """Start of a batch's streams, and their trunk in training."""
     carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
-    trunk = run_trunk(model, params, carry, batch.features, train=True, dtype=objective.dtype)
-    return Streams(params, carry, batch.features, trunk)
+    trunk = run_trunk(
+        model, params, carry, batch.features, train=True, dtype=objective.dtype, mask=batch.mask
+    )
+    return Streams(params, carry, batch.features, trunk, batch.mask)
 
 
 def run_samples(model: Sanas, objective: Objective, streams: Streams, key: jax.Array) -> Rollouts:
@@ -56,7 +60,7 @@ def run_samples(model: Sanas, objective: Objective, streams: Streams, key: jax.A
 
     Each rollout is a batch of its own for BatchNorm.
     """
-    params, carry, features, trunk = streams
+    params, carry, features, trunk, mask = streams
     samples = 1 if objective.static else objective.score.samples
     rows = samples + (objective.teach.by_whole and not objective.static)
     keys = jax.random.split(key, samples)[jnp.arange(rows) % samples]
@@ -76,6 +80,7 @@ def run_samples(model: Sanas, objective: Objective, streams: Streams, key: jax.A
             train=True,
             dtype=objective.dtype,
             trunk=trunk,
+            mask=mask,
         )
         return outs, end.stats
 
@@ -91,7 +96,7 @@ def run_gates(model: Sanas, objective: Objective, streams: Streams, gates: jax.A
     A step's logits depend on the state through its gates alone, so those of a partner are right
     although the state here is not the one that the pair was drawn from.
     """
-    params, carry, features, trunk = jax.lax.stop_gradient(streams)
+    params, carry, features, trunk, mask = jax.lax.stop_gradient(streams)
     by_sample = gates.reshape(gates.shape[0], -1, features.shape[0], gates.shape[-1])
 
     def rollout(gates: jax.Array) -> Step:
@@ -105,6 +110,7 @@ def run_gates(model: Sanas, objective: Objective, streams: Streams, gates: jax.A
             train=True,
             dtype=objective.dtype,
             trunk=trunk,
+            mask=mask,
         )[1]
 
     return _wide(jax.vmap(rollout, in_axes=1, out_axes=1)(by_sample))
@@ -112,10 +118,18 @@ def run_gates(model: Sanas, objective: Objective, streams: Streams, gates: jax.A
 
 def run_mode(model: Sanas, objective: Objective, streams: Streams) -> Step:
     """The most probable architectures on the same trunk, [T, B, ...], without a gradient."""
-    params, carry, features, trunk = jax.lax.stop_gradient(streams)
+    params, carry, features, trunk, mask = jax.lax.stop_gradient(streams)
     key, policy = jax.random.key(0), gates_lib.mode  # nothing is drawn
     return unroll(
-        model, params, carry, features, key, policy=policy, dtype=objective.dtype, trunk=trunk
+        model,
+        params,
+        carry,
+        features,
+        key,
+        policy=policy,
+        dtype=objective.dtype,
+        trunk=trunk,
+        mask=mask,
     )[1]
 
 

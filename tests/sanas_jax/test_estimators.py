@@ -10,6 +10,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from sanas_jax import costs, estimators
@@ -26,10 +27,10 @@ from sanas_jax.estimators import (
     surrogate,
 )
 from sanas_jax.forward import forward, init
-from sanas_jax.gates import Gamma, log_prob
+from sanas_jax.gates import Gamma, init_gamma, log_prob
 from sanas_jax.graph import prune
 from sanas_jax.training.terms import cross_entropy, max_penalty
-from tests.helpers.nets import all_gates, dag, random_like
+from tests.helpers.nets import all_gates, dag, random_like, stream_net
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -385,3 +386,23 @@ def test_estimate_is_reproducible():
     ]
     jax.tree.map(np.testing.assert_array_equal, runs[0], runs[1])
     assert (runs[0][1].gates != runs[2][1].gates).any()
+
+
+def test_trainable_gamma_stays_finite():
+    """Norms, weight decay and Adam of a Γ with always-on edges: no infinite logit is trained."""
+    net = stream_net()
+    gamma = init_gamma(net, 0.7)
+    optimizer = optax.adamw(0.1, weight_decay=0.1)
+    state = optimizer.init(gamma)
+    values = jnp.array([1.0, -2.0, 3.0, 5.0])
+    for step in range(3):
+        (_, grad), _ = score_function_grad(
+            lambda _, gates: gates @ values, 0.0, gamma, jax.random.key(step), num_samples=64
+        )
+        assert 0 < float(optax.tree.norm(grad)) < np.inf
+        updates, state = optimizer.update(grad, state, gamma)
+        gamma = optax.apply_updates(gamma, updates)
+    assert np.isfinite(gamma.free).all()
+    np.testing.assert_array_equal(np.isinf(gamma.logits), [False, False, False, True])
+    # Downhill: an edge that adds to the objective becomes less likely.
+    assert (np.sign(gamma.free - init_gamma(net, 0.7).free) == [-1, 1, -1]).all()

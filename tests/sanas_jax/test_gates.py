@@ -143,6 +143,8 @@ def test_init_gamma():
     np.testing.assert_allclose(gamma.probs, [0.8, 0.8, 0.8, 1.0], rtol=1e-6)
     # 0.953 is σ(3), the controller's first probability.
     np.testing.assert_allclose(init_gamma(net).logits[:3], 3.0, atol=0.02)
+    # What is trained is finite: three gates, and no infinite logit of the always-on edge.
+    np.testing.assert_allclose(gamma.free, np.log(4) * np.ones(3), rtol=1e-6)
     for bad in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"probability: expected a number in \(0, 1\)"):
             init_gamma(net, bad)
