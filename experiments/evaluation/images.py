@@ -56,7 +56,7 @@ def evaluate_images(
         own_price = price if model.conditioned else None
         shown = counted(batches, "batch", workdir.name, keep=False)
         weight = jnp.float32(price)
-        metrics = [jax.device_get(evaluate(params, b, jax.random.key(0), weight)) for b in shown]
+        metrics = [jax.device_get(evaluate(params, b, weight)) for b in shown]
         confusion = np.sum([m["confusion"] for m in metrics], axis=0, dtype=np.int64)
         probability, live = found_architecture(model.sanas, params, config.model.static, own_price)
         cost = float(metrics[0]["cost"]) / built.charged.scale

@@ -55,15 +55,13 @@ def programs_of(job: Job) -> Programs:
     train_steps = make_train_steps(config, built, weights, mesh)
     validate_batch = make_validation(config, built, weights, mesh)
     batches = _validation_batches(job)
-    frontend, key, validation_key = place(
-        (first.info.frontend, first.keys.train, first.keys.validate), mesh
-    )
+    frontend, key = place((first.info.frontend, first.keys.train), mesh)
 
     def draw(sent: Any, steps: np.ndarray) -> Batch:
         return draw_batches(data.training, sent, frontend, key, steps)
 
     def validate(params: Any) -> list[Metrics]:
-        return [validate_batch(params, batch, validation_key) for batch in batches]
+        return [validate_batch(params, batch) for batch in batches]
 
     recorders = _recorders(job, groups, size)
     for run in runs:  # the groups have copies; a sweep's members are too large to be kept twice

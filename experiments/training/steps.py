@@ -115,17 +115,17 @@ def make_train_steps(
 def make_validation(
     config: Config, built: Training, class_weights: Any, mesh: Mesh | None = None
 ) -> Callable:
-    """`(params, batch, key) -> metrics` [G, P, ...] at each of P prices, gates at their mode.
+    """`(params, batch) -> metrics` [G, P, ...] at each of P prices, gates at their mode.
 
     A conditioned controller is asked at `CALIBRATION_POINTS` prices; others know only one.
     """
     evaluate = make_evaluate(built.model, built.objective, class_weights)
     prices = np.asarray(prices_of(config), np.float32)
 
-    def one(params: Any, batch: Batch, key: jax.Array) -> Metrics:
-        return jax.vmap(lambda price: evaluate(params, batch, key, price))(jnp.asarray(prices))
+    def one(params: Any, batch: Batch) -> Metrics:
+        return jax.vmap(lambda price: evaluate(params, batch, price))(jnp.asarray(prices))
 
-    return jit_onto(over_budgets(one, (1, 2), mesh), mesh)
+    return jit_onto(over_budgets(one, (1,), mesh), mesh)
 
 
 def _over_steps(function: Callable[[Any], Any], steps: Any) -> Any:

@@ -207,6 +207,8 @@ def _abstract(block: nn.Module, shape: Shape) -> tuple[Any, jax.ShapeDtypeStruct
 def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:
     """Least cost of a path from the input to the output: no budget below it can be of use.
 
+    Along a stream a layer's value of the step before may stand in for the way to it.
+
     Args:
       net: static description.
       edge_costs: edge name → cost, as of `costs.edge_macs`.
@@ -218,6 +220,8 @@ def cheapest_path(net: Net, edge_costs: Mapping[str, float]) -> float:
             for edge in net.incoming[layer.name]
             if edge.source in best
         ]
+        if layer.name in net.reuse:
+            ways.append(edge_costs[net.reuse[layer.name].name])
         if ways:
             best[layer.name] = min(ways)
     return best[net.output]

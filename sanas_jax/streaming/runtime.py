@@ -188,15 +188,21 @@ class Stream:
     def __init__(self, runtime: Runtime, cost_weight: float | None = None) -> None:
         """Before the first frame; λ for a conditioned controller."""
         self._runtime = runtime
-        self.memory = runtime.start(cost_weight)
+        self._go_on_from(runtime.start(cost_weight))
 
     @property
     def memory(self) -> Memory:
-        """What there is to keep of the stream; may be set to that of another moment."""
-        return self._memory
+        """What there is to keep of the stream, NumPy arrays; may be set to that of another moment.
+
+        A copy, both ways: programs change the stream's own in place.
+        """
+        return Memory(*(np.array(part) for part in self._memory))
 
     @memory.setter
     def memory(self, memory: Memory) -> None:
+        self._go_on_from(Memory(*(jax.device_put(np.array(part)) for part in memory)))
+
+    def _go_on_from(self, memory: Memory) -> None:
         self._memory = memory
         self._missed = np.asarray(memory.counts)[1:].astype(np.int16).tobytes()
         self._coming = np.asarray(self._runtime.plan(memory))
@@ -217,4 +223,4 @@ class Stream:
 
     def tell(self, cost_weight: float) -> None:
         """Another price λ from the next step on, for a conditioned controller."""
-        self.memory = tell(self._runtime.model, self._memory, cost_weight)
+        self._go_on_from(tell(self._runtime.model, self._memory, cost_weight))

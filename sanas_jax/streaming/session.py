@@ -147,7 +147,7 @@ class Session:
     def save(self) -> bytes:
         """The state of the stream; `load` goes on from it, in this process or another."""
         state = {
-            "memory": [np.asarray(leaf) for leaf in self._stream.memory],
+            "memory": list(self._stream.memory),
             "pending": self._pending,
             "tail": self._tail,
             "steps": self._steps,

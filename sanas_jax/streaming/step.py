@@ -250,14 +250,29 @@ def _new_rows(
 def _catch_up(
     new_rows: NewRows, ring: Ring, tape: jax.Array, t: jax.Array, steps: int | jax.Array
 ) -> jax.Array:
-    """The tape with an edge's rows of the last `steps` steps."""
-    if isinstance(steps, jax.Array):
-        # A loop, not a branch: a loop changes its operand in place, a branch copies it.
-        def body(i: jax.Array, tape: jax.Array) -> jax.Array:
-            now = t - steps + 1 + i
-            return ring.write(tape, new_rows(tape, now, ring.fresh), now)
+    """The tape with an edge's rows of the last `steps` steps, and no row before the window's."""
+    if not isinstance(steps, jax.Array):
+        return _catch_up_at_once(new_rows, ring, tape, t, steps)
 
-        return lax.fori_loop(0, steps, body, tape)
+    # Loops, not branches: a loop changes its operand in place, a branch copies it.
+    def body(i: jax.Array, tape: jax.Array) -> jax.Array:
+        now = t - steps + 1 + i
+        return ring.write(tape, new_rows(tape, now, ring.fresh), now)
+
+    def anew(_: jax.Array, tape: jax.Array) -> jax.Array:
+        return _catch_up_at_once(new_rows, ring, tape, t, ring.steps)
+
+    if ring.capacity > ring.size:  # turns would compute more rows than a window has
+        begins = jnp.asarray(steps == ring.steps, jnp.int32)
+        tape = lax.fori_loop(0, begins, anew, tape)
+        steps = jnp.where(begins > 0, 0, steps)
+    return lax.fori_loop(0, steps, body, tape)
+
+
+def _catch_up_at_once(
+    new_rows: NewRows, ring: Ring, tape: jax.Array, t: jax.Array, steps: int
+) -> jax.Array:
+    """As `_catch_up`, all rows in one computation."""
     if not steps:
         return tape
     seen = min(steps * ring.fresh, ring.size)  # rows before the window are never looked at again

@@ -6,9 +6,10 @@ error of the cost, ε = (C̄ − c)/c:
     u ← u + η ε,    λ = [u + κ ε]_+
 
 Ascent alone (κ = 0) swings about the budget, for gates answer to λ late; κ damps that (Stooke,
-Achiam & Abbeel, 2020: PID Lagrangian methods). C̄ is the cost of the most probable architectures,
-for these are what is deployed. An update of one budget is a pure function of arrays, so many
-budgets are its `vmap`; they share the batch.
+Achiam & Abbeel, 2020: PID Lagrangian methods). A budget that can't be reached does not wind λ up
+for ever: λ c, what the budget itself is worth, stays within `MOST_NATS`. C̄ is the cost of the most
+probable architectures, for these are what is deployed. An update of one budget is a pure function
+of arrays, so many budgets are its `vmap`; they share the batch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from jax.sharding import Mesh, PartitionSpec
 from sanas_jax.sharding import BUDGET
 from sanas_jax.training.state import Batch, Budget, TrainState
 from sanas_jax.training.update import Update
+
+MOST_NATS = 30.0  # the loss of a guess among twelve is 2.5
 
 
 class Target(NamedTuple):
@@ -96,9 +99,15 @@ def make_member_update(update: Update) -> MemberUpdate:
 
 
 def ascend(dual: jax.Array, cost: jax.Array, target: Target) -> tuple[jax.Array, jax.Array]:
-    """One step of dual ascent: (dual, ε). An ε beyond 100 % counts as 100 %; u stays ≥ 0."""
-    error = jnp.clip((cost - target.cost) / jnp.maximum(target.cost, 1e-12), -1, 1)
-    return jnp.maximum(dual + target.rate * error, -target.cost_weight.mean()), error
+    """One step of dual ascent: (dual, ε). An ε beyond 100 % counts as 100 %.
+
+    λ = cost_weight + u stays between 0 and `MOST_NATS` a budget, or where it begins if more.
+    """
+    budget = jnp.maximum(target.cost, 1e-12)
+    error = jnp.clip((cost - target.cost) / budget, -1, 1)
+    start = target.cost_weight.mean()
+    most = jnp.maximum(MOST_NATS / budget - start, 0)
+    return jnp.clip(dual + target.rate * error, -start, most), error
 
 
 def over_budgets(

@@ -81,6 +81,7 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
     def loss(
         params: Params, state: Any, batch: Batch, key: jax.Array, budget: Budget
     ) -> tuple[jax.Array, Aux]:
+        budget = jax.tree.map(jnp.asarray, budget)
         streams = begin(model, objective, params, batch, budget)
         outs, whole, stats = run_samples(model, objective, streams, key)
         wide = repeat(batch, outs.logits.shape[1] // batch.mask.shape[1])

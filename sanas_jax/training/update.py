@@ -63,7 +63,7 @@ def make_update(
 def make_evaluate(
     model: Sanas, objective: Objective, class_weights: jax.Array | None = None
 ) -> Callable[..., dict[str, jax.Array]]:
-    """`evaluate(params, batch, key, λ=None) -> metrics`, steps in their most probable architecture.
+    """`evaluate(params, batch, λ=None) -> metrics`, steps in their most probable architecture.
 
     λ [] is what a conditioned controller is told; it charges nothing here. A vmap over it repeats
     only the scan.
@@ -71,9 +71,10 @@ def make_evaluate(
     policy = gates_lib.all_on if objective.static else gates_lib.mode
 
     def evaluate(
-        params: Params, batch: Batch, key: jax.Array, cost_weight: jax.Array | None = None
+        params: Params, batch: Batch, cost_weight: jax.Array | None = None
     ) -> dict[str, jax.Array]:
         carry = init_carry(model, batch.features.shape[0], cost_weight, params.get("stats"))
+        key = jax.random.key(0)  # nothing is drawn
         _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
         ce = step_loss(outs.logits, batch.labels, class_weights)
         return step_metrics(objective.price, outs, ce, batch)

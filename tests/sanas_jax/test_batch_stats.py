@@ -154,7 +154,7 @@ def test_update_advances_statistics_and_vmaps():
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one.params, state.params)
         assert min(jax.tree.leaves(moved["stats"]["short"])) > 0
     assert np.isfinite(metrics["loss"]).all()
-    evaluated = make_evaluate(MODEL, objective)(one.params, batch, keys[0])
+    evaluated = make_evaluate(MODEL, objective)(one.params, batch)
     assert np.isfinite(evaluated["loss"])
 
 

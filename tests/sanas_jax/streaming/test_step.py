@@ -1,16 +1,20 @@
 """The step that skips and remembers: equal to `unroll`, whatever the gates and their past."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax import gates, spaces
+from sanas_jax import costs, spaces
+from sanas_jax import gates as gates_lib
 from sanas_jax.blocks import Conv2D, Dense, Identity
 from sanas_jax.blocks.separable import Exit, Separable
 from sanas_jax.controller import Controller
-from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.costs.incremental import incremental_macs
+from sanas_jax.graph import Edge, Layer, Net, prune
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from sanas_jax.streaming import carry_of, dead_answers, fill, init_memory, stream_step
 from sanas_jax.streaming.rings import rings
@@ -92,6 +96,18 @@ def run_online(model, params, stream, policy, key):
     return memory, jax.tree.map(lambda *leaves: np.stack(leaves), *out)
 
 
+def forced_step(model, params):
+    """`(memory, frames, gates [E]) -> (memory, decision)`."""
+    answers, key = dead_answers(model.net, params), jax.random.key(0)
+
+    @jax.jit
+    def run(memory, frames, gates):
+        policy = lambda gamma, key: gates[None]  # noqa: E731
+        return stream_step(model, params, answers, memory, frames, key, policy=policy)
+
+    return run
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_those_of_unroll(name):
     model = MODELS[name]
@@ -99,7 +115,7 @@ def test_steps_are_those_of_unroll(name):
     key = jax.random.key(3)
     carry = init_carry(model, 1, stats=params.get("stats"))
     end, expected = unroll(model, params, carry, stream[None], key)
-    memory, got = run_online(model, params, stream, gates.sample, key)
+    memory, got = run_online(model, params, stream, gates_lib.sample, key)
     np.testing.assert_array_equal(got.gates, expected.gates[:, 0])
     np.testing.assert_array_equal(got.live, expected.live[:, 0])
     np.testing.assert_allclose(got.logits, expected.logits[:, 0], atol=1e-5)
@@ -114,28 +130,69 @@ def test_an_edge_catches_up_with_what_it_missed():
     model = MODELS["conv"]
     params, stream = prepare(model)
     away = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1]
-
-    def policy(gamma, key):
-        del key
-        return jnp.where(jnp.array(away)[policy.t] > 0, 1.0, jnp.zeros_like(gamma.logits))
-
     memory = fill(model, init_memory(model), stream[: model.window - model.hop])
-    answers = dead_answers(model.net, params)
+    run = forced_step(model, params)
     forced = jnp.array(away, jnp.float32)[:, None, None] * jnp.ones((1, 1, len(model.net.edges)))
     _, expected = unroll(
         model, params, init_carry(model, 1), stream[None], jax.random.key(0), gates=forced
     )
     for t in range(STEPS):
-        policy.t = t
         stop = model.window + t * model.hop
-        frames = stream[stop - model.hop : stop]
-        key = jax.random.key(0)
-        memory, out = stream_step(model, params, answers, memory, frames, key, policy=policy)
+        memory, out = run(memory, stream[stop - model.hop : stop], forced[t, 0])
         np.testing.assert_allclose(out.logits, expected.logits[t, 0], atol=1e-5)
         conv = model.net.index["conv"]
         most = rings(model)["conv"].steps
         since = next((i for i in range(t + 1) if away[t - i]), t + 1 + most)
         assert memory.counts[1 + conv] == min(since, most)
+
+
+class CountedConv(nn.Module):
+    """A convolution over time that tells how many rows it computes when it runs."""
+
+    kernel: int
+    time_stride = 1
+    computed: ClassVar[list[int]] = []
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Conv(2, (self.kernel, 1), padding="VALID")(x)
+        jax.debug.callback(lambda: self.computed.append(y.shape[1]))
+        return y
+
+
+@pytest.mark.parametrize("hop", [3, 4, 5])
+def test_what_is_charged_is_what_is_computed(hop):
+    """Rows of 12, whatever an edge has missed: `incremental_macs` is a count of them."""
+    layers = (Layer("x"), Layer("h"), Layer("f"), Layer("y"))
+    edges = (
+        Edge("conv", "x", "h", CountedConv(3)),
+        Edge("deep", "h", "f", Dense(4)),
+        Edge("short", "x", "f", Dense(4)),
+        Edge("out", "f", "y", Dense(3), gated=False),
+    )
+    net = Net((14, 2, 1), layers, edges, "y", "f")
+    model = Sanas(net, Controller(nn.GRUCell(4), 0.0), hop=hop)
+    params, stream = prepare(model)
+    gates = np.ones((STEPS, len(edges)), np.float32)
+    gates[:, net.index["conv"]] = [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1]
+    steps = jnp.asarray(gates)
+    memory = fill(model, init_memory(model), stream[: model.window - model.hop])
+
+    run = forced_step(model, params)
+    counted = []
+    for t in range(STEPS):
+        stop = model.window + t * model.hop
+        CountedConv.computed.clear()
+        memory, _ = run(memory, stream[stop - model.hop : stop], steps[t])
+        jax.effects_barrier()
+        counted.append(sum(CountedConv.computed))
+    of_edge = costs.edge_macs(net)
+    charged = incremental_macs(net, hop)(prune(net, steps))
+    others = gates @ np.array([of_edge[e.name] * (e.name != "conv") for e in edges])
+    without = (gates[:, net.index["conv"]] == 0) * of_edge["deep"]  # pruned with what it reads
+    rows = (np.asarray(charged) - others + without) / (of_edge["conv"] / 12)
+    np.testing.assert_allclose(counted, rows, atol=1e-4)
+    assert max(counted) == 12  # a whole window and no more
 
 
 def test_an_edge_that_is_off_is_not_computed():
@@ -169,7 +226,7 @@ def test_steps_of_the_spaces_of_speech(name):
     key = jax.random.key(5)
     carry = init_carry(model, 1, stats=params.get("stats"))
     _, expected = unroll(model, params, carry, stream[None], key)
-    _, got = run_online(model, params, stream, gates.sample, key)
+    _, got = run_online(model, params, stream, gates_lib.sample, key)
     np.testing.assert_array_equal(got.live, expected.live[:, 0])
     scale = np.abs(expected.logits).max()
     np.testing.assert_allclose(got.logits / scale, expected.logits[:, 0] / scale, atol=1e-5)

@@ -158,11 +158,9 @@ def test_dual_ascent_reaches_budgets(toy):
     asked = [0.35, 0.5, 0.75]
     state = members(sanas, objective, optimizer, 3)
     state, weights = train(update, state, targets([0.3] * 3, asked), 800)
-    evaluate = jax.jit(jax.vmap(make_evaluate(sanas, objective), (0, None, None)))
+    evaluate = jax.jit(jax.vmap(make_evaluate(sanas, objective), (0, None)))
     keys = jax.random.split(jax.random.key(7), 8)
-    reached = np.mean(
-        [evaluate(state.train.params, draw(key), key)["cost"] for key in keys], axis=0
-    )
+    reached = np.mean([evaluate(state.train.params, draw(key))["cost"] for key in keys], axis=0)
     np.testing.assert_allclose(reached, asked, rtol=0.1)
     final = np.asarray(weights[-1])
     assert final[0] > final[1] > final[2] > 0  # what is asked for less must be dearer
@@ -174,6 +172,12 @@ def test_ascend_by_hand():
     assert ascend(jnp.float32(0), jnp.float32(5.0), target) == pytest.approx((0.1, 1))
     # u = 0.3 + dual never falls below 0.
     assert ascend(jnp.float32(-0.28), jnp.float32(0.0), target) == pytest.approx((-0.3, -1))
+    # A budget that can't be reached: λ c stays within 30 nats however long it is missed.
+    dual = jnp.float32(0)
+    for _ in range(1000):
+        dual, _ = ascend(dual, jnp.float32(1.0), target)
+    assert (0.3 + dual) * 0.5 == pytest.approx(30, rel=1e-5)
+    assert ascend(dual, jnp.float32(0.25), target)[0] < dual  # and comes down at once
 
 
 @pytest.mark.parametrize("cell", [None, pytest.param(Constant(), marks=pytest.mark.slow)])
@@ -190,12 +194,10 @@ def test_conditioned_controller_is_monotone_in_the_price(cell):
         return jnp.exp(draws)
 
     state, _ = train(update, state, targets([1.0]), 1000, price)
-    evaluate = jax.vmap(make_evaluate(sanas, objective), (None, None, None, 0))
+    evaluate = jax.vmap(make_evaluate(sanas, objective), (None, None, 0))
     prices = jnp.geomspace(0.02, 3.0, 7)
     params = row(state, 0).train.params
-    cost = np.asarray(
-        jax.jit(evaluate)(params, draw(jax.random.key(9)), jax.random.key(0), prices)["cost"]
-    )
+    cost = np.asarray(jax.jit(evaluate)(params, draw(jax.random.key(9)), prices)["cost"])
     assert (np.diff(cost) <= 1e-6).all()
     assert cost[0] > 0.9
     assert cost[-1] < 0.25  # the dear edge is off: 24 of 104 MACs are always on
@@ -206,10 +208,19 @@ def test_conditioned_controller_needs_a_price():
     objective, optimizer, _ = make(sanas)
     params = init_state(sanas, optimizer, objective, jax.random.key(0)).params
     with pytest.raises(ValueError, match="cost_weight: expected a price"):
-        make_evaluate(sanas, objective)(params, draw(jax.random.key(0)), jax.random.key(0))
+        make_evaluate(sanas, objective)(params, draw(jax.random.key(0)))
 
 
 def test_cheapest_path_of_the_papers_network():
     net = spaces.kws_cnn("cnn-trad-fpool3", shortcuts=True, num_classes=12)
     assert cheapest_path(net, costs.edge_macs(net)) == 518_656
     assert cheapest_path(NET, costs.edge_macs(NET)) == 16 + 16
+
+
+def test_cheapest_path_by_what_is_reused():
+    """Where the deep layer's last value stands in, only what follows it is paid for."""
+    plain, kept = (spaces.separable(reuse=reuse) for reuse in (False, True))
+    assert kept.reuse
+    after = costs.edge_macs(kept)
+    assert cheapest_path(kept, after) == after["pass"] + after["out"]
+    assert cheapest_path(plain, costs.edge_macs(plain)) > 1000 + after["out"]

@@ -310,12 +310,10 @@ def test_evaluate_runs_the_most_probable_architecture():
     bias = jnp.array([3.0, -3.0, 3.0])
     state.params["controller"]["head"]["bias"] = bias
     state.params["controller"]["head"]["kernel"] *= 0
-    metrics = jax.jit(make_evaluate(MODEL, OBJECTIVE))(state.params, batch, jax.random.key(0))
+    metrics = jax.jit(make_evaluate(MODEL, OBJECTIVE))(state.params, batch)
     assert float(metrics["cost"]) == pytest.approx((24 + 16 + 6) / 58)
-    other = jax.jit(make_evaluate(MODEL, OBJECTIVE))(state.params, batch, jax.random.key(9))
-    assert_trees_equal(metrics, other)
     static = make_evaluate(MODEL, Objective(OBJECTIVE.price, static=True))
-    assert float(static(state.params, batch, jax.random.key(0))["cost"]) == 1.0
+    assert float(static(state.params, batch)["cost"]) == 1.0
 
 
 @pytest.mark.slow
