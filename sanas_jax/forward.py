@@ -126,7 +126,7 @@ def forward(
     last = init_last(net, x.shape[0]) if last is None else dict(last)
     for layer in net.layers[1:]:
         terms = [
-            _gate(gates[..., net.index[edge.name]], blocks.run(edge, values[edge.source]))
+            blocks.run_gated(edge, gates[..., net.index[edge.name]], values[edge.source])
             for edge in net.incoming[layer.name]
         ]
         values[layer.name] = _settle(net, layer, terms, live, last)
@@ -262,7 +262,7 @@ def join(
                 if answers:
                     terms.append(_gate(1 - reached, blocks.run_dead(edge, dead[edge.source])))
             elif edge.source not in net.trunk:  # else inside the trunk, and nobody reads it
-                terms.append(_gate(gate, blocks.run(edge, values[edge.source])))
+                terms.append(blocks.run_gated(edge, gate, values[edge.source]))
         if terms:
             values[layer.name] = _settle(net, layer, terms, live, last)
     return Output(values[net.output], values[net.features], blocks.stats, last)
@@ -373,6 +373,16 @@ class _Blocks:
             return self._run(edge, x, self._dtype, cut)
         heavy = len(self._net.shapes[edge.source]) > 1
         return self._run(edge, x, self._dtype if heavy else None).astype(x.dtype)
+
+    def run_gated(self, edge: Edge, gate: jax.Array, x: jax.Array) -> jax.Array:
+        """An edge's block on x [B, ...] where its gate [] or [B] is on, and 0 where it is off.
+
+        A block may have no value and no slope at what a dead layer gives (an L2 norm at 0). Where
+        the gate is off nobody reads it, but its gradient would be 0 · ∞: there it sees ones.
+        """
+        if edge.gated and edge.name not in self._net.with_stats:
+            x = jnp.where(_beside(gate, x) > 0, x, jnp.ones((), x.dtype))
+        return _gate(gate, self.run(edge, x))
 
     def _run(self, edge: Edge, x: jax.Array, dtype: DType, cut: Cut | None = None) -> jax.Array:
         params = _cast(self._params.get(edge.name, {}), dtype)

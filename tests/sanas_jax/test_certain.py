@@ -84,6 +84,23 @@ def test_the_value_of_an_edge_that_is_off_does_not_count_even_if_it_is_nan(form)
     np.testing.assert_allclose(logits(params, x)[1], expected, rtol=1e-5)
 
 
+def test_the_slope_of_an_edge_that_is_off_does_not_count_even_if_it_is_nan():
+    """The layer below it is alive and 0; another edge reads it."""
+    net = norm_net()
+    edges = (*net.edges, Edge("beside", "a", "b", nn.Dense(3)))
+    net = Net((3,), net.layers, edges, output="y", features="b")
+    params, x = init(net, jax.random.key(0)), jax.random.normal(jax.random.key(1), (2, 3))
+    params["one"] = jax.tree.map(jnp.zeros_like, params["one"])
+    gates = jnp.array([1.0, 0, 0, 1, 1, 1])
+
+    def loss(params):
+        return jnp.square(forward(net, params, gates, x).logits).sum()
+
+    grads = jax.grad(loss)(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert np.abs(grads["one"]["kernel"]).max() > 0
+
+
 def test_a_price_of_0_is_not_told():
     model = Sanas(norm_net(), Controller(nn.GRUCell(3), conditioned=True), hop=3)
     with pytest.raises(ValueError, match=r"cost_weight: expected prices above 0, got 0\.0"):
