@@ -27,10 +27,10 @@ TRAINED := --workdir $(RUNS)/static --workdir $(RUNS)/sanas
 demo: $(RUNS)/report.html
 
 test: $(STAMP)
-	$(PY) -m pytest -n auto -m "not slow"
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: $(STAMP)
-	$(PY) -m pytest -n auto -m slow
+	$(PY) -m pytest -n auto --dist loadfile -m slow
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

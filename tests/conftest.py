@@ -63,3 +63,18 @@ def x64() -> Iterator[None]:
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(params=["cpu", "accelerator"], scope="module")
+def branch(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A module's tests twice: with the forms of a computation that a CPU takes, and with those that
+    an accelerator does."""
+    import jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "accelerator":
+            jax.clear_caches()  # what was traced for a CPU
+            patch.setattr(jax.lax, "platform_dependent", lambda *args, default, **_: default(*args))
+        yield request.param
+    if request.param == "accelerator":
+        jax.clear_caches()

@@ -23,6 +23,8 @@ SMALL = MixSettings(
     frame_length=40,
     frame_hop=20,
 )
+
+pytestmark = pytest.mark.usefixtures("branch")
 LABELS = np.array([2, 4, 1, 2, 4, 2, 1, 4, 2, 2])
 TRACKS = [0, 1000, 1150, 5000]
 KEY = jax.random.key(5)

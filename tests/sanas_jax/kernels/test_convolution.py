@@ -10,6 +10,8 @@ from sanas_jax import costs
 from sanas_jax.blocks import Conv2D
 from sanas_jax.kernels.convolution import transforms_pay
 
+pytestmark = pytest.mark.usefixtures("branch")
+
 BLOCK = Conv2D(32, (10, 4), pool=(1, 2))
 WIDE = (16, 120, 11, 32)  # [B, T, F, C] where transforms pay
 
@@ -39,11 +41,12 @@ def test_transforms_pay_for_many_channels_and_many_rows():
     assert not transforms_pay((64, 282, 11), (10, 64, 64))  # one axis
 
 
-def test_conv2d_is_the_plain_convolution_where_transforms_run():
+def test_conv2d_is_the_plain_convolution_where_transforms_run(branch):
     x = jax.random.normal(jax.random.key(0), WIDE)
     params = BLOCK.init(jax.random.key(1), x)["params"]
     ours = jax.make_jaxpr(lambda p, x: BLOCK.apply({"params": p}, x))(params, x)
-    assert "conv_general_dilated" not in primitives(ours)  # but a choice of forms
+    chosen = branch == "accelerator"  # else there is a choice of forms in its place
+    assert ("conv_general_dilated" in primitives(ours)) == chosen
 
     def loss(run):
         return jax.jit(jax.value_and_grad(lambda p, x: jnp.square(run(p, x)).sum(), (0, 1)))

@@ -10,7 +10,7 @@ from sanas_jax.costs import count_macs
 from sanas_jax.kernels.depthwise import DepthwiseConv, depthwise_conv
 from tests.helpers.nets import random_like
 
-pytestmark = pytest.mark.usefixtures("strict")
+pytestmark = pytest.mark.usefixtures("strict", "branch")
 
 # sizes, kernel, stride, dilation, padding
 CASES = {

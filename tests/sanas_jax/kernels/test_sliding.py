@@ -19,6 +19,8 @@ CUTS = (
     (1, 6, Cut(6, 20, 1)),
 )
 
+pytestmark = pytest.mark.usefixtures("branch")
+
 
 def laid_out(stream, kernel, cut):
     """Window by window, of slices."""

@@ -180,7 +180,8 @@ def test_ascend_by_hand():
     assert ascend(dual, jnp.float32(0.25), target)[0] < dual  # and comes down at once
 
 
-@pytest.mark.parametrize("cell", [None, pytest.param(Constant(), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [None, Constant()])
 def test_conditioned_controller_is_monotone_in_the_price(cell):
     sanas = model(cell, conditioned=True)
     objective, optimizer, update = make(sanas, rate=False)

@@ -80,7 +80,8 @@ def by_a_second_unroll():
         carry = init_carry(MODEL, BATCH.features.shape[0], stats=params["stats"])
 
         def run(key, policy):
-            return unroll(MODEL, params, carry, BATCH.features, key, policy=policy, train=True)[1]
+            options = {"policy": policy, "train": True, "mask": BATCH.mask}
+            return unroll(MODEL, params, carry, BATCH.features, key, **options)[1]
 
         whole = run(KEY, gates_lib.all_on).logits
         drawn = jax.vmap(lambda key: run(key, gates_lib.sample).logits)(jax.random.split(KEY, 3))

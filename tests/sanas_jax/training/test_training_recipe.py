@@ -48,7 +48,8 @@ def batch_of(seed=0, weight=None):
 def gradient(objective, batch):
     """Gradient of one step on fresh parameters, and these."""
     state = init_state(MODEL, GRADIENT, objective, jax.random.key(0))
-    new, metrics = make_update(MODEL, GRADIENT, objective)(state, batch, jax.random.key(1), BUDGET)
+    update = jax.jit(make_update(MODEL, GRADIENT, objective))
+    new, metrics = update(state, batch, jax.random.key(1), BUDGET)
     return jax.tree.map(lambda a, b: a - b, state.params, new.params), state.params, metrics
 
 
@@ -121,10 +122,9 @@ def test_the_average_follows_the_parameters():
     objective = dataclasses.replace(PLAIN, average_decay=0.5)
     state = init_state(MODEL, GRADIENT, objective, jax.random.key(0))
     expected = state.params
+    update = jax.jit(make_update(MODEL, GRADIENT, objective))
     for number in range(6):
-        state, _ = make_update(MODEL, GRADIENT, objective)(
-            state, batch_of(number), jax.random.key(number), BUDGET
-        )
+        state, _ = update(state, batch_of(number), jax.random.key(number), BUDGET)
         decay = min(0.5, (1 + number) / (10 + number))
         expected = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, expected, state.params)
     assert_close(state.deployed, expected)

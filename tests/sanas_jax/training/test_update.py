@@ -242,7 +242,7 @@ def test_samples_are_independent_rollouts_of_the_same_streams():
 
 
 def test_leave_one_out_needs_two_samples():
-    run = make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.price, Score(leave_one_out())))
+    run = jax.jit(make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.price, Score(leave_one_out()))))
     with pytest.raises(
         ValueError, match=r"expected returns \[T, M, B\] of at least 2.*\(4, 1, 6\)"
     ):
@@ -296,7 +296,7 @@ def test_architectures_that_reach_nothing_pay_a_penalty():
         state = fresh_state(objective=objective)
         head = state.params["controller"]["head"]
         head["bias"] = jnp.full_like(head["bias"], bias)
-        update = make_update(MODEL, OPTIMIZER, objective)
+        update = jax.jit(make_update(MODEL, OPTIMIZER, objective))
         return float(update(state, batch, jax.random.key(0), budget(0.5))[1]["objective"])
 
     dead = [objective(o, -60.0) for o in objectives]
