@@ -13,7 +13,7 @@ from importlib import import_module
 _HOMES = {
     name: module
     for module, names in {
-        "graph": ("Edge", "Layer", "Net", "prune"),
+        "graph": ("Edge", "Layer", "Net", "check_block", "prune"),
         "gates": ("Gamma", "init_gamma", "log_prob", "sample_gates"),
         "forward": ("forward", "init", "init_stats", "stochastic_forward"),
         "estimators": ("score_function_grad",),

@@ -6,7 +6,7 @@ from sanas_jax.data.features import Frontend
 from sanas_jax.estimators import score_function_grad
 from sanas_jax.forward import forward, init, init_stats, stochastic_forward
 from sanas_jax.gates import Gamma, init_gamma, log_prob, sample_gates
-from sanas_jax.graph import Edge, Layer, Net, prune
+from sanas_jax.graph import Edge, Layer, Net, check_block, prune
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
@@ -42,6 +42,7 @@ __all__ = [
     "Session",
     "Teach",
     "blocks",
+    "check_block",
     "costs",
     "estimators",
     "forward",

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from sanas_jax.gates import Gamma, antithetic, as_gamma, log_prob, sample
 
-Objective = Callable[[Any, jax.Array], jax.Array]
+Objective = Callable[[Any, jax.Array], Any]
 
 
 class Estimator(NamedTuple):
@@ -223,12 +223,48 @@ def paired_surrogate(
     return jnp.sum(finite * jax.lax.stop_gradient(jnp.where(differ, credit, 0.0)))
 
 
+def score_surrogate(
+    estimator: Estimator,
+    state: Any,
+    gamma: Gamma,
+    gates: jax.Array,
+    returns: jax.Array,
+    mask: jax.Array,
+    *,
+    z: jax.Array | None = None,
+    partner: Partner | None = None,
+) -> tuple[jax.Array, Any]:
+    """A scalar whose gradient in Γ is the score-function term, and the estimator's next state.
+
+    The one core of training and of `score_function_grad`; a sum over valid entries.
+
+    Args:
+      estimator, state: how, and what it remembers.
+      gamma: that the architectures were drawn from, logits [..., E].
+      gates: architectures [..., E].
+      returns: what each returned, [T, M, B] for M samples of each of B streams, or [S]; constants.
+      mask: valid entries, as returns.
+      z: [T, M, B, Z], states of a controller.
+      partner: of each architecture, where the estimator is paired.
+    """
+    if estimator.paired:
+        if partner is None:
+            raise ValueError("partner: expected antithetic architectures for disarm, got None")
+        return paired_surrogate(gamma, gates, partner, returns, mask), state
+    returns = jax.lax.stop_gradient(returns)
+    b = estimator.value(state, returns, mask, z)
+    term = surrogate(log_prob(gates, gamma), returns, b, mask)
+    return term, estimator.update(state, returns, mask, z)
+
+
 class Estimate(NamedTuple):
-    """Side results of `score_function_grad`: values [S], gates [S, E], estimator_state."""
+    """Side results of `score_function_grad`: values [S], gates [S, E], estimator_state, and `aux`,
+    what the objective gave beside its values."""
 
     values: jax.Array
     gates: jax.Array
     estimator_state: Any
+    aux: Any = None
 
 
 def score_function_grad(
@@ -237,9 +273,10 @@ def score_function_grad(
     gamma: Gamma | jax.Array,
     key: jax.Array,
     *,
-    num_samples: int,
+    num_samples: int | tuple[int, int],
     estimator: Estimator | None = None,
     estimator_state: Any = None,
+    has_aux: bool = False,
 ) -> tuple[tuple[Any, Gamma | jax.Array], Estimate]:
     """Unbiased gradient of E_{H~Γ}[ objective(params, H) ] in params and Γ (BSN, section 3.2).
 
@@ -250,37 +287,46 @@ def score_function_grad(
       gamma: `Gamma` (logits) or probabilities [E], or [S, E] with one distribution per sample; the
         gradient has the same form.
       key: typed key.
-      num_samples: S. `disarm()` runs the objective on S partners besides, on the same examples.
-      estimator: `batch_mean()` (default), `moving_average()`, `no_baseline()`, `disarm()`.
+      num_samples: S, or (M, B) for M architectures of each of B inputs: gates [M, B, E], D [M, B],
+        Γ [E] or [B, E]. `disarm()` runs the objective on as many partners, on the same examples.
+      estimator: `batch_mean()` (default), `leave_one_out()` (of M samples), `moving_average()`,
+        `no_baseline()`, `disarm()`.
       estimator_state: its state; fresh by default.
+      has_aux: the objective gives (D, aux), running statistics for instance.
 
     Returns:
       ((∂params, ∂Γ), Estimate).
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
+    shape = (num_samples,) if isinstance(num_samples, int) else tuple(num_samples)
+    if min(shape) < 1 or len(shape) > 2:
+        raise ValueError(f"num_samples: expected at least 1, or (M, B), got {num_samples}")
     estimator = batch_mean() if estimator is None else estimator
     state = estimator.init() if estimator_state is None else estimator_state
     num_edges = as_gamma(gamma).logits.shape[-1]
     partner_key = jax.random.fold_in(key, 1)
 
+    def values_of(params: Any, gates: jax.Array) -> tuple[jax.Array, Any]:
+        values, aux = objective(params, gates) if has_aux else (objective(params, gates), None)
+        if values.shape != shape:
+            raise ValueError(f"objective: expected values {list(shape)}, got {values.shape}")
+        return values, aux
+
+    def rows(x: jax.Array) -> jax.Array:
+        """[S, ...] as it is, [M, B, ...] as one step."""
+        return x if len(shape) == 1 else x[None]
+
     def loss(params: Any, gamma: Gamma | jax.Array) -> tuple[jax.Array, Estimate]:
-        drawn = Gamma(jnp.broadcast_to(as_gamma(gamma).logits, (num_samples, num_edges)))
+        drawn = Gamma(jnp.broadcast_to(as_gamma(gamma).logits, (*shape, num_edges)))
         gates = jax.lax.stop_gradient(sample(drawn, key))
-        values = objective(params, gates)
-        if values.shape != (num_samples,):
-            raise ValueError(f"objective: expected values [{num_samples}], got {values.shape}")
-        fixed, mask = jax.lax.stop_gradient(values), jnp.ones(num_samples, bool)
+        values, aux = values_of(params, gates)
+        partner, fixed = None, jax.lax.stop_gradient(values)
         if estimator.paired:
             other = jax.lax.stop_gradient(antithetic(gates, drawn, partner_key))
-            theirs = objective(params, other)
-            partner = Partner(other, jax.lax.stop_gradient(theirs))
-            score = paired_surrogate(drawn, gates, partner, fixed, mask)
+            theirs, _ = values_of(params, other)
+            partner = Partner(rows(other), rows(jax.lax.stop_gradient(theirs)))
             values = (values + theirs) / 2  # both are draws from Γ
-        else:
-            b = estimator.value(state, fixed, mask)
-            score = surrogate(log_prob(gates, drawn), fixed, b, mask)
-        aux = Estimate(fixed, gates, estimator.update(state, fixed, mask))
-        return (values.sum() + score) / num_samples, aux
+        of_rows = jax.tree.map(rows, (drawn, gates, fixed, jnp.ones(shape, bool)))
+        score, next_state = score_surrogate(estimator, state, *of_rows, partner=partner)
+        return (values.sum() + score) / fixed.size, Estimate(fixed, gates, next_state, aux)
 
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, gamma)

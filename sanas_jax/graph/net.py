@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sanas_jax.graph.check import look_at
 from sanas_jax.graph.tracing import traced
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -29,6 +31,17 @@ class Layer:
 
     name: str
     activation: Activation | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As any other, but jax.nn's functions by name: they don't pickle."""
+        name = getattr(self.activation, "__name__", "")
+        known = name and getattr(jax.nn, name, None) is self.activation
+        return {"name": self.name, "activation": name if known else self.activation}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        activation = state["activation"]
+        known = getattr(jax.nn, activation) if isinstance(activation, str) else activation
+        self.__dict__.update(state, activation=known)
 
 
 @dataclass(frozen=True)
@@ -248,22 +261,7 @@ def _infer_shapes(net: Net) -> dict[str, Shape]:
 def _block_shape(edge: Edge, source_shape: Shape) -> Shape:
     """Output shape of an edge's block, without the batch axis."""
     try:
-        found = traced(edge.block, source_shape)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"edge {edge.name!r}: its block does not take layer {edge.source!r} of shape "
-            f"{source_shape}: {reason}"
-        ) from error
-    extra = sorted(set(found.variables) - {"params", "batch_stats"})
-    if extra:
-        raise ValueError(
-            f"edge {edge.name!r}: expected a block with parameters and batch statistics only, got "
-            f"the variable collections {extra}"
-        )
-    if 0 in found.shape:
-        raise ValueError(
-            f"edge {edge.name!r}: its block gives an empty value {found.shape} for layer "
-            f"{edge.source!r} of shape {source_shape}: is its kernel larger than its input?"
-        )
-    return found.shape
+        return look_at(edge.block, source_shape).shape
+    except ValueError as error:
+        where = f"its block on layer {edge.source!r} of shape {source_shape}"
+        raise ValueError(f"edge {edge.name!r}: {where}: {error}") from error

@@ -196,7 +196,7 @@ class Stream:
 
         A copy, both ways: programs change the stream's own in place.
         """
-        return Memory(*(np.array(part) for part in self._memory))
+        return jax.tree.map(np.array, self._memory)
 
     @memory.setter
     def memory(self, memory: Memory) -> None:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from sanas_jax import gates as gates_lib
-from sanas_jax.estimators import Partner, paired_surrogate, surrogate
+from sanas_jax.estimators import Partner, score_surrogate
 from sanas_jax.rollout import Sanas, Step
 from sanas_jax.training.metrics import step_metrics
-from sanas_jax.training.objective import Objective, Price, Score
+from sanas_jax.training.objective import Objective, Price
 from sanas_jax.training.rollouts import (
     Streams,
     begin,
@@ -68,14 +68,17 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
         def returns_of(outs: Step) -> jax.Array:
             return jax.lax.stop_gradient(returns_to_go(paid(outs), mask, score.discount))
 
-        returns = returns_of(outs)
+        partner = None
         if score.estimator.paired:
             other = partner_gates(outs, jax.random.fold_in(key, score.samples))
-            theirs = run_gates(model, objective, streams, other)
-            partner = Partner(other, returns_of(theirs))
-            term = paired_surrogate(outs.gamma, outs.gates, partner, returns, mask)
-        else:
-            term, state = baseline_term(score, state, outs, returns, mask)
+            partner = Partner(other, returns_of(run_gates(model, objective, streams, other)))
+        # [T, M, B]: samples of a stream are each other's baseline.
+        drawn, z, partner = jax.tree.map(
+            lambda x: x.reshape(x.shape[0], score.samples, -1, *x.shape[2:]),
+            ((outs.gamma, outs.gates, returns_of(outs), mask), outs.z, partner),
+        )
+        z = jax.lax.stop_gradient(z)
+        term, state = score_surrogate(score.estimator, state, *drawn, z=z, partner=partner)
         return term / jnp.maximum(mask.sum(), 1), state
 
     def loss(
@@ -121,20 +124,6 @@ def price_of(price: Price, gates: jax.Array, budget: Budget) -> jax.Array:
     if price.invalid is None or not price.invalid_penalty:
         return paid
     return paid + price.invalid_penalty * price.invalid(gates)
-
-
-def baseline_term(
-    score: Score, state: Any, outs: Step, returns: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, Any]:
-    """Sum over valid steps of the surrogate with a baseline, and the estimator's next state."""
-    # [T, M, B]: samples of a stream are each other's baseline.
-    log_prob, returns, mask, z = (
-        x.reshape(x.shape[0], score.samples, -1, *x.shape[2:])
-        for x in (outs.log_prob, returns, mask, jax.lax.stop_gradient(outs.z))
-    )
-    b = score.estimator.value(state, returns, mask, z)
-    term = surrogate(log_prob, returns, b, mask)
-    return term, score.estimator.update(state, returns, mask, z)
 
 
 def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -406,3 +406,57 @@ def test_trainable_gamma_stays_finite():
     np.testing.assert_array_equal(np.isinf(gamma.logits), [False, False, False, True])
     # Downhill: an edge that adds to the objective becomes less likely.
     assert (np.sign(gamma.free - init_gamma(net, 0.7).free) == [-1, 1, -1]).all()
+
+
+@pytest.mark.parametrize("make", [batch_mean, disarm])
+def test_samples_of_each_input_beside_running_statistics(make, x64):
+    """M × B architectures: the gradient of M·B in a row, and what the objective gives besides."""
+    net, (m, b) = stream_net(), (3, 4)
+    gamma = Gamma(jax.random.normal(jax.random.key(0), (b, 4), jnp.float64))
+    weights = jax.random.normal(jax.random.key(1), (b, 4), jnp.float64)
+
+    def objective(w, gates):
+        live = prune(net, gates)
+        values = jnp.square((live * w * weights[None]).sum(-1) - 1)
+        return values, live.mean((0, 1))
+
+    def flat(w, gates):
+        return objective(w, gates.reshape(m, b, 4))[0].reshape(-1)
+
+    options = {"key": jax.random.key(2), "estimator": make()}
+    (dw, dgamma), found = score_function_grad(
+        objective, 0.7, gamma, num_samples=(m, b), has_aux=True, **options
+    )
+    assert found.values.shape == (m, b)
+    np.testing.assert_allclose(found.aux, prune(net, found.gates).mean((0, 1)))
+    tiled = Gamma(jnp.tile(gamma.logits, (m, 1)))
+    (expected, dtiled), _ = score_function_grad(flat, 0.7, tiled, num_samples=m * b, **options)
+    np.testing.assert_allclose(dw, expected, rtol=1e-9)
+    np.testing.assert_allclose(dgamma.logits, dtiled.logits.reshape(m, b, 4).sum(0), rtol=1e-9)
+
+
+def test_samples_of_each_input_are_unbiased():
+    """`leave_one_out` over M samples of each input, on average, is the exact gradient."""
+    gamma = Gamma(jnp.array([[0.3, -0.8], [1.0, 0.2]]))
+    table = jnp.array([[0.0, 3.0, 1.0, -2.0], [5.0, 4.0, 9.0, 1.0]])
+
+    def exact(gamma):
+        gates = jnp.asarray(all_gates(2))
+        probability = jnp.exp(log_prob(gates[:, None], Gamma(gamma.logits[None])))
+        return (probability * table.T).sum(0).mean()
+
+    def objective(_, gates):
+        number = (gates @ jnp.array([1.0, 2.0])).astype(int)
+        return jnp.take_along_axis(table, number.T, 1).T
+
+    @jax.jit
+    @jax.vmap
+    def estimate(key):
+        grads, _ = score_function_grad(
+            objective, 0.0, gamma, key, num_samples=(2, 2), estimator=leave_one_out()
+        )
+        return grads[1].logits
+
+    draws = np.asarray(estimate(jax.random.split(jax.random.key(3), 40_000)))
+    error = draws.std(0) / np.sqrt(len(draws))
+    assert (np.abs(draws.mean(0) - jax.grad(exact)(gamma).logits) < 4.5 * error).all()
