@@ -50,7 +50,7 @@ class Constant(nn.RNNCellBase):
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> jax.Array:
         """0, shape [B, 1]."""
         del rng
-        return jnp.zeros((*input_shape[:-1], 1))
+        return jnp.zeros((*input_shape[:-1], 1), jnp.float32)
 
     @property
     def num_feature_axes(self) -> int:
@@ -66,9 +66,9 @@ def gate_head(controller: Controller, net: Net) -> nn.Dense:
 def init_controller(controller: Controller, net: Net, key: jax.Array) -> dict[str, Any]:
     """Parameters of cell and head."""
     cell_key, head_key = jax.random.split(key)
-    features = jnp.zeros((1, math.prod(net.shapes[net.features])))
+    features = jnp.zeros((1, math.prod(net.shapes[net.features])), jnp.float32)
     state = initial_state(controller, net, 1)
-    told = jnp.zeros((1, 1)) if controller.conditioned else None
+    told = jnp.zeros((1, 1), jnp.float32) if controller.conditioned else None
     return {
         "cell": controller.cell.init(cell_key, state, _beside(features, told)).get("params", {}),
         "head": gate_head(controller, net).init(head_key, _beside(state, told))["params"],
@@ -85,7 +85,7 @@ def initial_state(controller: Controller, net: Net, batch: int) -> jax.Array:
         raise ValueError(
             f"controller: expected a cell whose state is one array, got {type(state).__name__}"
         )
-    return jnp.zeros(state.shape, state.dtype)
+    return jnp.zeros(state.shape, jnp.float32)
 
 
 def gamma_of(

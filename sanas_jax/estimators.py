@@ -62,7 +62,7 @@ def moving_average(decay: float = 0.9) -> Estimator:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay}")
 
     def init() -> MeanState:
-        return MeanState(jnp.zeros(()), jnp.zeros(()))
+        return MeanState(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
     def value(state: MeanState, returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
         del returns, mask, z
@@ -151,13 +151,13 @@ def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> E
         return jnp.concatenate([z, jnp.ones_like(to_go)[..., None], to_go[..., None]], -1)
 
     def init() -> LinearFit:
-        return LinearFit(jnp.zeros((size, size)), jnp.zeros(size))
+        return LinearFit(jnp.zeros((size, size), jnp.float32), jnp.zeros(size, jnp.float32))
 
     def value(
         state: LinearFit, returns: jax.Array, mask: jax.Array, z: jax.Array | None = None
     ) -> jax.Array:
         scale = jnp.trace(state.squares) / size
-        regular = state.squares + (ridge * scale + 1e-8) * jnp.eye(size)
+        regular = state.squares + (ridge * scale + 1e-8) * jnp.eye(size, dtype=jnp.float32)
         return inputs(returns, mask, z) @ jnp.linalg.solve(regular, state.products)
 
     def update(

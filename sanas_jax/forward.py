@@ -66,7 +66,7 @@ def init(net: Net, key: jax.Array) -> Params:
     """Parameters of every block: {edge name: the block's params}."""
     params = {}
     for e, edge in enumerate(net.edges):
-        x = jnp.zeros((1, *net.shapes[edge.source]))
+        x = jnp.zeros((1, *net.shapes[edge.source]), jnp.float32)
         variables = edge.block.init(jax.random.fold_in(key, e), x)
         params[edge.name] = variables.get("params", {})
     return params
@@ -77,14 +77,14 @@ def init_stats(net: Net) -> Stats:
     stats = {}
     for edge in net.edges:
         if edge.name in net.with_stats:
-            x = jnp.zeros((1, *net.shapes[edge.source]))
+            x = jnp.zeros((1, *net.shapes[edge.source]), jnp.float32)
             stats[edge.name] = edge.block.init(jax.random.key(0), x)["batch_stats"]
     return stats
 
 
 def init_last(net: Net, batch: int) -> Last:
     """What there is to reuse before the first step: zeros, as of a layer that nothing reaches."""
-    return {name: jnp.zeros((batch, *net.shapes[name])) for name in net.reuse}
+    return {name: jnp.zeros((batch, *net.shapes[name]), jnp.float32) for name in net.reuse}
 
 
 def forward(
@@ -331,7 +331,7 @@ def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
         if layer.name in net.trunk:
             (edge,) = net.incoming[layer.name]
             if edge.gated:
-                values[layer.name] = jnp.zeros((1, *net.shapes[layer.name]))
+                values[layer.name] = jnp.zeros((1, *net.shapes[layer.name]), jnp.float32)
             elif edge.source in values:
                 values[layer.name] = _activate(layer, blocks.run_dead(edge, values[edge.source]))
     return values
@@ -365,14 +365,15 @@ class _Blocks:
             )
 
     def run(self, edge: Edge, x: jax.Array, cut: Cut | None = None) -> jax.Array:
-        """An edge's block on x [B, ...]; outside the trunk its value has x's dtype.
+        """An edge's block on x [B, ...]; outside the trunk a `dtype` ends with the block.
 
         In the trunk x is of windows [B·T, ...], or of rows that `cut` makes windows of its output.
         """
         if self._live is None:
             return self._run(edge, x, self._dtype, cut)
         heavy = len(self._net.shapes[edge.source]) > 1
-        return self._run(edge, x, self._dtype if heavy else None).astype(x.dtype)
+        value = self._run(edge, x, self._dtype if heavy else None)
+        return value if self._dtype is None else value.astype(x.dtype)
 
     def run_gated(self, edge: Edge, gate: jax.Array, x: jax.Array) -> jax.Array:
         """An edge's block on x [B, ...] where its gate [] or [B] is on, and 0 where it is off.
@@ -389,20 +390,25 @@ class _Blocks:
         x = _cast(x, dtype)
         if edge.name not in self.stats or not self._train:
             return run_edge(edge, {edge.name: params}, self.stats, x)
-        old = self.stats[edge.name]
-        variables = {"params": params, "batch_stats": old}
+        variables = {"params": params, "batch_stats": self.stats[edge.name]}
         live = self._counted(edge, x, cut)
         if live is None:
             value, updated = edge.block.apply(variables, x, train=True, mutable=["batch_stats"])
-            self.stats[edge.name] = updated["batch_stats"]
+            self._keep(edge, updated, True)
             return value
         value, updated = edge.block.apply(
             variables, x, train=True, live=live, mutable=["batch_stats"]
         )
-        self.stats[edge.name] = jax.tree.map(
-            lambda new, old: jnp.where(live.any(), new, old), updated["batch_stats"], old
-        )
+        self._keep(edge, updated, live.any())
         return value
+
+    def _keep(self, edge: Edge, updated: Any, counts: jax.Array | bool) -> None:
+        """Take over running statistics where a row counted; they keep their type."""
+        self.stats[edge.name] = jax.tree.map(
+            lambda new, old: jnp.where(counts, new.astype(old.dtype), old),
+            updated["batch_stats"],
+            self.stats[edge.name],
+        )
 
     def _counted(self, edge: Edge, x: jax.Array, cut: Cut | None) -> jax.Array | None:
         """What of x enters batch statistics: [B], or [B, rows] of the output; None: everything."""

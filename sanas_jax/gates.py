@@ -65,15 +65,19 @@ def init_gamma(net: Net, probability: float = 0.953) -> Gamma:
     if not 0 < probability < 1:
         raise ValueError(f"probability: expected a number in (0, 1), got {probability}")
     logit = math.log(probability) - math.log1p(-probability)
-    return Gamma(jnp.full(len(net.gated), logit), tuple(edge.gated for edge in net.edges))
+    return Gamma(
+        jnp.full(len(net.gated), logit, jnp.float32), tuple(edge.gated for edge in net.edges)
+    )
 
 
 def sample(gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:
-    """Draw H ~ Bernoulli(Γ): [..., E] in {0., 1.}."""
-    gamma = as_gamma(gamma)
-    # u < σ(logit); a logistic variable would turn into nan beside an infinite logit.
-    uniform = jax.random.uniform(key, gamma.logits.shape, gamma.logits.dtype)
-    return jnp.asarray(uniform < gamma.probs, gamma.logits.dtype)
+    """Draw H ~ Bernoulli(Γ): [..., E] in {0., 1.}, of the logits' type."""
+    logits = as_gamma(gamma).logits
+    # u < σ(logit); a logistic variable would turn into nan beside an infinite logit. In float32
+    # whatever the logits are: the same draws, and probabilities that bfloat16 can't tell apart.
+    probs = jax.nn.sigmoid(jnp.asarray(logits, jnp.float32))
+    uniform = jax.random.uniform(key, logits.shape, jnp.float32)
+    return jnp.asarray(uniform < probs, logits.dtype)
 
 
 def antithetic(gates: jax.Array, gamma: Gamma | jax.Array, key: jax.Array) -> jax.Array:
@@ -82,12 +86,13 @@ def antithetic(gates: jax.Array, gamma: Gamma | jax.Array, key: jax.Array) -> ja
     u is drawn anew, given the gates [..., E]: it is uniform on [0, p) where a gate is on, on [p, 1)
     where it is off.
     """
-    logits = as_gamma(gamma).logits
+    given = as_gamma(gamma).logits
+    logits = jnp.asarray(given, jnp.float32)
     # P(h~ = 1 | h = 1) = max(0, 2p − 1)/p = max(0, 1 − e^−φ);  P(h~ = 1 | h = 0) = min(1, e^φ).
     stays = 1 - jnp.exp(-jnp.maximum(logits, 0))
     turns = jnp.exp(jnp.minimum(logits, 0))
-    uniform = jax.random.uniform(key, logits.shape, logits.dtype)
-    return jnp.asarray(uniform < jnp.where(gates > 0.5, stays, turns), logits.dtype)
+    uniform = jax.random.uniform(key, logits.shape, jnp.float32)
+    return jnp.asarray(uniform < jnp.where(gates > 0.5, stays, turns), given.dtype)
 
 
 def mode(gamma: Gamma | jax.Array, key: jax.Array | None = None) -> jax.Array:

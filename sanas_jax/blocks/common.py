@@ -115,8 +115,8 @@ class _SlidingDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, rows, ...] → [B·T, features]."""
         inputs = self.cut.size * math.prod(x.shape[2:])
-        kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return sliding.matmul(x, kernel, self.cut) + bias[None]
 
 

@@ -150,7 +150,7 @@ def custom(net: Net, fn: Callable[[Any], Any], *, black_box: bool = False) -> Co
 
 def relative(net: Net, cost: Cost) -> Cost:
     """`cost` as a share of the whole network's: 1 with all gates on. Makes λ scale-free."""
-    full = cost(jnp.ones(len(net.edges)))
+    full = cost(jnp.ones(len(net.edges), jnp.float32))
     return lambda gates: cost(gates) / full
 
 

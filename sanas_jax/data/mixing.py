@@ -211,7 +211,7 @@ def _choose_noise(
         start = below(jnp.where(size >= length, size - length + 1, size), uniform[1])
         noise = as_float(clips.noise[begin + (start + jnp.arange(samples)) % size])
     else:
-        noise = jnp.zeros(samples)
+        noise = jnp.zeros(samples, jnp.float32)
     if settings.white_noise:
         draws = jax.random.uniform(jax.random.fold_in(key, WHITE_NOISE), (samples + 1,))
         noise = jnp.where(draws[-1] < settings.white_noise, white(draws[:-1]), noise)

@@ -45,10 +45,10 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, *sizes, C] → [B, *sizes', C]."""
         channels = x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel, 1, channels))
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel, 1, channels), jnp.float32)
         y = depthwise_conv(x, kernel, self.stride, self.dilation, self.padding)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (channels,))
+            bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
             y = y + bias.reshape((1,) * (y.ndim - 1) + (channels,))
         return y
 
@@ -78,6 +78,8 @@ def depthwise_conv(
             f"kernel, stride, dilation, padding: expected one entry for each of {axes} axes, got "
             f"{kernel.shape[:-2]}, {strides}, {dilations}, {padding}"
         )
+    dtype = jnp.result_type(x, kernel)
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
     taps = kernel.shape[:-2]
     spans = [(k - 1) * d + 1 for k, d in zip(taps, dilations, strict=True)]
     pads = padding

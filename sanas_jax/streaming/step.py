@@ -69,7 +69,7 @@ def init_memory(model: Sanas, cost_weight: float | None = None) -> Memory:
     found, carry = rings(model), init_carry(model, 1, cost_weight)
     # All rows are missing.
     missed = [found[edge.name].steps if edge.name in found else 0 for edge in model.net.edges]
-    tape = jnp.zeros(sum(ring.length for ring in found.values()))
+    tape = jnp.zeros(sum(ring.length for ring in found.values()), jnp.float32)
     return Memory(tape, _flat(carry), jnp.array([0, *missed], jnp.int32))
 
 
@@ -97,7 +97,7 @@ def fill(model: Sanas, memory: Memory, frames: jax.Array) -> Memory:
     expected = (ring.size - ring.fresh, *ring.row)
     if frames.shape != expected:
         raise ValueError(f"frames: expected {expected}, got {frames.shape}")
-    empty = jnp.zeros((ring.capacity - len(frames), *ring.row))
+    empty = jnp.zeros((ring.capacity - len(frames), *ring.row), jnp.float32)
     parts = jnp.concatenate([empty, frames]).reshape(ring.steps, 1, ring.fresh, *ring.row)
     tape = memory.tape
     for step, part in enumerate(parts, -ring.steps):
@@ -117,7 +117,7 @@ def dead_answers(net: Net, params: dict[str, Any]) -> Values:
     values: Values = {}
     answers: Values = {}
     for layer in net.layers[1:]:
-        value = jnp.zeros((1, *net.shapes[layer.name]))
+        value = jnp.zeros((1, *net.shapes[layer.name]), jnp.float32)
         for edge in net.incoming[layer.name]:
             if edge.gated:
                 continue

@@ -166,7 +166,7 @@ def _check_no_past(model: Sanas, price: Price) -> None:
             f"without reuse, got {sorted(edge.name for edge in model.net.reuse.values())}"
         )
     with jax.ensure_compile_time_eval():
-        on = jnp.ones((1, 1, len(model.net.edges)))
+        on = jnp.ones((1, 1, len(model.net.edges)), jnp.float32)
         after_on, after_off = (
             price.cost(jnp.concatenate([first, on]))[1] for first in (on, jnp.zeros_like(on))
         )
