@@ -162,6 +162,30 @@ def test_update_advances_statistics_and_vmaps():
     assert np.isfinite(evaluated["loss"])
 
 
+def test_running_statistics_are_the_mean_over_the_samples():
+    """Each of M rollouts is a batch of its own; what is kept is their mean, not one of them."""
+    objective = Objective(Price(relative(NET, macs(NET))), Score(samples=3))
+    optimizer = make_optimizer(1e-2)
+    state = init_state(MODEL, optimizer, objective, jax.random.key(0))
+    features = jax.random.normal(jax.random.key(1), (5, 10, 2))
+    steps, key = MODEL.num_steps(10), jax.random.key(2)
+    batch = Batch(features, jnp.zeros((steps, 5), int), jnp.ones((steps, 5), bool))
+
+    @jax.jit
+    def of_samples(params):
+        carry = init_carry(MODEL, 5, stats=params["stats"])
+        run = lambda key: unroll(MODEL, params, carry, features, key, train=True)[0].stats  # noqa: E731
+        return jax.vmap(run)(jax.random.split(key, 3))
+
+    samples = of_samples(state.params)
+    update = jax.jit(make_update(MODEL, optimizer, objective))
+    budget = Budget(jnp.float32(0.1), jnp.float32(0))
+    got = update(state, batch, key, budget)[0].params["stats"]
+    assert_trees_close(got, jax.tree.map(lambda leaf: leaf.mean(0), samples), 1e-5)
+    differ = jax.tree.map(lambda leaf: float(jnp.abs(leaf - leaf.mean(0)[None]).max()), samples)
+    assert min(jax.tree.leaves(differ["second"])) > 1e-4
+
+
 def test_missing_statistics_raise():
     with pytest.raises(ValueError, match=r"running statistics of 3 edges .*got 0"):
         forward(NET, PARAMS, jnp.ones(5), X)

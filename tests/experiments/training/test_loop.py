@@ -65,7 +65,8 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
     train_steps = make_train_steps(config, built, None)
     for number in (0, 2, 4, 9):
         keys = jax.random.split(jax.random.key(0), 1)
-        steps = np.array([number], np.int32)
-        _, metrics = train_steps(jnp.zeros(1), jnp.zeros((1, 1)), keys, targets, steps)
+        steps, members = np.array([number], np.int32), jnp.zeros(1)
+        _, metrics = train_steps(members, jnp.zeros((1, 1)), keys, targets, steps)
+        assert members.is_deleted()  # donated: a sweep's members are too large to be there twice
         asked.append(float(metrics["cost"][0, 0]))
     np.testing.assert_allclose(asked, [1.0, 0.8, 0.64, 0.64], rtol=1e-6)

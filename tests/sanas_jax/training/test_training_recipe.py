@@ -81,6 +81,29 @@ def test_weights_of_steps_scale_their_loss():
     assert metrics["loss"] > 0
 
 
+def test_entropy_is_a_bonus():
+    """What the weight adds to the gradient is −weight · ∇H along the same rollouts."""
+    batch = batch_of()
+    with_bonus = dataclasses.replace(PLAIN.score, entropy_weight=0.3)
+    plain, params, _ = gradient(PLAIN, batch)
+    rewarded, _, metrics = gradient(dataclasses.replace(PLAIN, score=with_bonus), batch)
+    keys = jax.random.split(jax.random.key(1), 3)
+
+    @jax.jit
+    def entropy(params):
+        def of(key):
+            start = init_carry(MODEL, 5)
+            outs = unroll(MODEL, params, start, batch.features, key, mask=batch.mask)[1]
+            return jnp.sum(gates_lib.entropy(outs.gamma) * batch.mask) / batch.mask.sum()
+
+        return jax.vmap(of)(keys).mean()
+
+    assert_close(metrics["entropy"], entropy(params))
+    bonus = jax.grad(entropy)(params)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(bonus)) > 1e-3
+    assert_close(rewarded, jax.tree.map(lambda a, b: a - 0.3 * b, plain, bonus))
+
+
 def full_logits(params, batch):
     carry = init_carry(MODEL, 5)
     key = jax.random.key(0)
