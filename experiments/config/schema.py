@@ -107,7 +107,8 @@ class TrainConfig:
       cost_limit: share of the whole network's cost that is free (BSN's budget); 0 charges all.
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
-      discount: γ of the returns to go.
+      discount: γ of the returns to go. 0 credits a gate with its own step alone, and leaves out what
+        a value that is kept for later (an edge that reuses) does to later steps.
       samples: architectures drawn per stream and step.
       estimator: of the score function's gradient: "leave_one_out", "batch_mean", "disarm" (for
         `discount` 0), "moving_average" or "learned_value" (with `estimator_decay`), "none".
