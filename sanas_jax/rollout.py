@@ -208,6 +208,7 @@ def unroll(
     dtype: DType = None,
     trunk: Trunk | None = None,
     mask: jax.Array | None = None,
+    remat: bool = False,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -224,6 +225,8 @@ def unroll(
       trunk: of `run_trunk` on the same stream, where several rollouts share it.
       mask: [T, B] bool, the steps that count: what only others see changes no result of these, nor
         the statistics. None: all, and the frames beyond the last window.
+      remat: compute a step again for its gradient in place of keeping what is inside of it: memory
+        for time, where most of a network is behind early joins.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -264,7 +267,10 @@ def unroll(
         return _step(model, params, carry, run, key, forced or policy, mask_t)
 
     return jax.lax.scan(
-        body, carry, (trunk.values, gates, mask), unroll=train and _is_slow_in_a_loop(model.net)
+        jax.checkpoint(body) if remat else body,
+        carry,
+        (trunk.values, gates, mask),
+        unroll=train and _is_slow_in_a_loop(model.net),
     )
 
 

@@ -87,6 +87,7 @@ def build_training(
         static=config.model.static,
         precision=choose("train.precision", train.precision, {name: name for name in PRECISIONS}),
         average_decay=train.average_decay,
+        remat=train.remat,
         measure_mode=train.budget is not None,
     )
     optimizer = make_optimizer(

@@ -86,6 +86,7 @@ class TrainConfig:
       weight_decay: L2 on the network's weights, not on the controller's; with `decoupled` that of
         AdamW.
       max_grad_norm: per group; None for no clipping.
+      remat: less memory for more time: a step is computed again for its gradient (`unroll`).
       precision: "default", "float32", "tf32" or "bfloat16", as in `training.Objective`.
       class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
       label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
@@ -107,8 +108,8 @@ class TrainConfig:
       cost_limit: share of the whole network's cost that is free (BSN's budget); 0 charges all.
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
-      discount: γ of the returns to go. 0 credits a gate with its own step alone, and leaves out what
-        a value that is kept for later (an edge that reuses) does to later steps.
+      discount: γ of the returns to go. 0 credits a gate with its own step alone, and leaves out
+        what a value that is kept for later (an edge that reuses) does to later steps.
       samples: architectures drawn per stream and step.
       estimator: of the score function's gradient: "leave_one_out", "batch_mean", "disarm" (for
         `discount` 0), "moving_average" or "learned_value" (with `estimator_decay`), "none".
@@ -132,6 +133,7 @@ class TrainConfig:
     weight_decay: float = 1e-5
     decoupled: bool = False
     max_grad_norm: float | None = 5.0
+    remat: bool = False
     precision: str = "default"
     class_weighted: bool = True
     class_weight_power: float = 1.0

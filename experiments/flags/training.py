@@ -43,6 +43,13 @@ def define_flags(values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "budgets_in_turn",
+        False,
+        "The budgets of one program one after the other, not side by side: convolutions stay plain "
+        "ones, where side by side they are grouped, which some accelerators are slow at.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "steps_per_dispatch",
         None,
@@ -83,7 +90,11 @@ def start(values: flags.FlagValues) -> Execution:
     multihost.join(values.distributed, values.coordinator, values.num_processes, values.process_id)
     keep_programs(values.compilation_cache)
     return Execution(
-        values.budgets_per_step, values.steps_per_dispatch, values.data_megabytes, values.profile
+        values.budgets_per_step,
+        values.steps_per_dispatch,
+        values.data_megabytes,
+        values.profile,
+        values.budgets_in_turn,
     )
 
 

@@ -31,12 +31,14 @@ class Execution:
         CPU 1, since the gradient of a convolution is slow inside a loop there (jax issue 12868).
       data_megabytes: for examples on a device; half of its memory.
       profile_steps: steps that the profiler records; 0: none.
+      budgets_in_turn: those of one program one after the other (`over_budgets`).
     """
 
     budgets_per_step: int | None = None
     steps_per_dispatch: int | None = None
     data_megabytes: float | None = None
     profile_steps: int = 0
+    budgets_in_turn: bool = False
 
     def group_size(self, runs: int) -> int:
         """How many of `runs` share a program.

@@ -52,8 +52,9 @@ def programs_of(job: Job) -> Programs:
     if config.train.class_weighted:
         weights = np.asarray(first.info.class_weights**config.train.class_weight_power)
     draw_batches = make_draw(config, built, data.draw, mesh)
-    train_steps = make_train_steps(config, built, weights, mesh)
-    validate_batch = make_validation(config, built, weights, mesh)
+    in_turn = execution.budgets_in_turn
+    train_steps = make_train_steps(config, built, weights, mesh, in_turn)
+    validate_batch = make_validation(config, built, weights, mesh, in_turn)
     batches = _validation_batches(job)
     frontend, key = place((first.info.frontend, first.keys.train), mesh)
 

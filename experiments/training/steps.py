@@ -68,11 +68,16 @@ def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def make_train_steps(
-    config: Config, built: Training, class_weights: Any, mesh: Mesh | None = None
+    config: Config,
+    built: Training,
+    class_weights: Any,
+    mesh: Mesh | None = None,
+    in_turn: bool = False,
 ) -> Callable:
     """`(members, batches, keys, targets, steps) -> (members, metrics)`, fields [G, ...].
 
-    Batches [K, ...] are of steps [K], one after the other; metrics are [G, K, ...].
+    Batches [K, ...] are of steps [K], one after the other; metrics are [G, K, ...]. `in_turn` as in
+    `over_budgets`.
     """
     train = config.train
     full = built.charged.full * built.charged.scale
@@ -108,12 +113,16 @@ def make_train_steps(
         member, metrics = next_step(member, _first((batches, steps)))
         return member, jax.tree.map(lambda leaf: leaf[None], metrics)
 
-    spread = over_budgets(several, (1, 4), mesh)
+    spread = over_budgets(several, (1, 4), mesh, in_turn)
     return jit_onto(spread, mesh, (BUDGET,), (), donate_argnums=0)
 
 
 def make_validation(
-    config: Config, built: Training, class_weights: Any, mesh: Mesh | None = None
+    config: Config,
+    built: Training,
+    class_weights: Any,
+    mesh: Mesh | None = None,
+    in_turn: bool = False,
 ) -> Callable:
     """`(params, batch) -> metrics` [G, P, ...] at each of P prices, gates at their mode.
 
@@ -125,7 +134,7 @@ def make_validation(
     def one(params: Any, batch: Batch) -> Metrics:
         return jax.vmap(lambda price: evaluate(params, batch, price))(jnp.asarray(prices))
 
-    return jit_onto(over_budgets(one, (1,), mesh), mesh)
+    return jit_onto(over_budgets(one, (1,), mesh, in_turn), mesh)
 
 
 def _over_steps(function: Callable[[Any], Any], steps: Any) -> Any:

@@ -109,6 +109,7 @@ class Objective:
         "tf32" ask for it; "bfloat16" computes convolutions and the trunk in it, with weights,
         sums, losses and statistics in float32.
       average_decay: of the moving average of the parameters (Polyak); 0 for none.
+      remat: of `unroll`, in training.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
         deployed. One scan more, without a gradient, on the trunk of the samples.
     """
@@ -119,6 +120,7 @@ class Objective:
     static: bool = False
     precision: str = "default"
     average_decay: float = 0.0
+    remat: bool = False
     measure_mode: bool = False
 
     def __post_init__(self) -> None:

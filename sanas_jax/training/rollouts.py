@@ -78,6 +78,7 @@ def run_samples(model: Sanas, objective: Objective, streams: Streams, key: jax.A
             key,
             policy=policy,
             train=True,
+            remat=objective.remat,
             dtype=objective.dtype,
             trunk=trunk,
             mask=mask,

@@ -166,6 +166,22 @@ def test_dual_ascent_reaches_budgets(toy):
     assert final[0] > final[1] > final[2] > 0  # what is asked for less must be dearer
 
 
+def test_budgets_in_turn_are_those_side_by_side(toy):
+    sanas, objective, optimizer, update = toy
+    state, target = members(sanas, objective, optimizer, 3), targets([0.1, 0.3, 2.0])
+    key = jax.random.key(1)
+    side, turn = (
+        jax.jit(over_budgets(update, (1, 2), in_turn=in_turn)) for in_turn in (False, True)
+    )
+    arguments = (state, draw(key), key, target)
+    expected, got = side(*arguments), turn(*arguments)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    # One after the other is a loop, and has no axis of budgets inside.
+    assert "while" in turn.lower(*arguments).as_text()
+
+
 def test_ascend_by_hand():
     target = row(targets([0.3], [0.5], rate=0.1), 0)
     assert ascend(jnp.float32(0), jnp.float32(0.55), target) == pytest.approx((0.01, 0.1))

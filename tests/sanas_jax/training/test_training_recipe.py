@@ -81,6 +81,15 @@ def test_weights_of_steps_scale_their_loss():
     assert metrics["loss"] > 0
 
 
+def test_what_is_computed_again_has_the_same_gradient():
+    batch = batch_of()
+    plain, _, _ = gradient(PLAIN, batch)
+    again, _, _ = gradient(dataclasses.replace(PLAIN, remat=True), batch)
+    assert_close(again, plain)
+    program = jax.make_jaxpr(partial(gradient, dataclasses.replace(PLAIN, remat=True)))(batch)
+    assert "checkpoint" in str(program) or "remat" in str(program)
+
+
 def test_entropy_is_a_bonus():
     """What the weight adds to the gradient is −weight · ∇H along the same rollouts."""
     batch = batch_of()
