@@ -171,7 +171,7 @@ def test_segmentation(tmp_path):
     cache, folder = tmp_path / "cache", tmp_path / "run"
     arguments = [f"--data={tmp_path / 'shapes'}", f"--out={cache}", "--format=segmentation"]
     assert prepare_images.main(["", *arguments, "--size=8"]) == 0
-    settings = ["model.per_pixel=true", "train.steps=80", "train.eval_every=80", "data.flip=true"]
+    settings = ["model.per_pixel=true", "train.steps=120", "train.eval_every=120", "data.flip=true"]
     settings += ["train.log_every=10", "train.budget=none", "model.maps=6"]
     assert launched(folder, *settings, extra=[f"--data={cache}"]) == 0
     result = result_of(folder)
