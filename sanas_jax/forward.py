@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
 from sanas_jax.graph.tracing import traced
+from sanas_jax.graph.trunk import row_strides
 from sanas_jax.kernels.sliding import Cut, seen, windows
 
 Params = dict[str, Any]
@@ -192,6 +193,7 @@ def trunk_edges(
     """
     batch, outside = stream.shape[0], stream.dtype
     blocks = _Blocks(net, params, None, stats, train, dtype, mask)
+    strides = row_strides(net, hop)
     values: dict[str, _Rows | _Steps] = {net.input: _Rows(_cast(stream, dtype), 1)}
     out = {}
     for layer in net.layers[1:]:
@@ -204,7 +206,8 @@ def trunk_edges(
                 steps = steps.reshape(batch, num_steps, *shape).astype(outside)
                 out[edge.name] = jnp.moveaxis(steps, 1, 0)
                 continue
-            value = _run_over_time(net, edge, blocks, values[edge.source], num_steps, hop)
+            stride = strides.get(edge.name)
+            value = _run_over_time(net, edge, blocks, values[edge.source], num_steps, hop, stride)
             inside = layer.name in net.trunk
             if inside:
                 activated = _activate(layer, value.array)
@@ -301,15 +304,19 @@ class _Steps:
 
 
 def _run_over_time(
-    net: Net, edge: Edge, blocks: _Blocks, source: _Rows | _Steps, num_steps: int, hop: int
+    net: Net,
+    edge: Edge,
+    blocks: _Blocks,
+    source: _Rows | _Steps,
+    num_steps: int,
+    hop: int,
+    stride: int | None,
 ) -> _Rows | _Steps:
-    """One trunk edge on all steps: over the stream if its block allows, else on the windows."""
-    block_stride = getattr(edge.block, "time_stride", None)
-    if isinstance(source, _Rows) and block_stride:
-        stride = source.stride * block_stride
-        if hop % stride == 0:
-            cut = Cut(net.shapes[edge.target][0], hop // stride, num_steps)
-            return _Rows(blocks.run(edge, source.array, cut), stride)
+    """One trunk edge on all steps: over the stream if that has a row each `stride` frames of its
+    output, else on the windows."""
+    if stride:
+        cut = Cut(net.shapes[edge.target][0], hop // stride, num_steps)
+        return _Rows(blocks.run(edge, source.array, cut), stride)
     if isinstance(source, _Rows) and getattr(edge.block, "cuts_windows", False):
         cut = Cut(net.shapes[edge.source][0], hop // source.stride, num_steps)
         return _Steps(blocks.run_windows(edge, source.array, cut))

@@ -16,29 +16,9 @@ import numpy as np
 
 from sanas_jax.costs.architecture import edge_macs
 from sanas_jax.graph import Net
+from sanas_jax.graph.trunk import row_strides
 
 StreamCost = Callable[[jax.Array], jax.Array]
-
-
-def row_strides(net: Net, hop: int) -> dict[str, int]:
-    """Trunk edges that run over the rows of a stream → input frames per row of their output.
-
-    Args:
-      net: its input is a window of `net.input_shape[0]` frames.
-      hop: frames between the starts of two windows.
-    """
-    strides, of_edge = {net.input: 1}, {}
-    for layer in net.layers[1:]:
-        for edge in net.incoming[layer.name]:
-            block_stride = getattr(edge.block, "time_stride", None)
-            if edge.source not in strides or not block_stride:
-                continue
-            stride = strides[edge.source] * block_stride
-            if hop % stride == 0:
-                of_edge[edge.name] = stride
-                if layer.name in net.trunk:
-                    strides[layer.name] = stride
-    return of_edge
 
 
 def fresh_macs(net: Net, hop: int) -> dict[str, float]:

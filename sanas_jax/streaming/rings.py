@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sanas_jax.costs.incremental import row_strides
+from sanas_jax.graph.trunk import row_strides
 from sanas_jax.rollout import Sanas
 
 

@@ -7,8 +7,9 @@ from sanas_jax import spaces
 from sanas_jax.blocks import Dense
 from sanas_jax.blocks.separable import Separable
 from sanas_jax.costs import edge_macs
-from sanas_jax.costs.incremental import fresh_macs, incremental_macs, row_strides
+from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.graph import Edge, Layer, Net, prune
+from sanas_jax.graph.trunk import row_strides
 from tests.helpers.nets import all_gates
 
 
