@@ -100,7 +100,7 @@ def train(update, state, target, steps, price=None):
     """Steps in one scan; every budget sees the same batches, and draws from the same keys."""
 
     @jax.jit
-    def run(state):
+    def run(state, target):  # as an argument: one program, whatever is asked for
         def body(state, step):
             key = jax.random.fold_in(jax.random.key(1), step)
             own = target if price is None else target._replace(cost_weight=price(key))
@@ -110,7 +110,7 @@ def train(update, state, target, steps, price=None):
 
         return jax.lax.scan(body, state, jnp.arange(steps))
 
-    return run(state)
+    return run(state, target)
 
 
 def row(tree, index):
