@@ -23,7 +23,7 @@ class Estimator(NamedTuple):
     """How the score-function term is estimated, for returns [T, M, B] (M samples a stream) or [S].
 
     `mask` has the shape of the returns, `z` [T, M, B, Z] is the controller's state that each
-    architecture was drawn from, None where there is no controller.
+    architecture was drawn from; it is not passed where there is no controller.
 
     Fields:
       init: () → state.
@@ -252,9 +252,9 @@ def score_surrogate(
             raise ValueError("partner: expected antithetic architectures for disarm, got None")
         return paired_surrogate(gamma, gates, partner, returns, mask), state
     returns = jax.lax.stop_gradient(returns)
-    b = estimator.value(state, returns, mask, z)
-    term = surrogate(log_prob(gates, gamma), returns, b, mask)
-    return term, estimator.update(state, returns, mask, z)
+    given = (returns, mask) if z is None else (returns, mask, z)
+    term = surrogate(log_prob(gates, gamma), returns, estimator.value(state, *given), mask)
+    return term, estimator.update(state, *given)
 
 
 class Estimate(NamedTuple):
