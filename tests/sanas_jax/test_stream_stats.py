@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sanas_jax.blocks import Dense
+from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.controller import Controller
 from sanas_jax.forward import forward
 from sanas_jax.gates import all_on, sample
@@ -23,9 +24,9 @@ class RowNorm(nn.Module):
     stats_over_stream = True
 
     @nn.compact
-    def __call__(self, x, *, train=False):
+    def __call__(self, x, *, train=False, live=None):
         y = nn.Dense(self.features, use_bias=False)(x[:, ::2])
-        return nn.BatchNorm(not train, momentum=MOMENTUM, use_fast_variance=False)(y)
+        return batch_norm(y, train, live, momentum=MOMENTUM)
 
 
 def small_net():
