@@ -298,8 +298,10 @@ def score_function_grad(
       ((∂params, ∂Γ), Estimate).
     """
     shape = (num_samples,) if isinstance(num_samples, int) else tuple(num_samples)
-    if min(shape) < 1 or len(shape) > 2:
-        raise ValueError(f"num_samples: expected at least 1, or (M, B), got {num_samples}")
+    if not 1 <= len(shape) <= 2:
+        raise ValueError(f"num_samples: expected S or (M, B), got {num_samples}")
+    if min(shape) < 1:
+        raise ValueError(f"num_samples: expected at least 1, got {num_samples}")
     estimator = batch_mean() if estimator is None else estimator
     state = estimator.init() if estimator_state is None else estimator_state
     num_edges = as_gamma(gamma).logits.shape[-1]
