@@ -285,7 +285,7 @@ def score_function_grad(
         but only architecture s.
       params: any pytree.
       gamma: `Gamma` (logits) or probabilities [E], or [S, E] with one distribution per sample; the
-        gradient has the same form.
+        gradient has the same form (that of a `Gamma` is in its `free`).
       key: typed key.
       num_samples: S, or (M, B) for M architectures of each of B inputs: gates [M, B, E], D [M, B],
         Γ [E] or [B, E]. `disarm()` runs the objective on as many partners, on the same examples.
