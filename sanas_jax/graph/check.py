@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 
 import flax.linen as nn
 import jax
@@ -65,12 +66,14 @@ def look_at(block: nn.Module, shape: tuple[int, ...]) -> Traced:
             f"it gives an empty value {found.shape}: is its kernel larger than its input?"
         )
     if not type(block).__module__.startswith("sanas_jax."):  # ours are checked by the tests
-        _check_call(block, found, shape)
+        _check_call(block, shape)
     return found
 
 
-def _check_call(block: nn.Module, found: Traced, shape: tuple[int, ...]) -> None:
+@lru_cache(maxsize=4096)
+def _check_call(block: nn.Module, shape: tuple[int, ...]) -> None:
     """ValueError for a block that is not told what it needs, in training or out of it."""
+    found = traced(block, shape)
     takes = {"train", "live"} & set(inspect.signature(type(block).__call__).parameters)
     if found.with_stats and takes != {"train", "live"}:
         raise ValueError(

@@ -55,10 +55,10 @@ def abstract(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def lowered(function, *args):
-    """Bytes of the program for each platform."""
-    found = export.export(jax.jit(function), platforms=PLATFORMS)(*args)
-    assert found.platforms == tuple(PLATFORMS)
+def lowered(function, *args, platforms=PLATFORMS):
+    """The program for these platforms."""
+    found = export.export(jax.jit(function), platforms=platforms)(*args)
+    assert found.platforms == tuple(platforms)
     return found.mlir_module()
 
 
@@ -86,8 +86,9 @@ def test_updates_lower(name, kind):
     budget = Budget(jnp.float32(0.1), jnp.float32(0))
     update = make_update(model, optimizer, objective)
     program = lowered(update, state, abstract(streams), key, budget)
-    # The branches for a CPU alone are gone: its loops over rows and its transforms.
-    assert "stablehlo.fft" not in program
+    if (name, kind) == QUICK:  # on a CPU some convolutions are transforms in their place
+        on_cpu = lowered(update, state, abstract(streams), key, budget, platforms=["cpu"])
+        assert on_cpu.count("stablehlo.convolution") < program.count("stablehlo.convolution")
     lowered(make_evaluate(model, objective), state.params, abstract(streams))
 
 
