@@ -2,8 +2,8 @@
 
 Windows overlap, so of a trunk edge that runs over the rows of the stream only `hop / stride` rows
 of a window are new at each step; one that was off catches up when it is next needed, and computes
-no more than a whole window (docs/method.md). The cost of a step thus depends on the
-gates of those before it.
+no more than a window needs (`rows_to_begin`, docs/method.md). The cost of a step thus depends on
+the gates of those before it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ import numpy as np
 
 from sanas_jax.costs.architecture import edge_macs
 from sanas_jax.graph import Net
-from sanas_jax.graph.trunk import row_strides
+from sanas_jax.graph.trunk import row_strides, rows_to_begin
 
 StreamCost = Callable[[jax.Array], jax.Array]
 
 
 def fresh_macs(net: Net, hop: int) -> dict[str, float]:
     """MACs of each edge for the rows of one step that no step before has computed."""
-    strides, macs, out = row_strides(net, hop), edge_macs(net), {}
-    for edge in net.edges:
-        share = 1.0
-        if edge.name in strides:
-            rows = net.shapes[edge.target][0]
-            share = min(1.0, hop / strides[edge.name] / rows)
-        out[edge.name] = macs[edge.name] * share
+    return {name: fresh for name, (fresh, _) in _fresh_and_begin(net, hop).items()}
+
+
+def _fresh_and_begin(net: Net, hop: int) -> dict[str, tuple[float, float]]:
+    """MACs of each edge for the new rows of a step, and for those that it begins anew with."""
+    strides, out = row_strides(net, hop), {}
+    for name, macs in edge_macs(net).items():
+        fresh = begin = rows = 1
+        if name in strides:
+            rows = net.shapes[net.edges[net.index[name]].target][0]
+            fresh = min(rows, hop // strides[name])
+            begin = rows_to_begin(rows, fresh)
+        out[name] = (macs * fresh / rows, macs * begin / rows)
     return out
 
 
@@ -44,13 +50,12 @@ def incremental_macs(net: Net, hop: int) -> StreamCost:
       live gates [T, ..., E] of successive steps, the first of them after a silence without end
       → MACs [T, ...].
     """
-    macs, of_fresh = edge_macs(net), fresh_macs(net, hop)
-    whole = jnp.array([macs[edge.name] for edge in net.edges], jnp.float32)
-    fresh = jnp.array([of_fresh[edge.name] for edge in net.edges], jnp.float32)
+    of_edges = _fresh_and_begin(net, hop)
+    fresh, begin = jnp.array([of_edges[edge.name] for edge in net.edges], jnp.float32).T
 
     def cost(live: jax.Array) -> jax.Array:
         def now(missed: jax.Array, live_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-            price = jnp.sum(live_t * jnp.minimum(whole, fresh * missed), -1)
+            price = jnp.sum(live_t * jnp.minimum(begin, fresh * missed), -1)
             return jnp.where(live_t > 0, 1.0, missed + 1.0), price
 
         live = jnp.asarray(live, jnp.float32)

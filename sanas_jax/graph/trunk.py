@@ -29,3 +29,13 @@ def row_strides(net: Net, hop: int) -> dict[str, int]:
                 if layer.name in net.trunk:
                     strides[layer.name] = stride
     return of_edge
+
+
+def rows_to_begin(size: int, fresh: int) -> int:
+    """Rows that an edge computes where it begins anew, for a window of `size` of them.
+
+    Exactly these, or those of as many turns of `fresh` rows as hold them: a computation for another
+    number of rows is compiled beside the turns', which is not worth an eighth of a window.
+    """
+    in_turns = -(-size // fresh) * fresh
+    return size if in_turns > size + size / 8 else in_turns

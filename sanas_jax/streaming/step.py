@@ -23,6 +23,7 @@ from sanas_jax import gates as gates_lib
 from sanas_jax.controller import advance, gamma_of
 from sanas_jax.forward import run_edge
 from sanas_jax.graph import Activation, Edge, Net, prune
+from sanas_jax.graph.trunk import rows_to_begin
 from sanas_jax.rollout import Carry, Policy, Sanas, init_carry
 from sanas_jax.streaming.rings import Ring, rings
 
@@ -250,7 +251,7 @@ def _new_rows(
 def _catch_up(
     new_rows: NewRows, ring: Ring, tape: jax.Array, t: jax.Array, steps: int | jax.Array
 ) -> jax.Array:
-    """The tape with an edge's rows of the last `steps` steps, and no row before the window's."""
+    """The tape with an edge's rows of the last `steps` steps."""
     if not isinstance(steps, jax.Array):
         return _catch_up_at_once(new_rows, ring, tape, t, steps)
 
@@ -262,7 +263,7 @@ def _catch_up(
     def anew(_: jax.Array, tape: jax.Array) -> jax.Array:
         return _catch_up_at_once(new_rows, ring, tape, t, ring.steps)
 
-    if ring.capacity > ring.size:  # turns would compute more rows than a window has
+    if rows_to_begin(ring.size, ring.fresh) < ring.capacity:
         begins = jnp.asarray(steps == ring.steps, jnp.int32)
         tape = lax.fori_loop(0, begins, anew, tape)
         steps = jnp.where(begins > 0, 0, steps)

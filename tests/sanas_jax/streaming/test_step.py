@@ -160,9 +160,9 @@ class CountedConv(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("hop", [3, 4, 5])
-def test_what_is_charged_is_what_is_computed(hop):
-    """Rows of 12, whatever an edge has missed: `incremental_macs` is a count of them."""
+@pytest.mark.parametrize(("hop", "most"), [(4, 20), (5, 20), (8, 19)])
+def test_what_is_charged_is_what_is_computed(hop, most):
+    """Windows of 19 rows, whatever an edge has missed: `incremental_macs` is a count of them."""
     layers = (Layer("x"), Layer("h"), Layer("f"), Layer("y"))
     edges = (
         Edge("conv", "x", "h", CountedConv(3)),
@@ -170,7 +170,7 @@ def test_what_is_charged_is_what_is_computed(hop):
         Edge("short", "x", "f", Dense(4)),
         Edge("out", "f", "y", Dense(3), gated=False),
     )
-    net = Net((14, 2, 1), layers, edges, "y", "f")
+    net = Net((21, 2, 1), layers, edges, "y", "f")
     model = Sanas(net, Controller(nn.GRUCell(4), 0.0), hop=hop)
     params, stream = prepare(model)
     gates = np.ones((STEPS, len(edges)), np.float32)
@@ -190,9 +190,9 @@ def test_what_is_charged_is_what_is_computed(hop):
     charged = incremental_macs(net, hop)(prune(net, steps))
     others = gates @ np.array([of_edge[e.name] * (e.name != "conv") for e in edges])
     without = (gates[:, net.index["conv"]] == 0) * of_edge["deep"]  # pruned with what it reads
-    rows = (np.asarray(charged) - others + without) / (of_edge["conv"] / 12)
+    rows = (np.asarray(charged) - others + without) / (of_edge["conv"] / 19)
     np.testing.assert_allclose(counted, rows, atol=1e-4)
-    assert max(counted) == 12  # a whole window and no more
+    assert max(counted) == most  # in turns of 4 or 5 rows, or, where these are 24, at once
 
 
 def test_an_edge_that_is_off_is_not_computed():
