@@ -25,14 +25,11 @@ import jax.numpy as jnp
 
 from sanas_jax.gates import Gamma, check_gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, check_gates, prune, read_gates
-from sanas_jax.graph.tracing import traced
 from sanas_jax.graph.trunk import row_strides
-from sanas_jax.kernels.sliding import Cut, seen, windows
+from sanas_jax.kernels.sliding import Cut, windows
+from sanas_jax.running import Blocks, DType, Params, Stats, cast, gated
 
-Params = dict[str, Any]
-Stats = dict[str, Any]
 Last = dict[str, jax.Array]
-DType = type[jnp.bfloat16] | None
 
 
 class Output(NamedTuple):
@@ -121,7 +118,7 @@ def forward(
             f"gates: expected shape [E] or [B, E] with B = {x.shape[0]}, got {gates.shape}"
         )
     live = prune(net, gates)
-    blocks = _Blocks(net, params, live, stats, train, mask=mask)
+    blocks = Blocks(net, params, live, stats, train, mask=mask)
     gates = read_gates(net, gates)
     values = {net.input: x}
     last = init_last(net, x.shape[0]) if last is None else dict(last)
@@ -192,9 +189,9 @@ def trunk_edges(
       the trunk; of an edge whose batch statistics are of its live rows, its input instead.
     """
     batch, outside = stream.shape[0], stream.dtype
-    blocks = _Blocks(net, params, None, stats, train, dtype, mask)
+    blocks = Blocks(net, params, None, stats, train, dtype, mask)
     strides = row_strides(net, hop)
-    values: dict[str, _Rows | _Steps] = {net.input: _Rows(_cast(stream, dtype), 1)}
+    values: dict[str, _Rows | _Steps] = {net.input: _Rows(cast(stream, dtype), 1)}
     out = {}
     for layer in net.layers[1:]:
         for edge in net.incoming[layer.name]:
@@ -245,7 +242,7 @@ def join(
       dtype: that blocks over more than a vector compute in; None: that of the weights. Sums and
         what reads them keep theirs.
     """
-    blocks = _Blocks(net, params, live, stats, train, dtype, mask)
+    blocks = Blocks(net, params, live, stats, train, dtype, mask)
     gates = read_gates(net, live)
     dead = _dead_values(net, blocks)
     last = init_last(net, live.shape[0]) if last is None else dict(last)
@@ -258,27 +255,17 @@ def join(
             if edge.name in net.with_live_stats and edge.source in net.trunk:
                 x = trunk[edge.name]
                 if answers:
-                    x = _gate(reached, x) + _gate(1 - reached, dead[edge.source])
-                terms.append(_gate(gate, blocks.run(edge, x)))
+                    x = gated(reached, x) + gated(1 - reached, dead[edge.source])
+                terms.append(gated(gate, blocks.run(edge, x)))
             elif edge.name in trunk:
-                terms.append(_gate(reached, trunk[edge.name]))
+                terms.append(gated(reached, trunk[edge.name]))
                 if answers:
-                    terms.append(_gate(1 - reached, blocks.run_dead(edge, dead[edge.source])))
+                    terms.append(gated(1 - reached, blocks.run_dead(edge, dead[edge.source])))
             elif edge.source not in net.trunk:  # else inside the trunk, and nobody reads it
                 terms.append(blocks.run_gated(edge, gate, values[edge.source]))
         if terms:
             values[layer.name] = _settle(net, layer, terms, live, last)
     return Output(values[net.output], values[net.features], blocks.stats, last)
-
-
-def run_edge(edge: Edge, params: Params, stats: Stats, x: jax.Array) -> jax.Array:
-    """An edge's block on x [B, ...] as it is used, with running statistics where it keeps any."""
-    variables = {"params": params.get(edge.name, {})}
-    if edge.name in stats:
-        variables["batch_stats"] = stats[edge.name]
-    value = edge.block.apply(variables, x)
-    assert isinstance(value, jax.Array)  # nothing mutable, so no second result
-    return value
 
 
 def in_join(net: Net, edge: Edge) -> bool:
@@ -306,7 +293,7 @@ class _Steps:
 def _run_over_time(
     net: Net,
     edge: Edge,
-    blocks: _Blocks,
+    blocks: Blocks,
     source: _Rows | _Steps,
     num_steps: int,
     hop: int,
@@ -331,7 +318,7 @@ def _to_steps(value: _Rows | _Steps, shape: tuple[int, ...], num_steps: int, hop
     return windows(value.array, Cut(shape[0], hop // value.stride, num_steps)).reshape(-1, *shape)
 
 
-def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
+def _dead_values(net: Net, blocks: Blocks) -> dict[str, jax.Array]:
     """Trunk layers behind a gate that is off, [1, ...]: 0, or what always-on edges make of it."""
     values: dict[str, jax.Array] = {}
     for layer in net.layers[1:]:
@@ -344,109 +331,6 @@ def _dead_values(net: Net, blocks: _Blocks) -> dict[str, jax.Array]:
     return values
 
 
-class _Blocks:
-    """Runs the blocks of one pass, and collects the statistics that they update.
-
-    `live` [E] or [B, E] says from which rows; None in the trunk, which knows no gates. `mask` says
-    which rows count at all: [B], of a trunk [T, B]; None: all. `dtype` is that of the arithmetic;
-    running statistics keep theirs.
-    """
-
-    def __init__(
-        self,
-        net: Net,
-        params: Params,
-        live: jax.Array | None,
-        stats: Stats | None,
-        train: bool,
-        dtype: DType = None,
-        mask: jax.Array | None = None,
-    ) -> None:
-        self._net, self._params, self._live, self._train = net, params, live, train
-        self._dtype, self._mask = dtype, mask
-        self.stats = dict(stats or {})
-        if set(self.stats) != net.with_stats:
-            raise ValueError(
-                f"stats: expected running statistics of {len(net.with_stats)} edges (init_stats), "
-                f"got {len(self.stats)}"
-            )
-
-    def run(self, edge: Edge, x: jax.Array, cut: Cut | None = None) -> jax.Array:
-        """An edge's block on x [B, ...]; outside the trunk a `dtype` ends with the block.
-
-        In the trunk x is of windows [B·T, ...], or of rows that `cut` makes windows of its output.
-        """
-        if self._live is None:
-            return self._run(edge, x, self._dtype, cut)
-        heavy = len(self._net.shapes[edge.source]) > 1
-        value = self._run(edge, x, self._dtype if heavy else None)
-        return value if self._dtype is None else value.astype(x.dtype)
-
-    def run_gated(self, edge: Edge, gate: jax.Array, x: jax.Array) -> jax.Array:
-        """An edge's block on x [B, ...] where its gate [] or [B] is on, and 0 where it is off.
-
-        A block may have no value and no slope at what a dead layer gives (an L2 norm at 0). Where
-        the gate is off nobody reads it, but its gradient would be 0 · ∞: there it sees ones.
-        """
-        if edge.gated and edge.name not in self._net.with_stats:
-            x = jnp.where(_beside(gate, x) > 0, x, jnp.ones((), x.dtype))
-        return _gate(gate, self.run(edge, x))
-
-    def _run(self, edge: Edge, x: jax.Array, dtype: DType, cut: Cut | None = None) -> jax.Array:
-        params = _cast(self._params.get(edge.name, {}), dtype)
-        x = _cast(x, dtype)
-        if edge.name not in self.stats or not self._train:
-            return run_edge(edge, {edge.name: params}, self.stats, x)
-        variables = {"params": params, "batch_stats": self.stats[edge.name]}
-        live = self._counted(edge, x, cut)
-        if live is None:
-            value, updated = edge.block.apply(variables, x, train=True, mutable=["batch_stats"])
-            self._keep(edge, updated, True)
-            return value
-        value, updated = edge.block.apply(
-            variables, x, train=True, live=live, mutable=["batch_stats"]
-        )
-        self._keep(edge, updated, live.any())
-        return value
-
-    def _keep(self, edge: Edge, updated: Any, counts: jax.Array | bool) -> None:
-        """Take over running statistics where a row counted; they keep their type."""
-        self.stats[edge.name] = jax.tree.map(
-            lambda new, old: jnp.where(counts, new.astype(old.dtype), old),
-            updated["batch_stats"],
-            self.stats[edge.name],
-        )
-
-    def _counted(self, edge: Edge, x: jax.Array, cut: Cut | None) -> jax.Array | None:
-        """What of x enters batch statistics: [B], or [B, rows] of the output; None: everything."""
-        mask = self._mask
-        if edge.name in self._net.with_live_stats:
-            assert self._live is not None  # such an edge is never in the trunk
-            live = jnp.broadcast_to(self._live[..., self._net.index[edge.name]] > 0, x.shape[:1])
-            return live if mask is None else live & mask
-        if mask is None or self._live is not None:
-            return mask
-        if cut is None:
-            return mask.T.reshape(-1)
-        return seen(mask.T, cut, traced(edge.block, x.shape[1:]).shape[0])
-
-    def run_windows(self, edge: Edge, stream: jax.Array, cut: Cut) -> jax.Array:
-        """A block that cuts its windows itself, [B·T, ...], on the rows of a stream [B, ...]."""
-        variables = {"params": _cast(self._params.get(edge.name, {}), self._dtype)}
-        value = edge.block.apply(variables, stream, cut=cut)
-        assert isinstance(value, jax.Array)  # nothing mutable, so no second result
-        return value
-
-    def run_dead(self, edge: Edge, x: jax.Array) -> jax.Array:
-        """An edge's block on what no row of the data made: with its running statistics."""
-        return run_edge(edge, self._params, self.stats, x)
-
-
-def _cast(tree: Any, dtype: DType) -> Any:
-    """Arrays in `dtype`, if there is one."""
-    return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-
-
 def _settle(
     net: Net, layer: Layer, terms: list[jax.Array], live: jax.Array, last: Last
 ) -> jax.Array:
@@ -454,19 +338,8 @@ def _settle(
     value = _activate(layer, sum(terms[1:], terms[0]))
     if layer.name in net.reuse:
         reused = live[..., net.index[net.reuse[layer.name].name]]
-        value = last[layer.name] = _gate(1 - reused, value) + _gate(reused, last[layer.name])
+        value = last[layer.name] = gated(1 - reused, value) + gated(reused, last[layer.name])
     return value
-
-
-def _gate(gate: jax.Array, value: jax.Array) -> jax.Array:
-    """gate [] or [B] times value [B, ...]; 0 where it is off, whatever the value."""
-    gate = _beside(gate, value)
-    return jnp.where(gate > 0, gate * value, 0)
-
-
-def _beside(gate: jax.Array, value: jax.Array) -> jax.Array:
-    """gate [] or [B] with axes of one for the rest of value [B, ...]."""
-    return gate.reshape(gate.shape + (1,) * (value.ndim - gate.ndim))
 
 
 def _activate(layer: Layer, value: jax.Array) -> jax.Array:

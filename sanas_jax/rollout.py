@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from sanas_jax import gates as gates_lib
 from sanas_jax.controller import Controller, advance, gamma_of, init_controller, initial_state
 from sanas_jax.forward import (
-    DType,
     Output,
     Trunk,
     forward,
@@ -32,6 +31,7 @@ from sanas_jax.forward import (
 from sanas_jax.gates import Gamma
 from sanas_jax.graph import Net, check_gates, prune
 from sanas_jax.graph.tracing import traced
+from sanas_jax.running import DType
 
 Policy = Callable[[Gamma, jax.Array], jax.Array]
 

@@ -22,8 +22,8 @@ from data_prep.command.atomic import write_json
 from data_prep.command.progress import counted
 from experiments.machine.host import num_cores, processor, user_cache
 from sanas_jax.costs import per_edge
-from sanas_jax.forward import Params
 from sanas_jax.graph import Net
+from sanas_jax.running import Params
 
 SECONDS_PER_EDGE = 0.03
 FEWEST_CALLS = 5

@@ -23,9 +23,9 @@ from sanas_jax.export.onnx_live import On, gates_of, live_edges, split
 from sanas_jax.export.onnx_memory import Kept, edges_with_rows, initial_memory, kept_rows
 from sanas_jax.export.onnx_ops import translate
 from sanas_jax.export.onnx_scope import Scope, Value, tensor
-from sanas_jax.forward import run_edge
 from sanas_jax.graph import Edge, Layer
 from sanas_jax.rollout import Sanas, init_carry
+from sanas_jax.running import run_edge
 from sanas_jax.streaming import dead_answers
 
 

@@ -21,10 +21,10 @@ from jax.flatten_util import ravel_pytree
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.controller import advance, gamma_of
-from sanas_jax.forward import run_edge
 from sanas_jax.graph import Activation, Edge, Net, prune
 from sanas_jax.graph.trunk import rows_to_begin
 from sanas_jax.rollout import Carry, Policy, Sanas, init_carry
+from sanas_jax.running import run_edge
 from sanas_jax.streaming.rings import Ring, rings
 
 Values = dict[str, jax.Array]

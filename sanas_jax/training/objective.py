@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from sanas_jax.costs import Cost
 from sanas_jax.estimators import Estimator, batch_mean
-from sanas_jax.forward import DType
+from sanas_jax.running import DType
 from sanas_jax.training.terms import Penalty, max_penalty
 
 # Names of `Objective.precision`, and jax's for what the device may make of float32 operands.
