@@ -10,6 +10,7 @@ images and of audio, also while they train.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,9 +111,8 @@ def title(found: RunRecord, line: dict[str, Any]) -> str:
 
 def cli() -> None:
     """Console entry point."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # counts and files: leave an accelerator to others
+    # Counts and files: leave an accelerator to others. jax is imported later, if at all.
+    os.environ["JAX_PLATFORMS"] = "cpu"
     sys.exit(run(define_flags, main, __doc__, sys.argv))
 
 

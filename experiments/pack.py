@@ -32,8 +32,6 @@ DETECTOR = "detector.json"
 
 def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
-    from experiments.runs.packed import SHIPPED
-
     flags.DEFINE_string("workdir", None, "Run to pack.", required=True, flag_values=values)
     flags.DEFINE_string(
         "name",
@@ -46,7 +44,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
     flags.DEFINE_string(
-        "out", str(SHIPPED), "Folder in which NAME/ is made; the package's own.", flag_values=values
+        "out",
+        None,
+        "Folder in which NAME/ is made; the package's own if not given.",
+        flag_values=values,
     )
     flags.DEFINE_string("command", None, "The commands that reproduce it.", flag_values=values)
     flags.DEFINE_string(
@@ -66,10 +67,10 @@ def main(values: flags.FlagValues) -> None:
     """Pack a run; print what came out."""
     from experiments.runs import folder as run_folder
     from experiments.runs.model_card import count_params, readme
-    from experiments.runs.packed import is_packed, stored_parts
+    from experiments.runs.packed import SHIPPED, is_packed, stored_parts
     from experiments.runs.trained import model_of, restore_params
 
-    workdir, out = Path(values.workdir), Path(values.out) / values.name
+    workdir, out = Path(values.workdir), Path(values.out or SHIPPED) / values.name
     if not re.fullmatch(r"[\w-]+", values.name, re.ASCII):
         raise ValueError(f"--name: expected letters, digits, - and _, got {values.name!r}")
     if not (values.command or values.notes):

@@ -9,6 +9,7 @@ they are. Runs of streams and of images have pages of their own.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -75,9 +76,8 @@ def main(values: flags.FlagValues) -> None:
 
 def cli() -> None:
     """Console entry point."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # counts and files: leave an accelerator to others
+    # Counts and files: leave an accelerator to others. jax is imported later, if at all.
+    os.environ["JAX_PLATFORMS"] = "cpu"
     sys.exit(run(define_flags, main, __doc__, sys.argv))
 
 
