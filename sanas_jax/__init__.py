@@ -22,6 +22,7 @@ _HOMES = {
         "training": (
             *("Batch", "Budget", "Objective", "Price", "Score", "Teach"),
             *("init_state", "make_evaluate", "make_update"),
+            *("make_static_evaluate", "make_static_update"),
         ),
         "training.optimizer": ("make_optimizer",),
         "data.features": ("Frontend",),

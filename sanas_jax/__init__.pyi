@@ -20,6 +20,8 @@ from sanas_jax.training import (
     Teach,
     init_state,
     make_evaluate,
+    make_static_evaluate,
+    make_static_update,
     make_update,
 )
 from sanas_jax.training.optimizer import make_optimizer
@@ -56,6 +58,8 @@ __all__ = [
     "log_prob",
     "make_evaluate",
     "make_optimizer",
+    "make_static_evaluate",
+    "make_static_update",
     "make_update",
     "prune",
     "sample_gates",

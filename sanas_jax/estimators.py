@@ -20,10 +20,11 @@ Objective = Callable[[Any, jax.Array], Any]
 
 
 class Estimator(NamedTuple):
-    """How the score-function term is estimated, for returns [T, M, B] (M samples a stream) or [S].
+    """How the score-function term is estimated, for returns [S], [M, B] or [T, M, B].
 
-    `mask` has the shape of the returns, `z` [T, M, B, Z] is the controller's state that each
-    architecture was drawn from; it is not passed where there is no controller.
+    M architectures were drawn for each of B inputs, or for each step of B streams. `mask` has the
+    shape of the returns, `z` [..., M, B, Z] is the controller's state that each architecture was
+    drawn from; it is not passed where there is no controller.
 
     Fields:
       init: () → state.
@@ -80,7 +81,7 @@ def moving_average(decay: float = 0.9) -> Estimator:
 
 
 def batch_mean() -> Estimator:
-    """Mean return of the *other* samples of the batch, per step: of all M·B in [T, M, B].
+    """Mean return of the *other* samples of the batch, per step: of all M·B in [..., M, B].
 
     The plain batch mean contains the sample itself, which shrinks the gradient by 1 − 1/B; leaving
     it out is unbiased at the same price. Along a stream each step has its own mean, since returns
@@ -90,7 +91,7 @@ def batch_mean() -> Estimator:
     def value(state: tuple[()], returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
         del state, z
         weights = jnp.asarray(mask, returns.dtype)
-        samples = (-2, -1) if returns.ndim == 3 else -1
+        samples = (-2, -1) if returns.ndim > 1 else -1
         total = jnp.sum(returns * weights, axis=samples, keepdims=True)
         count = jnp.sum(weights, axis=samples, keepdims=True)
         others = count - weights
@@ -100,7 +101,7 @@ def batch_mean() -> Estimator:
 
 
 def leave_one_out() -> Estimator:
-    """Mean return of the other architectures drawn for the *same* stream, returns [T, M, B].
+    """Mean return of the other architectures drawn for the *same* input, returns [..., M, B].
 
     Silence is easy and words are hard: across a batch, returns differ by what was said far more
     than by what was run. Samples of one stream share the stream, so their mean takes that out; with
@@ -109,13 +110,13 @@ def leave_one_out() -> Estimator:
 
     def value(state: tuple[()], returns: jax.Array, mask: jax.Array, z: Any = None) -> jax.Array:
         del state, mask, z
-        if returns.ndim != 3 or returns.shape[1] < 2:
+        if returns.ndim < 2 or returns.shape[-2] < 2:
             raise ValueError(
-                "leave_one_out: expected returns [T, M, B] of at least 2 samples per stream, "
+                "leave_one_out: expected returns [..., M, B] of at least 2 samples per input, "
                 f"got {returns.shape}"
             )
-        others = jnp.sum(returns, axis=1, keepdims=True) - returns
-        return others / (returns.shape[1] - 1)
+        others = jnp.sum(returns, axis=-2, keepdims=True) - returns
+        return others / (returns.shape[-2] - 1)
 
     return _stateless(value)
 
@@ -147,7 +148,9 @@ def learned_value(state_size: int, decay: float = 0.9, ridge: float = 1e-3) -> E
                 f"learned_value: expected a controller's states {(*returns.shape, state_size)}, "
                 f"got {None if z is None else z.shape}"
             )
-        to_go = jnp.cumsum(mask[::-1], 0, dtype=returns.dtype)[::-1] / returns.shape[0]
+        steps = mask if mask.ndim == 3 else mask[None]  # [M, B] are of one step
+        to_go = jnp.cumsum(steps[::-1], 0, dtype=returns.dtype)[::-1] / steps.shape[0]
+        to_go = to_go.reshape(mask.shape)
         return jnp.concatenate([z, jnp.ones_like(to_go)[..., None], to_go[..., None]], -1)
 
     def init() -> LinearFit:
@@ -242,9 +245,10 @@ def score_surrogate(
       estimator, state: how, and what it remembers.
       gamma: that the architectures were drawn from, logits [..., E].
       gates: architectures [..., E].
-      returns: what each returned, [T, M, B] for M samples of each of B streams, or [S]; constants.
+      returns: what each returned, [T, M, B] for M samples of each of B streams, [M, B] of inputs
+        that are no streams, or [S]; constants.
       mask: valid entries, as returns.
-      z: [T, M, B, Z], states of a controller.
+      z: [..., M, B, Z], states of a controller.
       partner: of each architecture, where the estimator is paired.
     """
     if estimator.paired:
@@ -313,10 +317,6 @@ def score_function_grad(
             raise ValueError(f"objective: expected values {list(shape)}, got {values.shape}")
         return values, aux
 
-    def rows(x: jax.Array) -> jax.Array:
-        """[S, ...] as it is, [M, B, ...] as one step."""
-        return x if len(shape) == 1 else x[None]
-
     def loss(params: Any, gamma: Gamma | jax.Array) -> tuple[jax.Array, Estimate]:
         drawn = Gamma(jnp.broadcast_to(as_gamma(gamma).logits, (*shape, num_edges)))
         gates = jax.lax.stop_gradient(sample(drawn, key))
@@ -325,10 +325,12 @@ def score_function_grad(
         if estimator.paired:
             other = jax.lax.stop_gradient(antithetic(gates, drawn, partner_key))
             theirs, _ = values_of(params, other)
-            partner = Partner(rows(other), rows(jax.lax.stop_gradient(theirs)))
+            partner = Partner(other, jax.lax.stop_gradient(theirs))
             values = (values + theirs) / 2  # both are draws from Γ
-        of_rows = jax.tree.map(rows, (drawn, gates, fixed, jnp.ones(shape, bool)))
-        score, next_state = score_surrogate(estimator, state, *of_rows, partner=partner)
+        every = jnp.ones(shape, bool)
+        score, next_state = score_surrogate(
+            estimator, state, drawn, gates, fixed, every, partner=partner
+        )
         return (values.sum() + score) / fixed.size, Estimate(fixed, gates, next_state, aux)
 
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, gamma)

@@ -111,7 +111,7 @@ def forward(
       train: normalise with the batch's live rows instead, and update `stats` by them.
       mask: [B] bool, rows that may enter batch statistics; None: all.
     """
-    _check_input(net, x)
+    check_input(net, x)
     check_gates(net, gates)
     if jnp.ndim(gates) > 2 or (jnp.ndim(gates) == 2 and gates.shape[0] != x.shape[0]):
         raise ValueError(
@@ -146,7 +146,7 @@ def stochastic_forward(
 
     `stats`, `train`, `mask`: as in `forward`.
     """
-    _check_input(net, x)
+    check_input(net, x)
     gamma = check_gamma(net, gamma)
     gamma = Gamma(jnp.broadcast_to(gamma.logits, (x.shape[0], len(net.edges))))
     gates = sample(gamma, key)
@@ -346,7 +346,8 @@ def _activate(layer: Layer, value: jax.Array) -> jax.Array:
     return value if layer.activation is None else layer.activation(value)
 
 
-def _check_input(net: Net, x: jax.Array) -> None:
+def check_input(net: Net, x: jax.Array) -> None:
+    """ValueError unless x is a batch of the net's inputs."""
     if jnp.ndim(x) != len(net.input_shape) + 1 or x.shape[1:] != tuple(net.input_shape):
         expected = ", ".join(map(str, net.input_shape))
         raise ValueError(f"x: expected shape [B, {expected}], got {jnp.shape(x)}")

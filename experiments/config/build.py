@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -18,7 +19,20 @@ from sanas_jax.data.images import ImageSettings
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.recipe import Recipe
 from sanas_jax.rollout import Sanas
-from sanas_jax.training import PRECISIONS, Objective, Price, Score, Teach, terms
+from sanas_jax.training import (
+    PRECISIONS,
+    Evaluate,
+    Objective,
+    Price,
+    Score,
+    Teach,
+    Update,
+    make_evaluate,
+    make_static_evaluate,
+    make_static_update,
+    make_update,
+    terms,
+)
 from sanas_jax.training.budgets import Target
 from sanas_jax.training.optimizer import make_optimizer
 
@@ -37,6 +51,21 @@ class Training(NamedTuple):
     optimizer: optax.GradientTransformation
     settings: MixSettings | ImageSettings
     charged: Charged
+
+    @property
+    def streams(self) -> bool:
+        """Whether batches are of streams; images are none."""
+        return isinstance(self.settings, MixSettings)
+
+    def update(self, class_weights: jax.Array | None = None) -> Update:
+        """One step of training."""
+        make = make_update if self.streams else make_static_update
+        return make(self.model, self.optimizer, self.objective, class_weights)
+
+    def evaluate(self, class_weights: jax.Array | None = None) -> Evaluate:
+        """Measurements of a batch."""
+        make = make_evaluate if self.streams else make_static_evaluate
+        return make(self.model, self.objective, class_weights)
 
 
 def build_training(

@@ -1,4 +1,4 @@
-"""Images in the train loop: each is a stream of one step, so that Γ is a parameter (BSN)."""
+"""Images in the train loop: no streams, so that Γ is a parameter (BSN)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ImageSource:
         del sent
         images = dataclasses.replace(examples, mean=frontend.mean, std=frontend.std)
         drawn = draw_image_rows(images, settings, key, rows)
-        return Batch(drawn.images, drawn.labels[None], jnp.ones((1, len(rows)), bool))
+        return Batch(drawn.images, drawn.labels, jnp.ones(len(rows), bool))
 
     def feed(self, settings: ImageSettings, keys: jax.Array, size: int) -> None:
         """Nothing: all images are on the device."""
@@ -89,6 +89,6 @@ class ImageSource:
         for start in range(0, number, size):
             index = np.arange(start, start + size)
             taken = take(images, np.minimum(index, number - 1))
-            mask = place((index < number)[None], self._mesh)
-            out.append(Batch(taken.images, taken.labels[None], mask))
+            mask = place(index < number, self._mesh)
+            out.append(Batch(taken.images, taken.labels, mask))
         return out

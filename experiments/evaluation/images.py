@@ -17,7 +17,6 @@ from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
 from experiments.runs.stored_results import ImageResult, save_image_result
 from experiments.runs.trained import TrainedModel, found_architecture, training_of
-from sanas_jax.training import make_evaluate
 
 BATCH = 256
 
@@ -45,7 +44,7 @@ def evaluate_images(
             f"training, got {source.input_shape} of {len(source.classes)}"
         )
     batches = source.batches(split, info.frontend, BATCH)
-    evaluate = jax.jit(make_evaluate(built.model, built.objective))
+    evaluate = jax.jit(built.evaluate())
     net, workers = model.sanas.net, config.train.workers
     names = dict.fromkeys(["macs", "params", *config.train.report_costs])
     costs = {name: named_cost(name, net, workers, net.input_shape[0]).cost for name in names}

@@ -64,7 +64,7 @@ class RunRecord(NamedTuple):
 
     @property
     def of_images(self) -> bool:
-        """Whether it is of images, each a stream of one step."""
+        """Whether it is of images, which are no streams."""
         return self.info.input_shape is not None
 
     @property

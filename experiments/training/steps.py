@@ -18,7 +18,7 @@ from experiments.config.build import Training
 from experiments.config.model import prices_of
 from experiments.training.groups import Metrics
 from sanas_jax.sharding import BUDGET, DATA, jit_onto, place
-from sanas_jax.training import Batch, make_evaluate, make_update
+from sanas_jax.training import Batch
 from sanas_jax.training.budgets import Member, Target, make_member_update, over_budgets
 
 
@@ -50,7 +50,7 @@ def make_draw(
         return jax.jit(partial(draw, rows=rows))
     whole = PartitionSpec()
     by_row: Any = PartitionSpec(None, DATA)
-    by_step: Any = PartitionSpec(None, None, DATA)
+    by_step: Any = PartitionSpec(None, None, DATA) if built.streams else by_row
     spread: Callable = jax.shard_map(
         draw,
         mesh=mesh,
@@ -81,9 +81,7 @@ def make_train_steps(
     """
     train = config.train
     full = built.charged.full * built.charged.scale
-    member_update = make_member_update(
-        make_update(built.model, built.optimizer, built.objective, class_weights)
-    )
+    member_update = make_member_update(built.update(class_weights))
 
     def one(
         member: Member, batch: Batch, key: jax.Array, target: Target, step: jax.Array
@@ -93,7 +91,7 @@ def make_train_steps(
         if config.model.conditioned:
             key, price_key = jax.random.split(key)
             low, high = map(math.log, train.cost_weight_range)
-            prices = jax.random.uniform(price_key, (train.batch_size,), minval=low, maxval=high)
+            prices = jax.random.uniform(price_key, (train.batch_size,), jnp.float32, low, high)
             target = target._replace(cost_weight=jnp.exp(prices))
         target = target._replace(
             cost_weight=target.cost_weight * ramp(step, train.cost_ramp_steps),
@@ -128,7 +126,7 @@ def make_validation(
 
     A conditioned controller is asked at `CALIBRATION_POINTS` prices; others know only one.
     """
-    evaluate = make_evaluate(built.model, built.objective, class_weights)
+    evaluate = built.evaluate(class_weights)
     prices = np.asarray(prices_of(config), np.float32)
 
     def one(params: Any, batch: Batch) -> Metrics:
@@ -151,5 +149,5 @@ def _first(tree: Any) -> Any:
 def place_batch(batch: Batch, mesh: Mesh | None) -> Batch:
     """A batch on the devices of the mesh, each having its rows."""
     features = place(batch.features, mesh, DATA)
-    rest = place(batch[1:], mesh, None, DATA)
-    return Batch(features, *rest)
+    by_row = (None, DATA) if batch.mask.ndim == 2 else (DATA,)
+    return Batch(features, *place(batch[1:], mesh, *by_row))

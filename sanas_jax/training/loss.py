@@ -1,4 +1,8 @@
-"""A scalar whose gradient is the estimator's: rollouts, the score term, the teacher, metrics."""
+"""A scalar whose gradient is the estimator's: rollouts, the score term, the teacher, metrics.
+
+One loss for streams (SANAS) and for inputs that are none (BSN): of the latter what is here of
+[T, B] is of [B]; and no step follows, so that what a sample returns is what it pays.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from sanas_jax.rollout import Sanas, Step
 from sanas_jax.training.metrics import step_metrics
 from sanas_jax.training.objective import Objective, Price
 from sanas_jax.training.rollouts import (
-    Streams,
+    Inputs,
     begin,
+    by_sample,
     partner_gates,
     run_gates,
     run_mode,
@@ -39,43 +44,65 @@ Loss = Callable[[Params, Any, Batch, jax.Array, Budget], tuple[jax.Array, Aux]]
 Paid = Callable[[Step], jax.Array]
 
 
-def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | None = None) -> Loss:
+def make_loss(
+    model: Sanas,
+    objective: Objective,
+    class_weights: jax.Array | None = None,
+    *,
+    streams: bool = True,
+) -> Loss:
     """`loss(params, estimator_state, batch, key, budget) -> (scalar, Aux)`.
 
     The scalar's value means nothing, since a surrogate of the score function is part of it. Raises
     ValueError for DisARM where the past enters a step.
+
+    Args:
+      model, objective, class_weights: as of `make_update`.
+      streams: whether a batch's mask is [T, B], or [B] of inputs that are no streams.
     """
     score, teach = objective.score, objective.teach
-    if score.estimator.paired and not objective.static:
+    if score.estimator.paired and not objective.static and streams:
         _check_no_past(model, objective.price)
 
     def losses(logits: jax.Array, batch: Batch) -> jax.Array:
         """Loss of each step, [T, B]."""
-        loss = step_loss(logits, batch.labels, class_weights, teach.label_smoothing)
+        axes = batch.mask.ndim
+        loss = step_loss(logits, batch.labels, class_weights, teach.label_smoothing, axes)
         return loss if batch.weight is None else loss * batch.weight
 
     def whole_term(whole: jax.Array, batch: Batch, outs: Step) -> jax.Array:
         """Losses of the whole network and of what it teaches."""
         loss = masked_mean(losses(whole, batch), batch.mask)
-        distance = masked_mean(distances(whole, outs.logits, batch.labels).mean(1), batch.mask)
+        axis = batch.mask.ndim - 1
+        apart = distances(whole, outs.logits, batch.labels, axis)
+        distance = masked_mean(apart.mean(axis), batch.mask)
         return teach.full_weight * loss + teach.distill_weight * distance
 
     def score_term(
-        streams: Streams, state: Any, mask: jax.Array, key: jax.Array, outs: Step, paid: Paid
+        inputs: Inputs,
+        state: Any,
+        mask: jax.Array,
+        key: jax.Array,
+        outs: Step,
+        paid: Paid,
     ) -> tuple[jax.Array, Any]:
         """Surrogate of the score function per valid step, and the estimator's next state."""
 
         def returns_of(outs: Step) -> jax.Array:
-            return jax.lax.stop_gradient(returns_to_go(paid(outs), mask, score.discount))
+            returns = paid(outs)
+            if mask.ndim == 2:
+                returns = returns_to_go(returns, mask, score.discount)
+            return jax.lax.stop_gradient(returns)
 
         partner = None
         if score.estimator.paired:
             other = partner_gates(outs, jax.random.fold_in(key, score.samples))
-            partner = Partner(other, returns_of(run_gates(model, objective, streams, other)))
-        # [T, M, B]: samples of a stream are each other's baseline.
-        drawn, z, partner = jax.tree.map(
-            lambda x: x.reshape(x.shape[0], score.samples, -1, *x.shape[2:]),
+            partner = Partner(other, returns_of(run_gates(model, objective, inputs, other)))
+        # [T, M, B]: samples of a row are each other's baseline.
+        drawn, z, partner = by_sample(
             ((outs.gamma, outs.gates, returns_of(outs), mask), outs.z, partner),
+            score.samples,
+            mask.ndim - 1,
         )
         z = jax.lax.stop_gradient(z)
         term, state = score_surrogate(score.estimator, state, *drawn, z=z, partner=partner)
@@ -84,14 +111,15 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
     def loss(
         params: Params, state: Any, batch: Batch, key: jax.Array, budget: Budget
     ) -> tuple[jax.Array, Aux]:
+        check_mask(batch, streams)
         budget = jax.tree.map(jnp.asarray, budget)
-        streams = begin(model, objective, params, batch, budget)
-        outs, whole, stats = run_samples(model, objective, streams, key)
-        wide = repeat(batch, outs.logits.shape[1] // batch.mask.shape[1])
+        inputs = begin(model, objective, params, batch, budget)
+        outs, whole, stats = run_samples(model, objective, inputs, key)
+        wide = repeat(batch, outs.log_prob.size // batch.mask.size)
         ce = losses(outs.logits, wide)
         metrics = step_metrics(objective.price, outs, ce, wide)
         if objective.measure_mode:
-            cost = objective.price.cost(run_mode(model, objective, streams).gates)
+            cost = objective.price.cost(run_mode(model, objective, inputs).gates)
             metrics["mode_cost"] = masked_mean(cost, batch.mask)
         total = masked_mean(ce, wide.mask)
         if objective.static:
@@ -100,7 +128,7 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
         def paid(outs: Step) -> jax.Array:
             return losses(outs.logits, wide) + price_of(objective.price, outs.gates, budget)
 
-        term, state = score_term(streams, state, wide.mask, key, outs, paid)
+        term, state = score_term(inputs, state, wide.mask, key, outs, paid)
         entropy = masked_mean(gates_lib.entropy(outs.gamma), wide.mask)
         total += term - score.entropy_weight * entropy
         if whole is not None:
@@ -118,29 +146,31 @@ def make_loss(model: Sanas, objective: Objective, class_weights: jax.Array | Non
 def price_of(price: Price, gates: jax.Array, budget: Budget) -> jax.Array:
     """What architectures [T, M·B, E] pay, [T, M·B], in nats."""
     weight = budget.cost_weight
-    if weight.ndim:  # one per stream
-        weight = jnp.tile(weight, gates.shape[1] // weight.shape[0])
+    if weight.ndim:  # one per row
+        weight = jnp.tile(weight, gates.shape[-2] // weight.shape[0])
     paid = weight * price.penalty(price.cost(gates), budget.limit)
     if price.invalid is None or not price.invalid_penalty:
         return paid
     return paid + price.invalid_penalty * price.invalid(gates)
 
 
-def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array, axis: int) -> jax.Array:
     """KL divergence of samples from what the whole network says, [T, M, B].
 
     Args:
       whole: [T, B, ..., K]; further axes are positions, over whose labelled ones is the mean.
       logits: [T, M·B, ..., K].
       labels: [T, B, ...].
+      axis: of the batch: 1, or 0 where inputs are no streams.
     """
-    taught = jax.nn.softmax(jax.lax.stop_gradient(whole))
-    by_sample = logits.reshape(whole.shape[0], -1, *whole.shape[1:])
-    apart = optax.losses.kl_divergence(jax.nn.log_softmax(by_sample), taught[:, None])
-    positions = tuple(range(3, apart.ndim))
+    taught = jnp.expand_dims(jax.nn.softmax(jax.lax.stop_gradient(whole)), axis)
+    samples = logits.shape[axis] // whole.shape[axis]
+    drawn = jax.nn.log_softmax(by_sample(logits, samples, axis))
+    apart = optax.losses.kl_divergence(drawn, taught)
+    positions = tuple(range(axis + 2, apart.ndim))
     if not positions:
         return apart
-    valid = (labels >= 0)[:, None]
+    valid = jnp.expand_dims(labels >= 0, axis)
     total = jnp.where(valid, apart, 0).sum(positions)
     return total / jnp.maximum(valid.sum(positions), 1)
 
@@ -149,10 +179,17 @@ def repeat(batch: Batch, samples: int) -> Batch:
     """Labels, mask and weights as wide as `run_samples` makes the outputs."""
 
     def wide(x: jax.Array) -> jax.Array:
-        return jnp.concatenate([x] * samples, axis=1)
+        return jnp.concatenate([x] * samples, axis=batch.mask.ndim - 1)
 
     weight = None if batch.weight is None else wide(batch.weight)
     return batch._replace(labels=wide(batch.labels), mask=wide(batch.mask), weight=weight)
+
+
+def check_mask(batch: Batch, streams: bool) -> None:
+    """ValueError for a batch of the other kind."""
+    if batch.mask.ndim != 1 + streams:
+        expected = "[T, B] of streams" if streams else "[B] of inputs that are no streams"
+        raise ValueError(f"batch.mask: expected shape {expected}, got {batch.mask.shape}")
 
 
 def _check_no_past(model: Sanas, price: Price) -> None:

@@ -63,7 +63,8 @@ def step_metrics(price: Price, outs: Step, ce: jax.Array, batch: Batch) -> dict[
     """
     num_classes = outs.logits.shape[-1]
     predictions = outs.logits.argmax(-1)
-    positions = tuple(range(2, batch.labels.ndim))
+    axes = batch.mask.ndim
+    positions = tuple(range(axes, batch.labels.ndim))
     labelled = jnp.expand_dims(batch.mask, positions) & (batch.labels >= 0)
     of_label = jax.nn.one_hot(batch.labels, num_classes) * labelled[..., None]
     of_label = of_label.sum(positions) / jnp.maximum(labelled.sum(positions), 1)[..., None]
@@ -74,7 +75,7 @@ def step_metrics(price: Price, outs: Step, ce: jax.Array, batch: Batch) -> dict[
         "loss": masked_mean(ce, batch.mask),
         "frame_accuracy": frame_accuracy(batch.labels, predictions, labelled),
         "cost": masked_mean(price.cost(outs.gates), batch.mask),
-        "live_by_label": jnp.einsum("tbe,tbk->ke", outs.live, of_label),
-        "steps_by_label": of_label.sum((0, 1)),
+        "live_by_label": jnp.einsum("...e,...k->ke", outs.live, of_label),
+        "steps_by_label": of_label.sum(tuple(range(axes))),
         "confusion": confusion(batch.labels, predictions, labelled, num_classes),
     }

@@ -48,8 +48,9 @@ class Score:
     Fields:
       estimator: of the score-function term; `leave_one_out` needs M ≥ 2; `disarm` γ = 0,
         a net without reuse and a cost without memory (`make_loss` refuses others).
-      samples: M architectures per stream and step. They share the trunk: only the scan is repeated.
-      discount: γ of the returns to go, 0 to 1; 1 is the objective's own gradient.
+      samples: M architectures per stream and step, or per input. They share the trunk: only what
+        follows it is repeated.
+      discount: γ of the returns to go along streams, 0 to 1; 1 is the objective's own gradient.
       entropy_weight: bonus per nat of the architecture's entropy.
     """
 
@@ -109,7 +110,7 @@ class Objective:
         "tf32" ask for it; "bfloat16" computes convolutions and the trunk in it, with weights,
         sums, losses and statistics in float32.
       average_decay: of the moving average of the parameters (Polyak); 0 for none.
-      remat: of `unroll`, in training.
+      remat: of `unroll` and `run_static`, in training.
       measure_mode: also report `mode_cost`, that of the most probable architectures: what is
         deployed. One scan more, without a gradient, on the trunk of the samples.
     """

@@ -1,7 +1,7 @@
-"""The rollouts of a training step: architectures run along the streams of a batch.
+"""What a training step runs: architectures along the streams of a batch, or once on its inputs.
 
 All of them share one trunk. Where the whole network is run beside the samples, it is a row more of
-theirs: one computation, whose trunk is differentiated once.
+theirs: one computation, whose trunk is differentiated once. Axes [T, ...] are of streams alone.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import jax.numpy as jnp
 from sanas_jax import gates as gates_lib
 from sanas_jax.forward import Trunk
 from sanas_jax.gates import Gamma
-from sanas_jax.rollout import Carry, Sanas, Step, init_carry, run_trunk, unroll
+from sanas_jax.rollout import Carry, Policy, Sanas, Step, init_carry, run_trunk, unroll
+from sanas_jax.static import run_static, static_trunk
 from sanas_jax.training.objective import Objective
 from sanas_jax.training.state import Batch, Budget, Params
 
 
-class Streams(NamedTuple):
-    """What all rollouts of a batch share: weights, start, features [B, frames, ...], trunk, and the
-    mask [T, B] of the steps that count."""
+class Inputs(NamedTuple):
+    """What all rollouts of a batch share: weights, start, features [B, ...], trunk, and the mask,
+    [T, B] of the steps of streams that count, or [B] of inputs that are no streams."""
 
     params: Params
     carry: Carry
@@ -29,12 +30,39 @@ class Streams(NamedTuple):
     trunk: Trunk
     mask: jax.Array
 
+    def run(
+        self,
+        model: Sanas,
+        objective: Objective,
+        key: jax.Array,
+        *,
+        policy: Policy = gates_lib.sample,
+        gates: jax.Array | None = None,
+        train: bool = True,
+        remat: bool = False,
+    ) -> tuple[Carry, Step]:
+        """One architecture for each step or input; as `unroll` and `run_static`."""
+        return (unroll if self.mask.ndim == 2 else run_static)(
+            model,
+            self.params,
+            self.carry,
+            self.features,
+            key,
+            policy=policy,
+            gates=gates,
+            train=train,
+            remat=remat,
+            dtype=objective.dtype,
+            trunk=self.trunk,
+            mask=self.mask,
+        )
+
 
 class Rollouts(NamedTuple):
     """What a training step has run.
 
     Fields:
-      samples: M architectures drawn for each stream, as one wide batch: fields [T, M·B, ...].
+      samples: M architectures drawn for each row, as one wide batch: fields [T, M·B, ...].
       whole: logits of the whole network [T, B, ...]; None where nobody asks for them.
       stats: running statistics after the step, the mean over the samples.
     """
@@ -46,92 +74,62 @@ class Rollouts(NamedTuple):
 
 def begin(
     model: Sanas, objective: Objective, params: Params, batch: Batch, budget: Budget
-) -> Streams:
-    """Start of a batch's streams, and their trunk in training."""
+) -> Inputs:
+    """Start of a batch, and its trunk in training."""
     carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
-    trunk = run_trunk(
+    trunk = (run_trunk if batch.mask.ndim == 2 else static_trunk)(
         model, params, carry, batch.features, train=True, dtype=objective.dtype, mask=batch.mask
     )
-    return Streams(params, carry, batch.features, trunk, batch.mask)
+    return Inputs(params, carry, batch.features, trunk, batch.mask)
 
 
-def run_samples(model: Sanas, objective: Objective, streams: Streams, key: jax.Array) -> Rollouts:
-    """M rollouts of each stream and that of the whole network; a static objective has this alone.
+def run_samples(model: Sanas, objective: Objective, inputs: Inputs, key: jax.Array) -> Rollouts:
+    """M rollouts of each row and that of the whole network; a static objective has this alone.
 
     Each rollout is a batch of its own for BatchNorm.
     """
-    params, carry, features, trunk, mask = streams
     samples = 1 if objective.static else objective.score.samples
     rows = samples + (objective.teach.by_whole and not objective.static)
     keys = jax.random.split(key, samples)[jnp.arange(rows) % samples]
     is_whole = jnp.arange(rows) >= (0 if objective.static else samples)
+    axis = inputs.mask.ndim - 1
 
     def rollout(key: jax.Array, is_whole: jax.Array) -> tuple[Step, Any]:
         def policy(gamma: Gamma, key: jax.Array) -> jax.Array:
             return jnp.where(is_whole, gates_lib.all_on(gamma), gates_lib.sample(gamma, key))
 
-        end, outs = unroll(
-            model,
-            params,
-            carry,
-            features,
-            key,
-            policy=policy,
-            train=True,
-            remat=objective.remat,
-            dtype=objective.dtype,
-            trunk=trunk,
-            mask=mask,
-        )
+        end, outs = inputs.run(model, objective, key, policy=policy, remat=objective.remat)
         return outs, end.stats
 
-    outs, stats = jax.vmap(rollout, out_axes=(1, 0))(keys, is_whole)
-    whole = outs.logits[:, samples] if rows > samples else None
+    outs, stats = jax.vmap(rollout, out_axes=(axis, 0))(keys, is_whole)
+    drawn = (slice(None),) * axis + (slice(samples),)
+    whole = outs.logits[(*drawn[:axis], samples)] if rows > samples else None
     stats = jax.tree.map(lambda x: jax.lax.stop_gradient(x[:samples].mean(0)), stats)
-    return Rollouts(_wide(jax.tree.map(lambda x: x[:, :samples], outs)), whole, stats)
+    return Rollouts(_wide(jax.tree.map(lambda x: x[drawn], outs), axis), whole, stats)
 
 
-def run_gates(model: Sanas, objective: Objective, streams: Streams, gates: jax.Array) -> Step:
+def run_gates(model: Sanas, objective: Objective, inputs: Inputs, gates: jax.Array) -> Step:
     """What given architectures [T, M·B, E] answer, without a gradient.
 
     A step's logits depend on the state through its gates alone, so those of a partner are right
     although the state here is not the one that the pair was drawn from.
     """
-    params, carry, features, trunk, mask = jax.lax.stop_gradient(streams)
-    by_sample = gates.reshape(gates.shape[0], -1, features.shape[0], gates.shape[-1])
+    inputs = jax.lax.stop_gradient(inputs)
+    axis = inputs.mask.ndim - 1
 
     def rollout(gates: jax.Array) -> Step:
-        return unroll(
-            model,
-            params,
-            carry,
-            features,
-            jax.random.key(0),  # nothing is drawn
-            gates=gates,
-            train=True,
-            dtype=objective.dtype,
-            trunk=trunk,
-            mask=mask,
-        )[1]
+        key = jax.random.key(0)  # nothing is drawn
+        return inputs.run(model, objective, key, gates=gates)[1]
 
-    return _wide(jax.vmap(rollout, in_axes=1, out_axes=1)(by_sample))
+    samples = gates.shape[axis] // inputs.mask.shape[axis]
+    return _wide(jax.vmap(rollout, axis, axis)(by_sample(gates, samples, axis)), axis)
 
 
-def run_mode(model: Sanas, objective: Objective, streams: Streams) -> Step:
+def run_mode(model: Sanas, objective: Objective, inputs: Inputs) -> Step:
     """The most probable architectures on the same trunk, [T, B, ...], without a gradient."""
-    params, carry, features, trunk, mask = jax.lax.stop_gradient(streams)
+    inputs = jax.lax.stop_gradient(inputs)
     key, policy = jax.random.key(0), gates_lib.mode  # nothing is drawn
-    return unroll(
-        model,
-        params,
-        carry,
-        features,
-        key,
-        policy=policy,
-        dtype=objective.dtype,
-        trunk=trunk,
-        mask=mask,
-    )[1]
+    return inputs.run(model, objective, key, policy=policy, train=False)[1]
 
 
 def partner_gates(outs: Step, key: jax.Array) -> jax.Array:
@@ -139,6 +137,13 @@ def partner_gates(outs: Step, key: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(gates_lib.antithetic(outs.gates, outs.gamma, key))
 
 
-def _wide(outs: Step) -> Step:
+def by_sample(tree: Any, samples: int, axis: int) -> Any:
+    """Arrays [T, M·B, ...] as [T, M, B, ...]; `axis` is that of the batch: 1, or 0 without T."""
+    return jax.tree.map(
+        lambda x: x.reshape(*x.shape[:axis], samples, -1, *x.shape[axis + 1 :]), tree
+    )
+
+
+def _wide(outs: Step, axis: int) -> Step:
     """Fields [T, M, B, ...] as [T, M·B, ...]."""
-    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), outs)
+    return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :]), outs)

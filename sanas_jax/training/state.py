@@ -17,8 +17,9 @@ Params = dict[str, Any]
 class Batch(NamedTuple):
     """Streams of features [B, frames, ...] with labels and mask [T, B] (time-major).
 
-    An image is a stream of one step. Labels [T, B, H, W] are of pixels; those below 0 are void.
-    `weight` [T, B] says how much the loss of a step counts in training, None: all alike.
+    Or inputs that are no streams, images: features [B, ...] with labels and mask [B]. Labels with
+    axes more, [..., H, W], are of pixels; those below 0 are void. `weight`, as the mask, says how
+    much the loss of a step counts in training, None: all alike.
     """
 
     features: jax.Array

@@ -43,6 +43,7 @@ def step_loss(
     labels: jax.Array,
     class_weights: jax.Array | None = None,
     smoothing: float = 0.0,
+    axes: int = 2,
 ) -> jax.Array:
     """Cross-entropy of each step, [T, B]: of its label, or the mean over its labelled positions.
 
@@ -51,9 +52,10 @@ def step_loss(
       labels: [T, B, ...]; positions below 0 are void.
       class_weights: [K] or None for ones.
       smoothing: as in `cross_entropy`.
+      axes: that are no positions: 2 along streams; 1, [B, ...], where inputs are no streams.
     """
     loss = cross_entropy(logits, labels, class_weights, smoothing)
-    positions = tuple(range(2, loss.ndim))
+    positions = tuple(range(axes, loss.ndim))
     if not positions:
         return loss
     valid = labels >= 0

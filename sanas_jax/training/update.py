@@ -1,7 +1,8 @@
 """One optimiser step: masked forward pass, objective, score-function gradient, Adam.
 
-`make_update` closes over what is static and returns `update(state, batch, key, budget)`, a pure
-function whose array arguments can all be vmapped: many budgets are one `vmap`.
+`make_update` (SANAS: streams) and `make_static_update` (BSN: images) close over what is static and
+return `update(state, batch, key, budget)`, a pure function whose array arguments can all be
+vmapped: many budgets are one `vmap`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import optax
 
 from sanas_jax import gates as gates_lib
 from sanas_jax.rollout import Sanas, init_carry, unroll
-from sanas_jax.training.loss import Aux, make_loss
+from sanas_jax.static import run_static
+from sanas_jax.training.loss import Aux, Loss, check_mask, make_loss
 from sanas_jax.training.metrics import step_metrics
 from sanas_jax.training.objective import PRECISIONS, Objective
 from sanas_jax.training.state import Batch, Budget, Params, TrainState, trained
 from sanas_jax.training.terms import step_loss
 
 Update = Callable[[TrainState, Batch, jax.Array, Budget], tuple[TrainState, dict[str, jax.Array]]]
+Evaluate = Callable[..., dict[str, jax.Array]]
 
 
 def make_update(
@@ -31,8 +34,44 @@ def make_update(
     class_weights: jax.Array | None = None,
 ) -> Update:
     """`update(state, batch, key, budget) -> (state, metrics)`; jit it with the state donated."""
+    return _update(make_loss(model, objective, class_weights), optimizer, objective)
 
-    of_step = make_loss(model, objective, class_weights)
+
+def make_static_update(
+    model: Sanas,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    class_weights: jax.Array | None = None,
+) -> Update:
+    """The update of a Γ that no input changes (BSN, section 3.2), for a `Batch` without steps.
+
+    Γ is what the controller says at first: a parameter for each edge with the cell `Constant`, and
+    the same without a cell's weights for any other.
+    """
+    loss = make_loss(model, objective, class_weights, streams=False)
+    return _update(loss, optimizer, objective)
+
+
+def make_evaluate(
+    model: Sanas, objective: Objective, class_weights: jax.Array | None = None
+) -> Evaluate:
+    """`evaluate(params, batch, λ=None) -> metrics`, steps in their most probable architecture.
+
+    λ [] is what a conditioned controller is told; it charges nothing here. A vmap over it repeats
+    only the scan.
+    """
+    return _evaluate(model, objective, class_weights, streams=True)
+
+
+def make_static_evaluate(
+    model: Sanas, objective: Objective, class_weights: jax.Array | None = None
+) -> Evaluate:
+    """The same for a `Batch` without steps: all of it in the most probable architecture."""
+    return _evaluate(model, objective, class_weights, streams=False)
+
+
+def _update(of_step: Loss, optimizer: optax.GradientTransformation, objective: Objective) -> Update:
+    """A step down a loss."""
 
     def update(
         state: TrainState, batch: Batch, key: jax.Array, budget: Budget
@@ -60,23 +99,20 @@ def make_update(
     return update
 
 
-def make_evaluate(
-    model: Sanas, objective: Objective, class_weights: jax.Array | None = None
-) -> Callable[..., dict[str, jax.Array]]:
-    """`evaluate(params, batch, λ=None) -> metrics`, steps in their most probable architecture.
-
-    λ [] is what a conditioned controller is told; it charges nothing here. A vmap over it repeats
-    only the scan.
-    """
+def _evaluate(
+    model: Sanas, objective: Objective, class_weights: jax.Array | None, streams: bool
+) -> Evaluate:
+    run = unroll if streams else run_static
     policy = gates_lib.all_on if objective.static else gates_lib.mode
 
     def evaluate(
         params: Params, batch: Batch, cost_weight: jax.Array | None = None
     ) -> dict[str, jax.Array]:
+        check_mask(batch, streams)
         carry = init_carry(model, batch.features.shape[0], cost_weight, params.get("stats"))
         key = jax.random.key(0)  # nothing is drawn
-        _, outs = unroll(model, params, carry, batch.features, key, policy=policy)
-        ce = step_loss(outs.logits, batch.labels, class_weights)
+        _, outs = run(model, params, carry, batch.features, key, policy=policy)
+        ce = step_loss(outs.logits, batch.labels, class_weights, axes=batch.mask.ndim)
         return step_metrics(objective.price, outs, ce, batch)
 
     return evaluate

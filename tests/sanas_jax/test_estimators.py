@@ -321,22 +321,27 @@ def test_moving_average_by_hand():
 
 
 def test_batch_mean_by_hand():
+    """A mean for each step of streams, [T, M, B] = [3, 1, 3]; one where there are no steps."""
     baseline = batch_mean()
     returns = jnp.array([[1.0, 2.0, 6.0], [4.0, 10.0, 99.0], [5.0, 99.0, 99.0]])
     mask = jnp.array([[True, True, True], [True, True, False], [True, False, False]])
-    value = np.asarray(baseline.value(baseline.init(), returns, mask))
+    value = np.asarray(baseline.value(baseline.init(), returns[:, None], mask[:, None]))[:, 0]
     np.testing.assert_allclose(value[0], [4.0, 3.5, 1.5])
     np.testing.assert_allclose(value[1, :2], [10.0, 4.0])
     assert value[2, 0] == 0.0  # nobody else is left
+    value = baseline.value(baseline.init(), returns, mask)  # [M, B]
+    np.testing.assert_allclose(value[0], np.subtract(28, returns[0]) / 5, rtol=1e-6)
 
 
 def test_leave_one_out_by_hand():
-    """Other samples of the same stream; [T, M, B] = [1, 3, 2]."""
+    """Other samples of the same input; [T, M, B] = [1, 3, 2], and [M, B]."""
     returns = jnp.array([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]])
     baseline = leave_one_out()
     value = baseline.value(baseline.init(), returns, jnp.ones((1, 3, 2), bool))
     np.testing.assert_allclose(value, [[[4.0, 40.0], [3.5, 35.0], [1.5, 15.0]]])
-    for bad in (returns[:, :1], returns[0]):
+    value = baseline.value(baseline.init(), returns[0], jnp.ones((3, 2), bool))
+    np.testing.assert_allclose(value, [[4.0, 40.0], [3.5, 35.0], [1.5, 15.0]])
+    for bad in (returns[:, :1], returns[0, 0]):
         with pytest.raises(ValueError, match="leave_one_out: expected returns"):
             baseline.value((), bad, jnp.ones(bad.shape, bool))
 

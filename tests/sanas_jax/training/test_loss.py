@@ -25,7 +25,7 @@ def test_distances_of_segmentations_are_means_over_labelled_positions(streams):
     whole = jax.random.normal(keys[0], (1, streams, 4, 3, 5))
     logits = jax.random.normal(keys[1], (1, 2 * streams, 4, 3, 5))
     labels = jax.random.randint(keys[2], (1, streams, 4, 3), -1, 5)
-    got = distances(whole, logits, labels)
+    got = distances(whole, logits, labels, 1)
     assert got.shape == (1, 2, streams)
     p = np.asarray(jax.nn.softmax(whole), np.float64)
     q = np.asarray(jax.nn.softmax(logits), np.float64)
