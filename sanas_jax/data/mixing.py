@@ -130,12 +130,13 @@ def _draw_words(
     clips: Clips, settings: MixSettings, key: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array]:
     """An item's uniform numbers [9], [n]; numbers of its clips [n], and whether silent [n]."""
-    # All the draws at once: a generator call per draw takes up to twice as long to compile.
-    uniform = jax.random.uniform(key, (9,))
+    # All the draws at once: a generator call per draw takes up to twice as long to compile. In
+    # float32 with `jax_enable_x64` too: the same numbers.
+    uniform = jax.random.uniform(key, (9,), jnp.float32)
     choices, places = uniform[None, :3], uniform[4:5]
     if settings.words_per_item > 1:
         shape = (settings.words_per_item - 1, 4)
-        more = jax.random.uniform(jax.random.fold_in(key, MORE_WORDS), shape)
+        more = jax.random.uniform(jax.random.fold_in(key, MORE_WORDS), shape, jnp.float32)
         choices = jnp.concatenate([choices, more[:, :3]])
         places = jnp.concatenate([places, more[:, 3]])
     index, silent = jax.vmap(partial(choose_clip, clips, settings))(choices)
@@ -177,7 +178,9 @@ def _perturbed(
     plain = (1.0, 1.0)
     if settings.speed_range == plain and settings.gain_range == plain:
         return sounds
-    uniform = jax.random.uniform(jax.random.fold_in(key, PERTURBATION), (2, len(sounds)))
+    uniform = jax.random.uniform(
+        jax.random.fold_in(key, PERTURBATION), (2, len(sounds)), jnp.float32
+    )
     if settings.speed_range != plain:
         factors = log_uniform(uniform[0], settings.speed_range)
         sounds = jax.vmap(change_speed)(sounds, lengths, factors)
@@ -213,7 +216,9 @@ def _choose_noise(
     else:
         noise = jnp.zeros(samples, jnp.float32)
     if settings.white_noise:
-        draws = jax.random.uniform(jax.random.fold_in(key, WHITE_NOISE), (samples + 1,))
+        draws = jax.random.uniform(
+            jax.random.fold_in(key, WHITE_NOISE), (samples + 1,), jnp.float32
+        )
         noise = jnp.where(draws[-1] < settings.white_noise, white(draws[:-1]), noise)
     return noise
 

@@ -77,6 +77,22 @@ def test_train_writes_metrics_checkpoints_and_front(uninterrupted):
     assert {str(p["step"]) for p in front} == {p.name for p in (uninterrupted / "front").iterdir()}
 
 
+@pytest.mark.slow
+def test_double_precision_draws_and_trains_the_same(cache, uninterrupted, tmp_path):
+    """With `jax_enable_x64` from the start of a process, which the tests' own has not."""
+    folder = tmp_path / "x64"
+    subprocess.run(
+        [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]],
+        check=True,
+        env=os.environ | {"JAX_ENABLE_X64": "1"},
+    )
+    got, expected = (list(read_metrics(run)) for run in (folder, uninterrupted))
+    assert [line["step"] for line in got] == [line["step"] for line in expected]
+    assert got[0]["gate_usage"] == expected[0]["gate_usage"]
+    for name in ("loss", "objective", "grad_norm", "macs_per_frame"):
+        assert got[0][name] == pytest.approx(expected[0][name], rel=1e-4)
+
+
 def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]]

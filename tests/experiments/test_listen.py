@@ -108,6 +108,24 @@ def test_a_pipe_gives_what_a_file_gives_and_ctrl_c_ends_it_cleanly(wav):
 
 
 @pytest.mark.slow
+def test_double_precision_hears_the_same(wav, monkeypatch, capsys):
+    """With `jax_enable_x64` from the start of a process, which the tests' own has not."""
+    _, expected, _ = listen(monkeypatch, capsys, "--wav", wav, "--every_step")
+    found = subprocess.run(
+        [*COMMAND, "--wav", wav, "--every_step"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"JAX_ENABLE_X64": "1"},
+    )
+    got = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        assert (one["time_ms"], one["word"]) == (other["time_ms"], other["word"])
+        assert one["macs"] == other["macs"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(wav):
     process = subprocess.Popen(
         [*COMMAND, "--wav", wav, "--every_step", "--realtime"],
