@@ -10,7 +10,7 @@ import pytest
 from jax import export
 
 from sanas_jax import spaces
-from sanas_jax.controller import Controller
+from sanas_jax.controller import Constant, Controller
 from sanas_jax.costs import macs, relative
 from sanas_jax.estimators import disarm
 from sanas_jax.rollout import Sanas, init_model
@@ -24,6 +24,8 @@ from sanas_jax.training import (
     Teach,
     init_state,
     make_evaluate,
+    make_static_evaluate,
+    make_static_update,
     make_update,
 )
 from sanas_jax.training.optimizer import make_optimizer
@@ -90,6 +92,23 @@ def test_updates_lower(name, kind):
         on_cpu = lowered(update, state, abstract(streams), key, budget, platforms=["cpu"])
         assert on_cpu.count("stablehlo.convolution") < program.count("stablehlo.convolution")
     lowered(make_evaluate(model, objective), state.params, abstract(streams))
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[] if k == "sandwich" else pytest.mark.slow) for k in OBJECTIVES]
+)
+def test_updates_of_images_lower(kind):
+    net = spaces.fabric(2, 8, input_shape=(8, 8, 1))
+    model = Sanas(net, Controller(Constant()))
+    objective = Objective(Price(relative(net, macs(net))), **OBJECTIVES[kind])
+    optimizer = make_optimizer(learning_rate=1e-3)
+    key = jax.eval_shape(jax.random.key, 0)
+    state = jax.eval_shape(partial(init_state, model, optimizer, objective), key)
+    images = abstract(Batch(jnp.zeros((64, 8, 8, 1)), jnp.zeros(64, int), jnp.ones(64, bool)))
+    budget = Budget(jnp.float32(0.1), jnp.float32(0))
+    update = make_static_update(model, optimizer, objective)
+    assert "stablehlo.while" not in lowered(update, state, images, key, budget)  # no steps
+    lowered(make_static_evaluate(model, objective), state.params, images)
 
 
 @pytest.mark.parametrize("name", ["paper", pytest.param("separable", marks=pytest.mark.slow)])
