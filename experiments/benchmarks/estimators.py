@@ -44,6 +44,7 @@ from experiments.runs import folder as run_folder
 from experiments.runs.trained import model_of, restore_params
 from sanas_jax import estimators
 from sanas_jax.controller import gamma_of, initial_state
+from sanas_jax.costs import charge
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.forward import join, trunk_edges
 from sanas_jax.gates import log_prob
@@ -287,7 +288,7 @@ def exact_gradient(problem: Problem) -> np.ndarray:
     trunk_0 = jax.tree.map(lambda value: value[0], trunk.values)
     gates = np.ones((2 ** len(net.gated), len(net.edges)), np.float32)
     gates[:, list(net.gated)] = list(itertools.product((0, 1), repeat=len(net.gated)))
-    cost = problem.built.objective.price.cost(jnp.asarray(gates))
+    cost = charge(problem.built.objective.price.cost, jnp.asarray(gates)[None])[0]
 
     def losses(gates: jax.Array) -> jax.Array:
         live = jnp.broadcast_to(prune(net, gates), (streams, len(net.edges)))

@@ -145,7 +145,7 @@ def rows_of(
 def _new_rows(subject: Subject, live: np.ndarray) -> np.ndarray:
     """MACs [T] of live edges [T, E] where rows are kept."""
     model = subject.model
-    return np.asarray(incremental_macs(model.net, model.hop)(jnp.asarray(live)))
+    return np.asarray(incremental_macs(model.net, model.hop).along(jnp.asarray(live)))
 
 
 def time_features(

@@ -85,6 +85,11 @@ def build_training(
     net, controller = model.net, model.controller
     state_size = initial_state(controller, net, 1).shape[-1]
     charged = charged_of(config, net, hooks)
+    if input_shape is not None and "incremental" in (train.cost, *train.report_costs):
+        raise ValueError(
+            "config field 'train.cost', 'train.report_costs': incremental is a cost of streams; "
+            "expected others for images"
+        )
     penalties = {"max": terms.max_penalty, "abs": terms.abs_penalty}
     estimators_by_name = {
         "leave_one_out": estimators.leave_one_out,

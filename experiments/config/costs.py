@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from experiments.config.edge_timing import edge_times
 from experiments.config.schema import Config, Hooks
 from sanas_jax import costs
-from sanas_jax.costs import Cost, cheapest_path
+from sanas_jax.costs import Cost, StreamCost, cheapest_path, scaled
 from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.forward import init
-from sanas_jax.graph import Net, prune
+from sanas_jax.graph import Net
 
 COSTS = ("macs", "incremental", "params", "memory", "time", "parallel")
 
@@ -24,13 +24,13 @@ class NamedCost(NamedTuple):
     """A cost in its unit.
 
     Fields:
-      cost: gates [..., E] → [...]; of `incremental`, of successive steps: [T, ..., E] → [T, ...].
+      cost: of the library; `incremental` is one of successive steps.
       unit: word for it.
       full: cost of the whole network.
       floor: the least that a path from input to output can cost (0: unknown).
     """
 
-    cost: Cost
+    cost: Cost | StreamCost
     unit: str
     full: float
     floor: float
@@ -47,7 +47,7 @@ class Charged(NamedTuple):
       scale: what one unit is for the objective.
     """
 
-    objective: Cost
+    objective: Cost | StreamCost
     unit: str
     full: float
     floor: float
@@ -68,7 +68,7 @@ def charged_of(config: Config, net: Net, hooks: Hooks) -> Charged:
     cost, unit, full, floor = named_cost(train.cost, net, train.workers, config.model.hop)
     if not full > 0:
         raise ValueError(f"config field 'train.cost': the whole network costs {full} {unit}")
-    return Charged(lambda gates: cost(gates) / full, unit, full, floor, 1 / full)
+    return Charged(scaled(cost, full), unit, full, floor, 1 / full)
 
 
 def named_cost(name: str, net: Net, workers: int, hop: int) -> NamedCost:
@@ -79,15 +79,8 @@ def named_cost(name: str, net: Net, workers: int, hop: int) -> NamedCost:
     if name == "macs":
         return _per_edge(net, costs.edge_macs(net), "MACs")
     if name == "incremental":
-        fresh = fresh_macs(net, hop)
-        of_steps = incremental_macs(net, hop)
-        floor = cheapest_path(net, fresh)
-        return NamedCost(
-            lambda gates: of_steps(prune(net, gates)),
-            "MACs of new rows",
-            sum(fresh.values()),
-            floor,
-        )
+        cost, floor = incremental_macs(net, hop), cheapest_path(net, fresh_macs(net, hop))
+        return NamedCost(cost, "MACs of new rows", cost.full, floor)
     if name == "params":
         return _per_edge(net, costs.edge_params(net), "parameters")
     if name == "time":

@@ -17,6 +17,7 @@ from experiments.config.costs import named_cost
 from experiments.datasets.images import ImageSource
 from experiments.runs.stored_results import ImageResult, save_image_result
 from experiments.runs.trained import TrainedModel, found_architecture, training_of
+from sanas_jax.costs import charge
 
 BATCH = 256
 
@@ -49,7 +50,7 @@ def evaluate_images(
     names = dict.fromkeys(["macs", "params", *config.train.report_costs])
     costs = {name: named_cost(name, net, workers, net.input_shape[0]).cost for name in names}
     everything = jnp.ones(len(net.edges))
-    full_costs = {name: float(cost(everything)) for name, cost in costs.items()}
+    full_costs = {name: float(charge(cost, everything)) for name, cost in costs.items()}
     results = []
     for price in model.prices:
         own_price = price if model.conditioned else None
@@ -71,7 +72,7 @@ def evaluate_images(
             charged=cost,
             full_charged=built.charged.full,
             unit=built.charged.unit,
-            costs={name: float(cost(jnp.asarray(live))) for name, cost in costs.items()},
+            costs={name: float(charge(cost, jnp.asarray(live))) for name, cost in costs.items()},
             full_costs=full_costs,
             probability=dict(zip(net.index, probability.tolist(), strict=True)),
             live=[n for n, on in zip(net.index, live, strict=True) if on],

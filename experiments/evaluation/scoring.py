@@ -134,7 +134,7 @@ def costs(
 def incremental_scores(model: TrainedModel, trace: Trace) -> dict[str, Any]:
     """MACs per frame of a runtime that keeps the rows of the trunk that it has computed."""
     net, hop = model.sanas.net, model.sanas.hop
-    spent = np.asarray(incremental_macs(net, hop)(jnp.asarray(trace.live)), np.float64)
+    spent = np.asarray(incremental_macs(net, hop).along(jnp.asarray(trace.live)), np.float64)
     return {
         "macs_per_frame_incremental": float(spent.mean()),
         "full_macs_per_frame_incremental": sum(fresh_macs(net, hop).values()),

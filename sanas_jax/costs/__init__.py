@@ -2,6 +2,8 @@
 
 from sanas_jax.costs.architecture import (
     Cost,
+    StreamCost,
+    charge,
     cheapest_path,
     custom,
     edge_macs,
@@ -13,12 +15,15 @@ from sanas_jax.costs.architecture import (
     params,
     per_edge,
     relative,
+    scaled,
     table,
 )
 from sanas_jax.graph.counting import count_macs
 
 __all__ = [
     "Cost",
+    "StreamCost",
+    "charge",
     "cheapest_path",
     "count_macs",
     "custom",
@@ -31,5 +36,6 @@ __all__ = [
     "params",
     "per_edge",
     "relative",
+    "scaled",
     "table",
 ]

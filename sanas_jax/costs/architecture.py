@@ -2,6 +2,7 @@
 
 A cost is a callable gates [..., E] → [...]. The ones built here charge the live edges only
 (`graph.prune`), so a gate that is on in a dead branch is free, as it is for a skipping runtime.
+What a step costs may depend on the steps before it: then it is a `StreamCost`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
@@ -23,6 +25,46 @@ from sanas_jax.graph.counting import count_macs
 from sanas_jax.graph.tracing import traced
 
 Cost = Callable[[jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class StreamCost:
+    """A cost of steps that depends on the steps before: a single architecture has none.
+
+    It can't be called: neither a `vmap` nor whoever expects a `Cost` takes another axis for time.
+
+    Fields:
+      steps: gates [T, ..., E] → [T, ...].
+      full: of a step of the whole network, after others.
+    """
+
+    steps: Callable[[jax.Array], jax.Array]
+    full: float
+
+    def along(self, gates: jax.Array) -> jax.Array:
+        """Cost of each step [T, ...], for the gates [T, ..., E] of successive steps."""
+        if jnp.ndim(gates) < 2:
+            raise ValueError(
+                "gates: expected those of successive steps [T, ..., E], for what a step costs "
+                f"depends on those before; got {jnp.shape(gates)}"
+            )
+        return self.steps(gates)
+
+
+def charge(cost: Cost | StreamCost, gates: jax.Array) -> jax.Array:
+    """What a cost of either kind charges: gates [T, ..., E] of successive steps → [T, ...]."""
+    return cost.along(gates) if isinstance(cost, StreamCost) else cost(gates)
+
+
+@overload
+def scaled(cost: Cost, unit: float | jax.Array) -> Cost: ...
+@overload
+def scaled(cost: StreamCost, unit: float | jax.Array) -> StreamCost: ...
+def scaled(cost: Cost | StreamCost, unit: float | jax.Array) -> Cost | StreamCost:
+    """`cost` counted in units of so much."""
+    if isinstance(cost, StreamCost):
+        return StreamCost(lambda gates: cost.along(gates) / unit, float(cost.full / unit))
+    return lambda gates: cost(gates) / unit
 
 
 def macs(net: Net) -> Cost:
@@ -148,10 +190,18 @@ def custom(net: Net, fn: Callable[[Any], Any], *, black_box: bool = False) -> Co
     return cost
 
 
-def relative(net: Net, cost: Cost) -> Cost:
-    """`cost` as a share of the whole network's: 1 with all gates on. Makes λ scale-free."""
-    full = cost(jnp.ones(len(net.edges), jnp.float32))
-    return lambda gates: cost(gates) / full
+@overload
+def relative(net: Net, cost: Cost) -> Cost: ...
+@overload
+def relative(net: Net, cost: StreamCost) -> StreamCost: ...
+def relative(net: Net, cost: Cost | StreamCost) -> Cost | StreamCost:
+    """`cost` as a share of the whole network's: 1 with all gates on. Makes λ scale-free.
+
+    Of a `StreamCost` that is a step's after others in which all gates were on.
+    """
+    if isinstance(cost, StreamCost):
+        return scaled(cost, cost.full)
+    return scaled(cost, cost(jnp.ones(len(net.edges), jnp.float32)))
 
 
 def per_edge(net: Net, values: Mapping[str, float] | str, what: str = "costs") -> np.ndarray:

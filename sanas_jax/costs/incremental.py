@@ -8,17 +8,13 @@ the gates of those before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sanas_jax.costs.architecture import edge_macs
-from sanas_jax.graph import Net
+from sanas_jax.costs.architecture import StreamCost, edge_macs
+from sanas_jax.graph import Net, prune
 from sanas_jax.graph.trunk import row_strides, rows_to_begin
-
-StreamCost = Callable[[jax.Array], jax.Array]
 
 
 def fresh_macs(net: Net, hop: int) -> dict[str, float]:
@@ -47,21 +43,20 @@ def incremental_macs(net: Net, hop: int) -> StreamCost:
       hop: frames between the starts of two windows.
 
     Returns:
-      live gates [T, ..., E] of successive steps, the first of them after a silence without end
-      → MACs [T, ...].
+      The cost of the live edges; the first step comes after a silence without end.
     """
     of_edges = _fresh_and_begin(net, hop)
     fresh, begin = jnp.array([of_edges[edge.name] for edge in net.edges], jnp.float32).T
 
-    def cost(live: jax.Array) -> jax.Array:
+    def steps(gates: jax.Array) -> jax.Array:
         def now(missed: jax.Array, live_t: jax.Array) -> tuple[jax.Array, jax.Array]:
             price = jnp.sum(live_t * jnp.minimum(begin, fresh * missed), -1)
             return jnp.where(live_t > 0, 1.0, missed + 1.0), price
 
-        live = jnp.asarray(live, jnp.float32)
+        live = jnp.asarray(prune(net, gates), jnp.float32)
         never = jnp.full(live.shape[1:], np.inf, jnp.float32)
         # 0 · ∞ of an edge without cost is no number: such edges have missed nothing.
         never = jnp.where(fresh > 0, never, 1.0)
         return jax.lax.scan(now, never, live)[1]
 
-    return cost
+    return StreamCost(steps, sum(fresh_macs(net, hop).values()))

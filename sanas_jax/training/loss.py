@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from sanas_jax import gates as gates_lib
+from sanas_jax.costs import StreamCost, charge
 from sanas_jax.estimators import Partner, score_surrogate
 from sanas_jax.rollout import Sanas, Step
 from sanas_jax.training.metrics import step_metrics
@@ -54,14 +55,16 @@ def make_loss(
     """`loss(params, estimator_state, batch, key, budget) -> (scalar, Aux)`.
 
     The scalar's value means nothing, since a surrogate of the score function is part of it. Raises
-    ValueError for DisARM where the past enters a step.
+    ValueError for DisARM where the past enters a step, and for costs of steps where there are none.
 
     Args:
       model, objective, class_weights: as of `make_update`.
       streams: whether a batch's mask is [T, B], or [B] of inputs that are no streams.
     """
     score, teach = objective.score, objective.teach
-    if score.estimator.paired and not objective.static and streams:
+    if not streams:
+        check_no_steps(objective.price)
+    elif score.estimator.paired and not objective.static:
         _check_no_past(model, objective.price)
 
     def losses(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -119,7 +122,7 @@ def make_loss(
         ce = losses(outs.logits, wide)
         metrics = step_metrics(objective.price, outs, ce, wide)
         if objective.measure_mode:
-            cost = objective.price.cost(run_mode(model, objective, inputs).gates)
+            cost = charge(objective.price.cost, run_mode(model, objective, inputs).gates)
             metrics["mode_cost"] = masked_mean(cost, batch.mask)
         total = masked_mean(ce, wide.mask)
         if objective.static:
@@ -148,7 +151,7 @@ def price_of(price: Price, gates: jax.Array, budget: Budget) -> jax.Array:
     weight = budget.cost_weight
     if weight.ndim:  # one per row
         weight = jnp.tile(weight, gates.shape[-2] // weight.shape[0])
-    paid = weight * price.penalty(price.cost(gates), budget.limit)
+    paid = weight * price.penalty(charge(price.cost, gates), budget.limit)
     if price.invalid is None or not price.invalid_penalty:
         return paid
     return paid + price.invalid_penalty * price.invalid(gates)
@@ -163,10 +166,10 @@ def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array, axis: int)
       labels: [T, B, ...].
       axis: of the batch: 1, or 0 where inputs are no streams.
     """
-    taught = jnp.expand_dims(jax.nn.softmax(jax.lax.stop_gradient(whole)), axis)
+    taught = jax.nn.softmax(jax.lax.stop_gradient(whole))
     samples = logits.shape[axis] // whole.shape[axis]
     drawn = jax.nn.log_softmax(by_sample(logits, samples, axis))
-    apart = optax.losses.kl_divergence(drawn, taught)
+    apart = optax.losses.kl_divergence(drawn, jnp.expand_dims(taught, axis))
     positions = tuple(range(axis + 2, apart.ndim))
     if not positions:
         return apart
@@ -192,6 +195,15 @@ def check_mask(batch: Batch, streams: bool) -> None:
         raise ValueError(f"batch.mask: expected shape {expected}, got {batch.mask.shape}")
 
 
+def check_no_steps(price: Price) -> None:
+    """ValueError for a price of steps, of which there are none."""
+    if any(isinstance(cost, StreamCost) for _, cost in (("", price.cost), *price.reported)):
+        raise ValueError(
+            "price: expected costs of single architectures, for inputs that are no streams; got "
+            "one of the steps of a stream"
+        )
+
+
 def _check_no_past(model: Sanas, price: Price) -> None:
     """ValueError if a step's loss or price depends on the gates of the steps before it.
 
@@ -202,13 +214,7 @@ def _check_no_past(model: Sanas, price: Price) -> None:
             "estimator: disarm needs steps whose loss depends on their own gates; expected a net "
             f"without reuse, got {sorted(edge.name for edge in model.net.reuse.values())}"
         )
-    with jax.ensure_compile_time_eval():
-        on = jnp.ones((1, 1, len(model.net.edges)), jnp.float32)
-        after_on, after_off = (
-            price.cost(jnp.concatenate([first, on]))[1] for first in (on, jnp.zeros_like(on))
-        )
-        remembers = bool((after_on != after_off).any())
-    if remembers:
+    if isinstance(price.cost, StreamCost):
         raise ValueError(
             "estimator: disarm needs steps whose cost depends on their own gates; expected a cost "
             "without memory, got one that charges for what the step before left out"

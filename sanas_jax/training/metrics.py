@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from sanas_jax.costs import charge
 from sanas_jax.rollout import Step
 from sanas_jax.training.objective import Price
 from sanas_jax.training.state import Batch
@@ -69,12 +70,13 @@ def step_metrics(price: Price, outs: Step, ce: jax.Array, batch: Batch) -> dict[
     of_label = jax.nn.one_hot(batch.labels, num_classes) * labelled[..., None]
     of_label = of_label.sum(positions) / jnp.maximum(labelled.sum(positions), 1)[..., None]
     reported = {
-        f"cost_{name}": masked_mean(cost(outs.gates), batch.mask) for name, cost in price.reported
+        f"cost_{name}": masked_mean(charge(cost, outs.gates), batch.mask)
+        for name, cost in price.reported
     }
     return reported | {
         "loss": masked_mean(ce, batch.mask),
         "frame_accuracy": frame_accuracy(batch.labels, predictions, labelled),
-        "cost": masked_mean(price.cost(outs.gates), batch.mask),
+        "cost": masked_mean(charge(price.cost, outs.gates), batch.mask),
         "live_by_label": jnp.einsum("...e,...k->ke", outs.live, of_label),
         "steps_by_label": of_label.sum(tuple(range(axes))),
         "confusion": confusion(batch.labels, predictions, labelled, num_classes),

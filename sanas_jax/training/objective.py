@@ -7,7 +7,7 @@ from math import inf
 
 import jax.numpy as jnp
 
-from sanas_jax.costs import Cost
+from sanas_jax.costs import Cost, StreamCost
 from sanas_jax.estimators import Estimator, batch_mean
 from sanas_jax.running import DType
 from sanas_jax.training.terms import Penalty, max_penalty
@@ -21,18 +21,18 @@ class Price:
     """What an architecture pays.
 
     Fields:
-      cost: gates [..., E] → [...]; in units of the budget.
+      cost: gates [..., E] → [...], or of successive steps; in units of the budget.
       penalty: of cost against the budget's limit.
       invalid: gates → 1 where nothing live reaches the output, and `invalid_penalty`, in nats, what
         such an architecture pays (BSN's penalty for inconsistent architectures).
       reported: further costs by name, measured beside it, never charged.
     """
 
-    cost: Cost
+    cost: Cost | StreamCost
     penalty: Penalty = max_penalty
     invalid: Cost | None = None
     invalid_penalty: float = 0.0
-    reported: tuple[tuple[str, Cost], ...] = ()
+    reported: tuple[tuple[str, Cost | StreamCost], ...] = ()
 
     def __post_init__(self) -> None:
         _check_range("invalid_penalty", self.invalid_penalty, inf)

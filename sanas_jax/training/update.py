@@ -17,7 +17,7 @@ import optax
 from sanas_jax import gates as gates_lib
 from sanas_jax.rollout import Sanas, init_carry, unroll
 from sanas_jax.static import run_static
-from sanas_jax.training.loss import Aux, Loss, check_mask, make_loss
+from sanas_jax.training.loss import Aux, Loss, check_mask, check_no_steps, make_loss
 from sanas_jax.training.metrics import step_metrics
 from sanas_jax.training.objective import PRECISIONS, Objective
 from sanas_jax.training.state import Batch, Budget, Params, TrainState, trained
@@ -103,6 +103,8 @@ def _evaluate(
     model: Sanas, objective: Objective, class_weights: jax.Array | None, streams: bool
 ) -> Evaluate:
     run = unroll if streams else run_static
+    if not streams:
+        check_no_steps(objective.price)
     policy = gates_lib.all_on if objective.static else gates_lib.mode
 
     def evaluate(

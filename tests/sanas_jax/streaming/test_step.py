@@ -187,7 +187,7 @@ def test_what_is_charged_is_what_is_computed(hop, most):
         jax.effects_barrier()
         counted.append(sum(CountedConv.computed))
     of_edge = costs.edge_macs(net)
-    charged = incremental_macs(net, hop)(prune(net, steps))
+    charged = incremental_macs(net, hop).along(prune(net, steps))
     others = gates @ np.array([of_edge[e.name] * (e.name != "conv") for e in edges])
     without = (gates[:, net.index["conv"]] == 0) * of_edge["deep"]  # pruned with what it reads
     rows = (np.asarray(charged) - others + without) / (of_edge["conv"] / 19)

@@ -8,7 +8,7 @@ from sanas_jax import costs
 from sanas_jax.blocks import Identity
 from sanas_jax.costs.incremental import incremental_macs
 from sanas_jax.estimators import disarm
-from sanas_jax.graph import Edge, Net, prune
+from sanas_jax.graph import Edge, Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import Objective, Price, Score
 from sanas_jax.training.loss import distances, make_loss
@@ -44,8 +44,15 @@ def test_disarm_is_refused_where_a_value_is_reused():
 
 
 def test_disarm_is_refused_where_a_cost_remembers():
-    of_steps = incremental_macs(NET, 2)
-    price = Price(lambda gates: of_steps(prune(NET, gates)))
+    price = Price(incremental_macs(NET, 2))
     with pytest.raises(ValueError, match=r"disarm .* a cost without memory"):
         make_loss(Sanas(NET, hop=2), Objective(price, PAIRED))
     make_loss(Sanas(NET, hop=2), Objective(Price(costs.macs(NET)), PAIRED))
+
+
+def test_a_cost_of_steps_is_refused_where_there_are_none():
+    of_steps, single = incremental_macs(NET, 2), costs.macs(NET)
+    for price in (Price(of_steps), Price(single, reported=(("new rows", of_steps),))):
+        with pytest.raises(ValueError, match="price: expected costs of single architectures"):
+            make_loss(Sanas(NET, hop=2), Objective(price), streams=False)
+    make_loss(Sanas(NET, hop=2), Objective(Price(single)), streams=False)
