@@ -79,6 +79,6 @@ def test_where_a_kernel_has_a_gradient_of_its_own_jax_says_so():
     def forward_mode(net):
         return jax.jvp(run, (net,), (net,))
 
-    with pytest.raises(TypeError, match="^can't apply forward-mode .* a custom_vjp function"):
+    with pytest.raises(TypeError, match=r"^can't apply forward-mode .* a custom_vjp function"):
         jax.jit(forward_mode).lower(params["net"])
     jax.jit(jax.grad(lambda net: run(net).sum())).lower(params["net"])
