@@ -41,7 +41,7 @@ class Aux(NamedTuple):
 
 
 Loss = Callable[[Params, Any, Batch, jax.Array, Budget], tuple[jax.Array, Aux]]
-# What each step of a rollout is charged for answers and gates, [T, M·B].
+# What each step of a rollout is charged for answers and gates, [T, B·M].
 Paid = Callable[[Step], jax.Array]
 
 
@@ -147,10 +147,10 @@ def make_loss(
 
 
 def price_of(price: Price, gates: jax.Array, budget: Budget) -> jax.Array:
-    """What architectures [T, M·B, E] pay, [T, M·B], in nats."""
+    """What architectures [T, B·M, E] pay, [T, B·M], in nats."""
     weight = budget.cost_weight
     if weight.ndim:  # one per row
-        weight = jnp.tile(weight, gates.shape[-2] // weight.shape[0])
+        weight = jnp.repeat(weight, gates.shape[-2] // weight.shape[0])
     paid = weight * price.penalty(charge(price.cost, gates), budget.limit)
     if price.invalid is None or not price.invalid_penalty:
         return paid
@@ -162,7 +162,7 @@ def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array, axis: int)
 
     Args:
       whole: [T, B, ..., K]; further axes are positions, over whose labelled ones is the mean.
-      logits: [T, M·B, ..., K].
+      logits: [T, B·M, ..., K].
       labels: [T, B, ...].
       axis: of the batch: 1, or 0 where inputs are no streams.
     """
@@ -182,7 +182,7 @@ def repeat(batch: Batch, samples: int) -> Batch:
     """Labels, mask and weights as wide as `run_samples` makes the outputs."""
 
     def wide(x: jax.Array) -> jax.Array:
-        return jnp.concatenate([x] * samples, axis=batch.mask.ndim - 1)
+        return jnp.repeat(x, samples, axis=batch.mask.ndim - 1)
 
     weight = None if batch.weight is None else wide(batch.weight)
     return batch._replace(labels=wide(batch.labels), mask=wide(batch.mask), weight=weight)

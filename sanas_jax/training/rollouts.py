@@ -62,7 +62,8 @@ class Rollouts(NamedTuple):
     """What a training step has run.
 
     Fields:
-      samples: M architectures drawn for each row, as one wide batch: fields [T, M·B, ...].
+      samples: M architectures drawn for each row, as one wide batch: fields [T, B·M, ...]. A row's
+        own are neighbours, so that rows split over devices stay where they are.
       whole: logits of the whole network [T, B, ...]; None where nobody asks for them.
       stats: running statistics after the step, the mean over the samples.
     """
@@ -101,15 +102,16 @@ def run_samples(model: Sanas, objective: Objective, inputs: Inputs, key: jax.Arr
         end, outs = inputs.run(model, objective, key, policy=policy, remat=objective.remat)
         return outs, end.stats
 
-    outs, stats = jax.vmap(rollout, out_axes=(axis, 0))(keys, is_whole)
-    drawn = (slice(None),) * axis + (slice(samples),)
-    whole = outs.logits[(*drawn[:axis], samples)] if rows > samples else None
+    outs, stats = jax.vmap(rollout, out_axes=(axis + 1, 0))(keys, is_whole)
+    before = (slice(None),) * (axis + 1)
+    whole = outs.logits[(*before, samples)] if rows > samples else None
     stats = jax.tree.map(lambda x: jax.lax.stop_gradient(x[:samples].mean(0)), stats)
-    return Rollouts(_wide(jax.tree.map(lambda x: x[drawn], outs), axis), whole, stats)
+    drawn = jax.tree.map(lambda x: x[(*before, slice(samples))], outs)
+    return Rollouts(_wide(drawn, axis), whole, stats)
 
 
 def run_gates(model: Sanas, objective: Objective, inputs: Inputs, gates: jax.Array) -> Step:
-    """What given architectures [T, M·B, E] answer, without a gradient.
+    """What given architectures [T, B·M, E] answer, without a gradient.
 
     A step's logits depend on the state through its gates alone, so those of a partner are right
     although the state here is not the one that the pair was drawn from.
@@ -122,7 +124,7 @@ def run_gates(model: Sanas, objective: Objective, inputs: Inputs, gates: jax.Arr
         return inputs.run(model, objective, key, gates=gates)[1]
 
     samples = gates.shape[axis] // inputs.mask.shape[axis]
-    return _wide(jax.vmap(rollout, axis, axis)(by_sample(gates, samples, axis)), axis)
+    return _wide(jax.vmap(rollout, axis, axis + 1)(by_sample(gates, samples, axis)), axis)
 
 
 def run_mode(model: Sanas, objective: Objective, inputs: Inputs) -> Step:
@@ -133,17 +135,20 @@ def run_mode(model: Sanas, objective: Objective, inputs: Inputs) -> Step:
 
 
 def partner_gates(outs: Step, key: jax.Array) -> jax.Array:
-    """An antithetic architecture for each that was drawn, [T, M·B, E]."""
+    """An antithetic architecture for each that was drawn, [T, B·M, E]."""
     return jax.lax.stop_gradient(gates_lib.antithetic(outs.gates, outs.gamma, key))
 
 
 def by_sample(tree: Any, samples: int, axis: int) -> Any:
-    """Arrays [T, M·B, ...] as [T, M, B, ...]; `axis` is that of the batch: 1, or 0 without T."""
-    return jax.tree.map(
-        lambda x: x.reshape(*x.shape[:axis], samples, -1, *x.shape[axis + 1 :]), tree
-    )
+    """Arrays [T, B·M, ...] as [T, M, B, ...]; `axis` is that of the batch: 1, or 0 without T."""
+
+    def split(x: jax.Array) -> jax.Array:
+        rows = x.reshape(*x.shape[:axis], -1, samples, *x.shape[axis + 1 :])
+        return jnp.swapaxes(rows, axis, axis + 1)
+
+    return jax.tree.map(split, tree)
 
 
 def _wide(outs: Step, axis: int) -> Step:
-    """Fields [T, M, B, ...] as [T, M·B, ...]."""
+    """Fields [T, B, M, ...] as [T, B·M, ...]."""
     return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :]), outs)

@@ -29,9 +29,10 @@ def test_distances_of_segmentations_are_means_over_labelled_positions(streams):
     assert got.shape == (1, 2, streams)
     p = np.asarray(jax.nn.softmax(whole), np.float64)
     q = np.asarray(jax.nn.softmax(logits), np.float64)
-    for m in range(2):
+    samples = 2
+    for m in range(samples):
         for b in range(streams):
-            apart = (p[0, b] * np.log(p[0, b] / q[0, m * streams + b])).sum(-1)
+            apart = (p[0, b] * np.log(p[0, b] / q[0, b * samples + m])).sum(-1)
             expected = apart[np.asarray(labels[0, b]) >= 0].mean()
             assert float(got[0, m, b]) == pytest.approx(expected, rel=1e-4)
 
