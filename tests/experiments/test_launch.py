@@ -77,6 +77,7 @@ def test_train_writes_metrics_checkpoints_and_front(uninterrupted):
     assert {str(p["step"]) for p in front} == {p.name for p in (uninterrupted / "front").iterdir()}
 
 
+@pytest.mark.slow
 def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]]
@@ -124,6 +125,7 @@ def test_train_again_after_the_end_changes_nothing(cache, uninterrupted):
     assert before[1:] == after[1:]
 
 
+@pytest.mark.slow
 def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted, tmp_path):
     folder = tmp_path / "next"
     assert run_launch(cache, folder, f"--init_from={uninterrupted}", "--set=train.steps=4") == 0
