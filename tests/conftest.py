@@ -3,19 +3,24 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The flag of `jax_setup`; and less optimisation, since the tests' time is the compilation
-# of many small programs: XLA's older code for fusions compiles in half the time.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution "
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
-)
+# of many small programs.
+_FLAGS = [
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+]
+# XLA's older code for fusions compiles in half the time. It is gone from later versions, to which
+# a flag that they do not know is fatal.
+if version("jaxlib").startswith("0.10."):
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 # As glibc has it, said aloud: `jax_setup.keep_memory` then leaves malloc alone. Memory that
 # thousands of programs are compiled in is not used again.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")

@@ -172,15 +172,17 @@ def custom(net: Net, fn: Callable[[Any], Any], *, black_box: bool = False) -> Co
     Args:
       net: static description.
       fn: jax function [..., E] → [...]; or, with `black_box`, a Python function of one architecture
-        (a NumPy array [E]) → number, called on the host from inside jit.
+        (a NumPy array [E]) → number, called on the host from inside jit, once for each distinct
+        architecture of a batch.
     """
     if not black_box:
         return lambda gates: fn(prune(net, gates))
 
     def on_host(live: np.ndarray) -> np.ndarray:
         rows = np.asarray(live).reshape(-1, live.shape[-1])
-        values = [np.float32(fn(row)) for row in rows]
-        return np.array(values, np.float32).reshape(live.shape[:-1])
+        distinct, which = np.unique(rows, axis=0, return_inverse=True)
+        values = np.array([fn(row) for row in distinct], np.float32)
+        return values[which].reshape(live.shape[:-1])
 
     def cost(gates: jax.Array) -> jax.Array:
         live = jax.lax.stop_gradient(prune(net, gates))

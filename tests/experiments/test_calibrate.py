@@ -97,6 +97,7 @@ def test_calibrated_detector_is_the_one_that_evaluate_uses(root, trained, tmp_pa
     assert fired > 0
 
 
+@pytest.mark.slow
 def test_default_detector_stays_the_protocols(root, trained, tmp_path):
     out = tmp_path / "out.json"
     stream = ["--workdir", trained, "--stream", root / "testing.wav", "--json", out]

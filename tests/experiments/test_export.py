@@ -156,6 +156,7 @@ def onnx_steps(out, about, audio, prices=PRICES, profile=None):
     return [*parts, json.loads(Path(step.end_profiling()).read_text())] if profile else parts
 
 
+@pytest.mark.slow
 def test_jax_answers_as_a_session(small, audio, expected, tmp_path, monkeypatch, capsys):
     about = exported(monkeypatch, capsys, small, tmp_path / "out")
     model = read_model(small)

@@ -93,6 +93,7 @@ def test_double_precision_draws_and_trains_the_same(cache, uninterrupted, tmp_pa
         assert got[0][name] == pytest.approx(expected[0][name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_train_killed_between_checkpoints_equals_uninterrupted(cache, uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.launch", *arguments(cache, folder)[1:]]
@@ -140,6 +141,7 @@ def test_train_again_after_the_end_changes_nothing(cache, uninterrupted):
     assert before[1:] == after[1:]
 
 
+@pytest.mark.slow
 def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted, tmp_path):
     folder = tmp_path / "next"
     assert run_launch(cache, folder, f"--init_from={uninterrupted}", "--set=train.steps=4") == 0

@@ -48,6 +48,7 @@ def listen(monkeypatch, capsys, *argv):
     return stopped.value.code, [json.loads(line) for line in out.splitlines()], err
 
 
+@pytest.mark.slow
 def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     code, events, err = listen(
         monkeypatch, capsys, "--wav", wav, "--every_step", "--json", tmp_path / "s.json"

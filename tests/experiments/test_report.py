@@ -73,6 +73,7 @@ def test_report_has_all_sections_in_order(page: str) -> None:
     assert "cnn-trad-fpool3 + shortcuts" in page  # the paper's rows of table 1
 
 
+@pytest.mark.slow
 def test_report_of_a_sweep_shows_every_member(tmp_path: Path) -> None:
     names = write_sweep(tmp_path / "S")
     assert make_report("--workdir", str(tmp_path / "S")) == 0
@@ -85,6 +86,7 @@ def test_report_of_a_sweep_shows_every_member(tmp_path: Path) -> None:
     assert curve[0]["macs_per_frame"] == {"mean": pytest.approx(2.2e5), "sd": None}
 
 
+@pytest.mark.slow
 def test_report_folds_many_runs_away(tmp_path: Path) -> None:
     names = [f"lambda_{i}" for i in range(6)]
     for i, name in enumerate(names):
@@ -97,6 +99,7 @@ def test_report_folds_many_runs_away(tmp_path: Path) -> None:
     assert re.findall("<summary>(.*?)</summary>", usage) == names[1:5]
 
 
+@pytest.mark.slow
 def test_report_of_results_without_prices_budgets_and_thresholds(tmp_path: Path) -> None:
     """As evaluate wrote them before there were any."""
     result = write_evaluation(tmp_path / "run", write_run(tmp_path / "run"))
@@ -108,6 +111,7 @@ def test_report_of_results_without_prices_budgets_and_thresholds(tmp_path: Path)
     assert not (tmp_path / "run" / "figures" / "roc.png").exists()
 
 
+@pytest.mark.slow
 def test_report_of_a_conditioned_run(tmp_path: Path) -> None:
     edge_macs = write_run(tmp_path / "run", conditioned=True)
     for price, budget in ((0.5, 1e5), (2.0, 5e4)):
@@ -122,6 +126,7 @@ def test_report_of_a_conditioned_run(tmp_path: Path) -> None:
     assert "--budgets 100000,50000" in page
 
 
+@pytest.mark.slow
 def test_report_has_the_prices_that_were_told(tmp_path: Path) -> None:
     edge_macs = write_run(tmp_path / "run", conditioned=True)
     for price in (0.5, 2.0):
@@ -130,6 +135,7 @@ def test_report_has_the_prices_that_were_told(tmp_path: Path) -> None:
     assert "--cost_weights 0.5,2" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_report_of_both_detectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edge_macs = write_run(tmp_path / "run")
     for stream, correct in (("town", 50.0), ("wood", 71.0)):

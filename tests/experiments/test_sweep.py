@@ -63,6 +63,7 @@ def test_sweep_leaves_a_run_for_each_budget(swept, capsys):
     assert table.splitlines()[1].split()[:2] == ["budget_600k", "600k"]
 
 
+@pytest.mark.slow
 def test_single_run_equals_its_part_of_the_sweep(cache, swept, tmp_path):
     assert run_launch(cache, tmp_path / "alone", "--set=train.budget=1200000") == 0
     assert_equal_runs(tmp_path / "alone", swept / "budget_1.2M", rtol=1e-4)
@@ -117,6 +118,7 @@ sweep.cli()
         assert_equal_runs(folder / name, swept / name)
 
 
+@pytest.mark.slow
 def test_diverged_budget_is_reported_and_the_other_goes_on(cache, tmp_path, capsys):
     folder = tmp_path / "run"
     assert run_sweep(cache, folder, "--cost_weights=0.5,1e38") == 0

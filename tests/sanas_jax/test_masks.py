@@ -36,6 +36,7 @@ NETS = {
     "bc_resnet": lambda: bc_resnet(num_classes=3, input_shape=(12, 40, 1)),
     "of live rows": small_net,
 }
+QUICK = ("of live rows",)
 MASK = np.array([[0, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0]], bool)
 
 
@@ -56,7 +57,7 @@ def streams(model):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if "resnet" in name else []) for name in NETS],
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NETS],
 )
 def test_what_lies_under_the_mask_changes_nothing(name):
     net = NETS[name]()

@@ -119,17 +119,10 @@ def check_unroll_equals_loop(model, frames, seed=0):
     return params
 
 
-# One, whose stride does not divide the hop; the others take longer together.
-QUICK = [("cnn-tstride8", False)]
-CASES = [
-    pytest.param(f, s, marks=[] if (f, s) in QUICK else pytest.mark.slow)
-    for f in FAMILIES
-    for s in (True, False)
-]
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("family", "shortcuts"), CASES)
+@pytest.mark.parametrize("shortcuts", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_unroll_equals_loop_kws(family, shortcuts):
     """Real strides in time (8 of cnn-tstride8 does not divide the hop of 20), few maps."""
     maps = tuple(3 + i for i in range(len(FAMILIES[family].convs)))
@@ -140,15 +133,8 @@ def test_unroll_equals_loop_kws(family, shortcuts):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    "hop",
-    [
-        2,
-        pytest.param(1, marks=pytest.mark.slow),
-        pytest.param(3, marks=pytest.mark.slow),
-        pytest.param(9, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("hop", [1, 2, 3, 9])
 def test_unroll_equals_loop_early_join(hop):
     model = Sanas(early_join_net(), Controller(nn.GRUCell(4), bias=0.3), hop=hop)
     check_unroll_equals_loop(model, frames=8 + 4 * hop)

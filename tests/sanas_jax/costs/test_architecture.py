@@ -284,6 +284,20 @@ def test_custom_black_box():
     np.testing.assert_array_equal(jax.grad(lambda g: cost(g).sum())(masks), np.zeros((16, 4)))
 
 
+def test_a_black_box_is_asked_once_for_each_distinct_architecture():
+    asked = []
+
+    def fn(live):
+        asked.append(tuple(live.tolist()))
+        return live.sum()
+
+    cost = jax.jit(costs.custom(stream_net(), fn, black_box=True))
+    masks = jnp.asarray(all_gates(4))[jnp.array([[15, 3, 15], [15, 15, 9]])]
+    live = prune(stream_net(), masks)
+    np.testing.assert_array_equal(cost(masks), live.sum(-1))
+    assert sorted(asked) == sorted(set(map(tuple, np.asarray(live).reshape(-1, 4).tolist())))
+
+
 def test_relative_is_one_with_all_gates_on():
     net = stream_net()
     gates = jnp.asarray(all_gates(4))

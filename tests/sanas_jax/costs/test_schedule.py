@@ -182,7 +182,7 @@ def test_makespan_of_a_list_out_of_order_raises():
         makespan(before, np.ones(2), 1)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_parallel_unbiased_by_enumeration(monkeypatch, x64, workers):
     """The gradient of the expected objective, from a cost that has none."""
     first, params, gamma = problem(NET, 1)

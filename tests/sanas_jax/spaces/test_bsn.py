@@ -154,7 +154,7 @@ def test_dead_layers_add_nothing(name):
         np.testing.assert_allclose(run(other, live, x), logits, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["fabric", "dense_resnet"])
+@pytest.mark.parametrize("name", [pytest.param("fabric", marks=pytest.mark.slow), "dense_resnet"])
 def test_runs_as_a_super_network_of_sanas(name):
     net = NETS[name]()
     model = Sanas(net, Controller(), hop=5)

@@ -108,7 +108,10 @@ def forced_step(model, params):
     return run
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "joined" else []) for name in MODELS],
+)
 def test_steps_are_those_of_unroll(name):
     model = MODELS[name]
     params, stream = prepare(model)

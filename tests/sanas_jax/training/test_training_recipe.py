@@ -123,6 +123,7 @@ def full_logits(params, batch):
     return unroll(MODEL, params, carry, batch.features, key, policy=gates_lib.all_on)[1].logits
 
 
+@pytest.mark.slow
 def test_the_whole_network_is_trained_beside_the_samples():
     batch = batch_of()
     plain, params, _ = gradient(PLAIN, batch)
