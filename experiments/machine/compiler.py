@@ -17,9 +17,10 @@ from experiments.machine.host import cpu_kind, user_cache
 # Loops of fixed length are vectorised, those that add up into registers unrolled for it. -O3 would
 # unroll them too early to vectorise them (gcc 12: a matrix product 25 times slower).
 FLAGS = (
-    *("-std=gnu99", "-O2", "-ftree-vectorize", "-funroll-loops", "-march=native"),
+    *("-std=gnu99", "-O2", "-ftree-vectorize", "-funroll-loops"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
+THIS_CPU = ("-march=native",)  # which not every compiler knows for every CPU
 SECONDS = 300  # more than any compilation takes
 
 
@@ -54,13 +55,16 @@ def compiled(source: str, folder: Path | None = None) -> Path:
     loaded.
     """
     command = find_compiler()
-    told = repr((command, FLAGS, cpu_kind(), sys.platform))
+    told = repr((command, FLAGS, THIS_CPU, cpu_kind(), sys.platform))
     key = hashlib.sha256((told + source).encode()).hexdigest()[:24]
     place = (user_cache() / "native" if folder is None else folder) / f"{key}.so"
     try:
         if not place.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
-            _compile(command, source, place)
+            try:
+                _compile([*command, *FLAGS, *THIS_CPU], source, place)
+            except NoCompilerError:
+                _compile([*command, *FLAGS], source, place)
         ctypes.CDLL(str(place))
     except OSError as error:
         raise NoCompilerError(str(error)) from error
@@ -72,7 +76,7 @@ def _compile(command: list[str], source: str, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix="compiling-") as folder:
         c, library = Path(folder) / "network.c", Path(folder) / "network.so"
         c.write_text(source, encoding="ascii")
-        call = [*command, *FLAGS, "-shared", "-fPIC", str(c), "-o", str(library), "-lm"]
+        call = [*command, "-shared", "-fPIC", str(c), "-o", str(library), "-lm"]
         try:
             done = subprocess.run(call, capture_output=True, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired as error:

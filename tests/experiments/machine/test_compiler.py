@@ -29,6 +29,11 @@ def test_a_source_is_compiled_once(tmp_path, monkeypatch):
     assert compiled(SOURCE % 7, made.parent) == made
 
 
+def test_a_cpu_that_the_compiler_does_not_know_is_any(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler, "THIS_CPU", ("-march=of-another-world",))
+    assert ctypes.CDLL(str(compiled(SOURCE % 7, tmp_path))).seven() == 7
+
+
 def test_another_kind_of_cpu_has_a_library_of_its_own(tmp_path, monkeypatch):
     made = compiled(SOURCE % 7, tmp_path)
     monkeypatch.setattr(compiler, "cpu_kind", lambda: "another")

@@ -359,7 +359,7 @@ def sanitized(folder, source, main):
     """What a program says that is compiled to watch itself."""
     (folder / "small.c").write_text(source)
     (folder / "main.c").write_text(main)
-    flags = [flag for flag in FLAGS if not flag.startswith(("-march", "-O", "-funroll"))]
+    flags = [flag for flag in FLAGS if not flag.startswith(("-O", "-funroll"))]
     call = [*find_compiler(), *flags, "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
     call += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c", "-o", "main"]
     built = subprocess.run([*call, "-lm"], cwd=folder, capture_output=True, text=True)
