@@ -54,6 +54,8 @@ class Answer(NamedTuple):
 class Runtime:
     """Compiled programs, which any number of streams share."""
 
+    name = "xla"
+
     def __init__(
         self,
         model: Sanas,

@@ -52,6 +52,10 @@ class StreamEngine(Protocol):
     """What runs a model, for any number of streams: `runtime.Runtime` is one."""
 
     @property
+    def name(self) -> str:
+        """A word for it."""
+
+    @property
     def model(self) -> Sanas:
         """Of which it was made."""
 
@@ -125,6 +129,11 @@ class Session:
         self._is_padded = self._frontend.padding == "constant"
         self._pending = np.zeros(half if self._is_padded else 0, np.float32)
         self._tail = self._pending[:0]  # what a reflection at the end will need
+
+    @property
+    def engine(self) -> str:
+        """The word for what runs the model."""
+        return self._runtime.name
 
     @property
     def seconds(self) -> float:

@@ -22,6 +22,8 @@ from sanas_jax.streaming.runtime import Answer
 class Library:
     """What was compiled, which any number of streams share."""
 
+    name = "native"
+
     def __init__(self, path: str, name: str, model: Sanas, frontend: Frontend) -> None:
         """Load it.
 
