@@ -9,11 +9,14 @@ Writes the step of a stream, which skips what is off and runs the most probable 
     onnx/               begin.onnx, step.onnx: edges that may be off are `If` nodes
                         (`sanas_jax.export`); needs the extra `onnx`;
                         examples/onnx_listen.py runs it
-    */memory.npz        the arrays that one step hands to the next, before the first
+    c/NAME.c            one C99 file, no library but libm: the stream, with features and detector;
+                        its head says how it is compiled and called (`sanas_jax.export.c`)
+    */memory.npz        but of C: the arrays that one step hands to the next, before the first
 
-Both take audio. Pad a recording with `pad_samples` on both sides (`padding`: as NumPy names it),
-give `begin` the first `begin_samples`, then every `step` its `step_samples`: the first step begins
-`begin_advance` samples after the beginning, each other one `step_advance` after the one before.
+The first two take audio in parts. Pad a recording with `pad_samples` on both sides (`padding`: as
+NumPy names it), give `begin` the first `begin_samples`, then every `step` its `step_samples`: the
+first step begins `begin_advance` samples after the beginning, each other one `step_advance` after
+the one before.
 Step t answers with its posterior [K] over `classes` (words from `first_word` on), the edges that
 ran [E] and their probabilities [E]; its window begins `step_advance` · t samples into the
 recording.
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     from sanas_jax.export.program import Arrays
     from sanas_jax.streaming.detector import Detector
 
-FORMATS = ("jax", "onnx")
+FORMATS = ("jax", "onnx", "c")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # Fills a folder with a model that is told a price; what description.json says of it.
@@ -82,6 +86,7 @@ def main(values: flags.FlagValues) -> None:
     model = chosen_model(values)
     price = chosen_price(values, model)
     detector = chosen_detector(model, price, values.threshold)
+    writers["c"] = partial(write_c, detector=detector)
     description = describe(model, price, detector) | {"formats": {}}
     with new_folder(out) as folder:
         for name in formats:
@@ -174,6 +179,29 @@ def write_jax(
         "memory": shapes(memory),
         "log_price": place,
     }
+
+
+def write_c(
+    folder: Path, model: TrainedModel, price: float | None, *, detector: Detector
+) -> dict[str, Any]:
+    """Write NAME.c; what description.json says of it. The price is told to NAME_init."""
+    from sanas_jax.export.c.source import c_source
+
+    del price
+    name = re.sub(r"\W", "_", f"m_{model.workdir.name}", flags=re.ASCII)
+    name = name.removeprefix("m_") if re.match(r"m_[A-Za-z]", name) else name
+    info = model.info
+    source = c_source(
+        name,
+        model.sanas,
+        model.params,
+        info.frontend,
+        info.classes,
+        detector,
+        static=info.config.model.static,
+    )
+    (folder / f"{name}.c").write_text(source, encoding="ascii")
+    return {"file": f"{name}.c", "name": name}
 
 
 def _onnx_writer() -> Writer:

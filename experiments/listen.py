@@ -68,7 +68,7 @@ def main(values: flags.FlagValues) -> None:
     rate = model.info.frontend.sample_rate
     source = chosen_source(values, rate)
     detector = chosen_detector(model, price, values.threshold)
-    runtime = runtime_of(model, values.programs)
+    runtime = runtime_of(model, values.programs, values.engine)
     session = Session(runtime, cost_weight=price, detector=detector)
     warm_up(session, rate)
     summary = listen(session, model, source, values.every_step)

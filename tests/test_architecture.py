@@ -27,6 +27,7 @@ FLOORS = (
     ),
     ("sanas_jax/export", "data_prep", "experiments/config"),
     (
+        "sanas_jax/export/c",
         "experiments/configs",
         "experiments/datasets",
         "experiments/figures",

@@ -50,6 +50,14 @@ def define_runtime_flags(values: flags.FlagValues) -> None:
         lower_bound=0,
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "engine",
+        "auto",
+        ["auto", "native", "xla"],
+        "What runs it: C that is compiled here, or XLA. auto: C where there is a compiler (cc, or "
+        "the extra `native`) and the network has a form in C.",
+        flag_values=values,
+    )
 
 
 def define_address_flags(values: flags.FlagValues) -> None:
@@ -101,7 +109,9 @@ def chosen_engine(values: flags.FlagValues) -> Engine:
     from experiments.live.engine import make_engine
 
     model = chosen_model(values)
-    return make_engine(model, chosen_price(values, model), values.programs, values.threshold)
+    return make_engine(
+        model, chosen_price(values, model), values.programs, values.threshold, values.engine
+    )
 
 
 if TYPE_CHECKING:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.machine.compiler import NoCompilerError, compiled
+from experiments.machine.jax_setup import kept_programs
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import TrainedModel
 from sanas_jax import gates
+from sanas_jax.export.c.library import Library
+from sanas_jax.export.c.source import c_source
+from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
-from sanas_jax.streaming.session import Session
+from sanas_jax.streaming.session import Session, StreamEngine
 
 
-def runtime_of(model: TrainedModel, programs: int = 0) -> Runtime:
-    """The model, compiled for a stream; `programs` as of `Runtime`."""
+def runtime_of(model: TrainedModel, programs: int = 0, engine: str = "xla") -> StreamEngine:
+    """The model, compiled for a stream.
+
+    Args:
+      model: on audio.
+      programs: as of `Runtime`; more than none is for XLA.
+      engine: "native": one C file, compiled here (`export.c`); "xla"; "auto": native where a C
+        compiler is found and the network has a form in C, else XLA and a line that says why.
+
+    Raises ValueError for "native" where that cannot be.
+    """
+    if engine == "native" and programs:
+        raise ValueError("--programs: expected --engine xla, whose programs these are")
+    if engine == "native" or (engine == "auto" and not programs):
+        try:
+            return native_runtime(model)
+        except (NoCompilerError, ValueError) as error:
+            if engine == "native":
+                raise ValueError(f"--engine native: {error}") from error
+            print(f"engine xla, not native: {error}", file=sys.stderr)
     policy = gates.all_on if model.info.config.model.static else gates.mode
     return Runtime(
         model.sanas,
@@ -25,6 +49,26 @@ def runtime_of(model: TrainedModel, programs: int = 0) -> Runtime:
     )
 
 
+def native_runtime(model: TrainedModel) -> Library:
+    """The model as one C file, compiled now or by an earlier process (`machine.compiler`).
+
+    Raises NoCompilerError, or ValueError for a network without a form in C.
+    """
+    sanas, info = model.sanas, model.info
+    source = c_source(
+        "network",
+        sanas,
+        model.params,
+        info.frontend,
+        info.classes,
+        Detector(),
+        static=info.config.model.static,
+    )
+    kept = kept_programs()
+    folder = None if kept is None else kept / "native"
+    return Library(str(compiled(source, folder)), "network", sanas, info.frontend)
+
+
 def warm_up(session: Session, rate: int) -> None:
     """Compile, on silence, so that the first word is not late."""
     session.push(np.zeros(2 * rate, np.float32))
@@ -32,13 +76,17 @@ def warm_up(session: Session, rate: int) -> None:
 
 
 def make_engine(
-    model: TrainedModel, price: float | None, programs: int = 0, threshold: float | None = None
+    model: TrainedModel,
+    price: float | None,
+    programs: int = 0,
+    threshold: float | None = None,
+    engine: str = "xla",
 ) -> Engine:
-    """A model, compiled; arguments as of `Engine` and `Runtime`."""
-    engine = Engine(model, runtime_of(model, programs), price, threshold)
+    """A model, compiled; arguments as of `Engine` and `runtime_of`."""
+    made = Engine(model, runtime_of(model, programs, engine), price, threshold)
     chosen_detector(model, price, threshold)  # read before anybody waits for it
-    warm_up(Session(engine.runtime, cost_weight=price), engine.rate)
-    return engine
+    warm_up(Session(made.runtime, cost_weight=price), made.rate)
+    return made
 
 
 @dataclass(frozen=True)
@@ -53,7 +101,7 @@ class Engine:
     """
 
     model: TrainedModel
-    runtime: Runtime
+    runtime: StreamEngine
     price: float | None
     threshold: float | None = None
 

@@ -60,6 +60,7 @@ def listen(
     times = np.array(milliseconds or [0.0])
     return {
         "model": model.workdir.name,
+        "engine": session.engine,
         "seconds": session.seconds,
         "words": words,
         "steps": len(milliseconds),
@@ -95,7 +96,8 @@ def describe(summary: dict[str, Any]) -> str:
     lost = summary["dropped_seconds"]
     return "\n".join(
         [
-            f"{summary['model']}: {summary['words']} words in {summary['seconds']:.1f} s; "
+            f"{summary['model']}, {summary['engine']}: {summary['words']} words in "
+            f"{summary['seconds']:.1f} s; "
             f"{summary['ms_per_frame']:.2f} ms per frame "
             f"(99 %: {summary['ms_per_frame_p99']:.2f}), real-time factor "
             f"{summary['real_time_factor']:.4f}"

@@ -1,13 +1,11 @@
 """Settings of the machine that must hold before jax is used. Imports nothing of jax by itself."""
 
 import ctypes
-import hashlib
 import os
-import platform
 import sys
 from pathlib import Path
 
-from experiments.machine.host import user_cache
+from experiments.machine.host import cpu_kind, user_cache
 
 # Convolutions on CPU are 2-5x faster with it; other devices ignore it.
 _XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -67,14 +65,19 @@ def cache_programs(folder: Path) -> None:
 
     if getattr(jax.config, _CACHE_DIR):
         return
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    kind = hashlib.sha256(repr((platform.machine(), kinds)).encode()).hexdigest()[:12]
+    kind = cpu_kind()
     (folder / kind).mkdir(parents=True, exist_ok=True)
     jax.config.update(_CACHE_DIR, str(folder / kind))
     # As it comes, jax keeps those that took a second; a command that starts waits for all.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def kept_programs() -> Path | None:
+    """The folder of `cache_programs`; None if there is none, or it is not on a disk."""
+    import jax
+
+    folder = str(getattr(jax.config, _CACHE_DIR) or "")
+    return None if not folder or "://" in folder else Path(folder)
 
 
 def keep_memory() -> None:

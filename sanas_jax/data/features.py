@@ -169,7 +169,7 @@ def extract(frontend: Frontend, signal: jax.Array, *, centred: bool = True) -> j
     positive = power > 0
     # The inner `where` keeps the gradient finite where the power is 0.
     log_power = jnp.where(positive, jnp.log(jnp.where(positive, power, 1.0)), 0.0)
-    basis = jnp.asarray(_dct(frontend.mel.shape[0], frontend.mean.shape[0]))
+    basis = jnp.asarray(dct(frontend.mel.shape[0], frontend.mean.shape[0]))
     coefficients = jnp.matmul(log_power, basis, precision=jax.lax.Precision.HIGHEST)
     return (coefficients - frontend.mean) / frontend.std
 
@@ -214,7 +214,7 @@ def _windowed_dft(n_fft: int, bins: int) -> np.ndarray:
     return np.concatenate([window * np.cos(angle), window * np.sin(angle)], 1).astype(np.float32)
 
 
-def _dct(bands: int, coefficients: int) -> np.ndarray:
+def dct(bands: int, coefficients: int) -> np.ndarray:
     """[bands, coefficients]: orthonormal DCT-II."""
     position, order = np.arange(bands)[:, None] + 0.5, np.arange(coefficients)
     basis = np.sqrt(2 / bands) * np.cos(np.pi * position * order / bands)

@@ -19,7 +19,8 @@ from onnx import ModelProto
 
 from sanas_jax.controller import advance
 from sanas_jax.data.features import Frontend, extract
-from sanas_jax.export.onnx_live import On, gates_of, live_edges, split
+from sanas_jax.export.live import On, live_edges
+from sanas_jax.export.onnx_live import gates_of, split
 from sanas_jax.export.onnx_memory import Kept, edges_with_rows, initial_memory, kept_rows
 from sanas_jax.export.onnx_ops import translate
 from sanas_jax.export.onnx_scope import Scope, Value, tensor
@@ -56,7 +57,7 @@ def step_model(
     """
     scope, net = Scope(), model.net
     gates, gamma = gates_of(scope, model, params, static=static)
-    live = live_edges(scope, net, gates)
+    live = live_edges(scope.op, net, gates)
     bools = [np.array([on]) if isinstance(on, bool) else on for on in live.values()]
     ran = scope.op("Concat", *bools, axis=0)
     step = _Step(scope, model, params, live)

@@ -54,6 +54,8 @@ class Answer(NamedTuple):
 class Runtime:
     """Compiled programs, which any number of streams share."""
 
+    name = "xla"
+
     def __init__(
         self,
         model: Sanas,
@@ -96,6 +98,10 @@ class Runtime:
         self._programs = programs
         self._compiler = ThreadPoolExecutor(1) if programs else None
         self._lock = Lock()  # sessions may run in threads
+
+    def stream(self, cost_weight: float | None = None) -> Stream:
+        """A stream before its first frame; λ for a conditioned controller."""
+        return Stream(self, cost_weight)
 
     def program(self, turns: bytes, x: np.ndarray) -> Program:
         """That for an architecture (`streaming.stream_step`) if there is one, or that for all.

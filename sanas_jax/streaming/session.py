@@ -15,12 +15,13 @@ What is heard does not depend on how the audio is cut into chunks, and equals `r
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
+from sanas_jax.data.features import Frontend
+from sanas_jax.rollout import Sanas
 from sanas_jax.streaming.detector import (
     Detection,
     Detector,
@@ -28,8 +29,49 @@ from sanas_jax.streaming.detector import (
     detector_init,
     detector_step,
 )
-from sanas_jax.streaming.runtime import Runtime, Stream
+from sanas_jax.streaming.runtime import Answer
 from sanas_jax.streaming.step import Memory
+
+
+class Steps(Protocol):
+    """One stream's state on its way through an engine: `runtime.Stream` is one."""
+
+    memory: Memory
+
+    def begin(self, x: np.ndarray) -> None:
+        """The audio [n] of the first `window − hop` frames."""
+
+    def step(self, x: np.ndarray) -> Answer:
+        """The audio [n] of `hop` frames more."""
+
+    def tell(self, cost_weight: float) -> None:
+        """Another price λ from the next step on."""
+
+
+class StreamEngine(Protocol):
+    """What runs a model, for any number of streams: `runtime.Runtime` is one."""
+
+    @property
+    def name(self) -> str:
+        """A word for it."""
+
+    @property
+    def model(self) -> Sanas:
+        """Of which it was made."""
+
+    @property
+    def frontend(self) -> Frontend | None:
+        """Of the model's features."""
+
+    @property
+    def first_frames(self) -> int:
+        """Those before the first step's, `window − hop`."""
+
+    def stream(self, cost_weight: float | None = None) -> Steps:
+        """A stream before its first sample; λ for a conditioned controller."""
+
+    def close(self) -> None:
+        """End what is going on in the background."""
 
 
 class Heard(NamedTuple):
@@ -57,7 +99,7 @@ class Session:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: StreamEngine,
         *,
         cost_weight: float | None = None,
         detector: Detector | None = None,
@@ -78,7 +120,7 @@ class Session:
     def reset(self) -> None:
         """Forget the stream."""
         runtime = self._runtime
-        self._stream = Stream(runtime, self._price)
+        self._stream = runtime.stream(self._price)
         self._detection_state = detector_init(self._detector)
         self._steps, self._samples = 0, 0
         self._is_filled, self._is_finished = runtime.first_frames == 0, False
@@ -87,6 +129,11 @@ class Session:
         self._is_padded = self._frontend.padding == "constant"
         self._pending = np.zeros(half if self._is_padded else 0, np.float32)
         self._tail = self._pending[:0]  # what a reflection at the end will need
+
+    @property
+    def engine(self) -> str:
+        """The word for what runs the model."""
+        return self._runtime.name
 
     @property
     def seconds(self) -> float:
@@ -165,10 +212,10 @@ class Session:
         """Take over a state of `save`; ValueError for one of another model."""
         try:
             state = serialization.msgpack_restore(saved)
-            leaves = [jnp.asarray(leaf) for leaf in state["memory"]]
+            leaves: Any = [np.asarray(leaf) for leaf in state["memory"]]
         except Exception as error:
             raise ValueError(f"saved: expected bytes of Session.save, got {error}") from error
-        here = self._runtime.start(state["price"])
+        here = self._runtime.stream(state["price"]).memory
         if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
             raise ValueError("saved: expected the state of this model, got one of another")
         self._stream.memory = Memory(*leaves)

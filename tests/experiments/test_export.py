@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from experiments.config import Config, ModelConfig
 from experiments.config.model import macs_per_step
 from experiments.export import cli
 from experiments.live.engine import runtime_of
+from experiments.machine.compiler import NoCompilerError, find_compiler
 from experiments.runs import folder as run_folder
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.packed import write_params
@@ -267,6 +269,33 @@ def turns_of(about, live):
     return turns
 
 
+def test_c_is_one_file_that_compiles(small, tmp_path, monkeypatch, capsys):
+    argv = ("--format", "c", "--threshold", 0.25)
+    about = exported(monkeypatch, capsys, small, tmp_path / "out", *argv)
+    assert about["formats"] == {"c": {"file": "small.c", "name": "small"}}
+    (path,) = (tmp_path / "out" / "c").iterdir()
+    source = path.read_text()
+    assert "s->threshold = 0.25;" in source
+    assert f"#define SMALL_SAMPLES {about['step_advance']}\n" in source
+    assert set(re.findall("#include <(.*)>", source)) == {"math.h", "stdint.h", "string.h"}
+    try:
+        command = find_compiler()
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+    call = [*command, "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-c", path]
+    done = subprocess.run([*call, "-o", tmp_path / "x.o"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_network_without_a_form_in_c_is_refused(tmp_path, monkeypatch, capsys):
+    write_packed(tmp_path / "cnn", ModelConfig(maps=(2, 2), state_size=4, static=True))
+    argv = ("--workdir", tmp_path / "cnn", "--out", tmp_path / "out", "--format", "c")
+    code, out, err = command(monkeypatch, capsys, *argv)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "got Conv2D" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_static_network_has_no_branches(audio, tmp_path, monkeypatch, capsys):
     onnx = pytest.importorskip("onnx")
     model = ModelConfig(maps=(2, 2), state_size=4, static=True)
@@ -323,8 +352,8 @@ def test_the_example_prints_the_words_of_a_session(small, audio, tmp_path, monke
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--format", "torch"], "--format: expected any of jax, onnx, got torch"),
-        (["--format", ""], "--format: expected any of jax, onnx, got none"),
+        (["--format", "torch"], "--format: expected any of jax, onnx, c, got torch"),
+        (["--format", ""], "--format: expected any of jax, onnx, c, got none"),
         (["--platforms", "cpu,npu"], "--platforms: expected any of cpu, cuda, tpu, got npu"),
         (["--pretrained", "none"], "pretrained model: expected one of"),
         (["--workdir", "nothing"], "nothing"),

@@ -108,6 +108,33 @@ def test_a_pipe_gives_what_a_file_gives_and_ctrl_c_ends_it_cleanly(wav):
     assert b"Traceback" not in err
 
 
+def test_engines_hear_the_same(wav, monkeypatch, capsys):
+    heard = {}
+    for engine in ("xla", "native"):
+        argv = ("--wav", wav, "--every_step", "--engine", engine)
+        code, events, err = listen(monkeypatch, capsys, *argv)
+        if engine == "native" and "no C compiler here" in err:
+            pytest.skip(err)
+        assert code == 0
+        assert f"kws_noise, {engine}: " in err
+        heard[engine] = [{k: v for k, v in e.items() if k not in ("ms", "score")} for e in events]
+    assert heard["xla"] == heard["native"]
+
+
+def test_without_a_compiler_xla_listens_and_a_line_says_so(wav, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = listen(monkeypatch, capsys, "--wav", wav)
+    assert code == 0
+    assert err.splitlines()[0] == (
+        "engine xla, not native: no C compiler here; cc, or pip install 'sanas-jax[native]'"
+    )
+    code, events, err = listen(monkeypatch, capsys, "--wav", wav, "--engine", "native")
+    assert (code, events, err.count("\n")) == (1, [], 1)
+    assert "--engine native: no C compiler here" in err
+
+
 @pytest.mark.slow
 def test_double_precision_hears_the_same(wav, monkeypatch, capsys):
     """With `jax_enable_x64` from the start of a process, which the tests' own has not."""
@@ -158,6 +185,7 @@ def test_realtime_keeps_the_pace(tmp_path):
         (["--wav", "a", "--pretrained", "x"], "pretrained model: expected one of"),
         (["--wav", "a", "--budget", "0.5M", "--cost_weight", "1"], "one of them, got both"),
         (["--wav", "a", "--threshold", "2"], "--threshold"),
+        (["--wav", "a", "--engine", "c"], "--engine"),
     ],
 )
 def test_bad_flags_are_one_line(monkeypatch, capsys, argv, message):

@@ -6,12 +6,21 @@ import sys
 import jax
 import numpy as np
 import pytest
+import soundfile
 
-from experiments.benchmarks import augmentation, convolutions, dispatch, features, streaming
+from experiments.benchmarks import (
+    augmentation,
+    convolutions,
+    dispatch,
+    engines,
+    features,
+    streaming,
+)
 from experiments.benchmarks.decisions import subjects
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import relative_error
 from experiments.benchmarks.peers import numpy_mix, pytorch
+from experiments.machine.compiler import NoCompilerError, find_compiler
 from sanas_jax.data.mixing import draw_batch
 from sanas_jax.spaces import kws_cnn
 
@@ -128,6 +137,22 @@ def test_streaming_without_torch_times_ours(monkeypatch, capsys):
     assert max(result["agreement"].values()) < streaming.TOLERANCE
     text = streaming.table(result)
     assert "left out: PyTorch, which is not installed: pip install torch" in text
+
+
+@pytest.mark.slow
+def test_engines_hear_the_same(monkeypatch, tmp_path):
+    try:
+        find_compiler()
+    except NoCompilerError as missing:
+        pytest.skip(str(missing))
+    monkeypatch.setattr(engines, "prepare_streaming", lambda: None)
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 16_000 * 3)
+    soundfile.write(tmp_path / "s.wav", noise, 16_000)
+    result = engines.benchmark(QUICK, tmp_path / "s.wav", steps=4, prices=(0.1, 1.0))
+    assert len(result["rows"]) == 2 * 3 + 2
+    assert max(result["agreement"].values()) < engines.TOLERANCE
+    with pytest.raises(ValueError, match="--stream: expected 81 s at 16000 Hz, got 3 s"):
+        engines.benchmark(QUICK, tmp_path / "s.wav", steps=400)
 
 
 @pytest.mark.slow

@@ -1,0 +1,132 @@
+"""A trained network as one C99 file that needs libm and nothing else.
+
+    NAME_state s;                       /* all that a stream needs; no memory is allocated */
+    NAME_init(&s, price);               /* λ, which a network hears that is told its price */
+    while (read(samples))               /* NAME_SAMPLES of them, 16 bit */
+        if (NAME_step(&s, samples, &r) && r.word >= 0)
+            puts(NAME_words[r.word]);
+
+It is the step of `streaming`, written from the net's layers and edges: an edge that is off computes
+nothing, rows of the stream are kept in rings on one tape, an edge that was off catches up, and
+features, controller and detector are inside. The most probable architecture is run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from string import Template
+from typing import Any
+
+from sanas_jax.data.features import Frontend
+from sanas_jax.export.c.controller import write_advance, write_plan
+from sanas_jax.export.c.frontend import write_features
+from sanas_jax.export.c.layout import layout_of
+from sanas_jax.export.c.stream import DECLARATIONS, DETECTOR, STEP, STREAM
+from sanas_jax.export.c.text import Source, constant
+from sanas_jax.export.c.walk import Walk, live_lines
+from sanas_jax.export.program import samples_of
+from sanas_jax.rollout import Sanas
+from sanas_jax.streaming import most_turns
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.rings import rings
+
+
+def c_source(
+    name: str,
+    model: Sanas,
+    params: dict[str, Any],
+    frontend: Frontend,
+    classes: Sequence[str],
+    detector: Detector,
+    *,
+    static: bool,
+) -> str:
+    """The file.
+
+    Args:
+      name: that its public names begin with, a C identifier.
+      model, params: as trained.
+      frontend: of its features.
+      classes: K words.
+      detector: settings; the threshold may be changed in the state.
+      static: every edge is on, whatever the controller says.
+
+    Raises ValueError for a network, a controller or features without a form in C, by name.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"name: expected an identifier of C, got {name!r}")
+    if frontend.padding == "reflect" and frontend.n_fft - frontend.hop <= frontend.n_fft // 2:
+        raise ValueError(
+            "features: expected frames of which more than half overlap, to reflect at the end, got "
+            f"a hop of {frontend.hop} samples in {frontend.n_fft}"
+        )
+    net, source, samples = model.net, Source(), samples_of(model, frontend)
+    values = _values(name, model, frontend, classes, detector)
+    source.add(Template(DECLARATIONS).substitute(values))
+    words = ", ".join(_quoted(word) for word in classes)
+    source.add(f"const char *const {name}_words[{len(classes)}] = {{{words}}};")
+    write_features(source, frontend)
+    body = Walk(source, model, params)
+    lines = body.body()
+    write_plan(source, model, params)
+    write_advance(source, model, params)
+    source.add(constant("most", most_turns(model).tolist(), "short"))
+    step = values | {
+        "live": live_lines(model, static),
+        "body": lines,
+        "features": body.value(net.features),
+        "logits": body.value(net.output),
+        "begin_steps": math.ceil((model.window - model.hop) / model.hop),
+        "begin_frames": model.window - model.hop,
+        "hop": model.hop,
+        "advance": samples.step_advance,
+        "frame_hop": frontend.hop,
+        "steps": rings(model)[net.input].steps,
+    }
+    source.add(Template(STEP).substitute(step))
+    source.add(Template(DETECTOR).substitute(values))
+    source.add(Template(STREAM).substitute(step))
+    return source.text()
+
+
+def _values(
+    name: str, model: Sanas, frontend: Frontend, classes: Sequence[str], detector: Detector
+) -> dict[str, Any]:
+    """What the parts of the file that are the same for all networks are told."""
+    layout, hop, samples = layout_of(model), model.hop, samples_of(model, frontend)
+    spare = -(model.window - hop) % hop * frontend.hop
+    half = frontend.n_fft // 2
+    hop_ms = 1000 * samples.step_advance / frontend.sample_rate
+    return {
+        "NAME": name.upper(),
+        "name": name,
+        "classes": len(classes),
+        "edges": len(model.net.edges),
+        "tape": layout.tape,
+        "vector": layout.state,
+        "price": layout.z if layout.conditioned else -1,
+        "rate": frontend.sample_rate,
+        "samples": samples.step_advance,
+        "needed": samples.step,
+        "audio": samples.step + samples.step_advance + half,
+        "spare": spare,
+        "half": half,
+        "reflects": int(frontend.padding == "reflect"),
+        "results": int(detector.window_ms / hop_ms) + 2,
+        "hop_ms": float(hop_ms),
+        "window_ms": float(detector.window_ms),
+        "threshold": float(detector.threshold),
+        "suppression_ms": float(detector.suppression_ms),
+        "min_count": detector.min_count,
+        "silence": detector.silence_label,
+    }
+
+
+def _quoted(word: str) -> str:
+    """A string of C, byte by byte where it is not plain."""
+    plain = "".join(
+        chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in word.encode()
+    )
+    return f'"{plain}"'

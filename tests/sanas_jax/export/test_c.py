@@ -1,0 +1,409 @@
+"""The C file of a network answers as the network does, however the audio is cut and resumed."""
+
+import ctypes
+import dataclasses
+import subprocess
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.live.engine import native_runtime, runtime_of
+from experiments.machine.compiler import FLAGS, NoCompilerError, compiled, find_compiler
+from experiments.runs.trained import read_model
+from sanas_jax import gates
+from sanas_jax.blocks import Conv2D, Dense
+from sanas_jax.blocks.separable import Crop, Exit, Separable
+from sanas_jax.controller import Controller
+from sanas_jax.data.features import Frontend, extract
+from sanas_jax.export.c.library import Library
+from sanas_jax.export.c.source import c_source
+from sanas_jax.export.c.text import constant, identifiers
+from sanas_jax.graph import Edge, Layer, Net
+from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
+from sanas_jax.spaces import separable
+from sanas_jax.streaming.detector import Detector
+from sanas_jax.streaming.runtime import Runtime
+from sanas_jax.streaming.session import Session
+from tests.helpers.nets import random_like
+
+try:
+    find_compiler()
+except NoCompilerError as missing:
+    pytest.skip(str(missing), allow_module_level=True)
+
+RATE = 2000
+DETECTOR = Detector(threshold=0.4, window_ms=300, suppression_ms=300, min_count=2)
+CLASSES = ("_silence_", 'a "quoted" word', "größer?")
+PRICES = (0.2, 1.0, 5.0)
+
+
+def frontend(padding="constant", n_fft=60, hop=20, bands=6):
+    mel = np.abs(np.random.default_rng(0).standard_normal((bands, n_fft // 2 + 1)))
+    mel[1, :5] = mel[2] = 0  # bands that leave out the first bins, or all
+    return Frontend.create(
+        mel,
+        n_fft=n_fft,
+        hop=hop,
+        sample_rate=RATE,
+        padding=padding,
+        mean=[1.0] * bands,
+        std=[2.0] * bands,
+        cepstral=False,
+    )
+
+
+def chain():
+    """Of the shipped networks' family: rows, exits, a last answer that is used again, skips."""
+    return separable(
+        num_classes=3,
+        wide=((9, 5, 2), (6, 9, 1), (6, 3, 1)),
+        slim=((3, 9, 5),),
+        exits=(1,),
+        skips=(2,),
+        features=8,
+        input_shape=(51, 6, 1),
+    )
+
+
+def dead_ends():
+    """An edge without a gate below a gated one answers although nothing reaches it."""
+    layers = (Layer("x"), Layer("h", nn.relu), Layer("d", nn.relu), Layer("f"), Layer("y"))
+    edges = (
+        Edge("block", "x", "h", Separable(6, 5, 2)),
+        Edge("crop", "x", "h", Separable(6, 5, 2, residual=False)),
+        Edge("dense", "h", "d", Dense(5), gated=False),
+        Edge("pass", "d", "f", Dense(4), gated=False),
+        Edge("glance", "x", "f", Exit(4)),
+        Edge("out", "f", "y", Dense(3), gated=False),
+    )
+    return Net((51, 6, 1), layers, edges, "y", "f")
+
+
+NETS = {"chain": chain, "dead ends": dead_ends}
+
+
+def model_of(net, hop=10, state=4, conditioned=True):
+    """A model whose gates move, with statistics as if there had been data."""
+    model = Sanas(net, Controller(nn.GRUCell(state), 0.0, conditioned), hop=hop)
+    params = random_like(init_model(model, jax.random.key(0)), 4)
+    params["stats"] = jax.tree.map(jnp.abs, params.get("stats", {}))
+    params["controller"]["head"]["kernel"] = 2 * params["controller"]["head"]["kernel"]
+    return model, params
+
+
+def library_of(model, params, front, static=False, folder=None):
+    source = c_source("small", model, params, front, CLASSES, DETECTOR, static=static)
+    return Library(str(compiled(source, folder)), "small", model, front)
+
+
+def noise(seconds=9.13, seed=1):
+    rng = np.random.default_rng(seed)
+    size = int(RATE * seconds)
+    loud = np.repeat(rng.uniform(0, 0.3, 23) * (rng.random(23) < 0.7), -(-size // 23))[:size]
+    return np.round(32768 * (loud * rng.standard_normal(size)).clip(-1, 0.99)).astype(np.int16)
+
+
+def whole(model, params, front, samples, price):
+    """What `unroll` says of the whole recording: posteriors, live."""
+    signal = samples.astype(np.float32) / 32768
+    frames = extract(front, jnp.asarray(signal))[None, ..., None]
+    carry = init_carry(model, 1, price, params["stats"])
+    _, out = unroll(model, params, carry, frames, jax.random.key(0), policy=gates.mode)
+    return np.asarray(jax.nn.softmax(out.logits[:, 0])), np.asarray(out.live[:, 0])
+
+
+def cut(rng, samples):
+    """Chunks of random sizes, some of them empty."""
+    ends = np.sort(rng.integers(0, len(samples), rng.integers(1, 40)))
+    return np.split(samples, ends)
+
+
+@pytest.fixture(scope="module", params=NETS)
+def case(request, tmp_path_factory):
+    model, params = model_of(NETS[request.param]())
+    folder = tmp_path_factory.mktemp("native")
+    return model, params, frontend(), library_of(model, params, frontend(), folder=folder)
+
+
+def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
+    model, params, front, library = case
+    rng, samples = np.random.default_rng(2), noise()
+    moved = np.zeros(len(model.net.edges))
+    for price in PRICES:
+        posteriors, live = whole(model, params, front, samples, price)
+        moved += live.mean(0) * (1 - live.mean(0))
+        for _ in range(3):
+            session = Session(library, cost_weight=price, detector=DETECTOR)
+            heard = [h for chunk in cut(rng, samples) for h in session.push(chunk)]
+            heard += session.finish()
+            np.testing.assert_allclose([h.posterior for h in heard], posteriors, atol=1e-5)
+            np.testing.assert_array_equal([h.live for h in heard], live)
+    gated = [edge.gated for edge in model.net.edges]
+    assert (moved[gated] > 0.01).sum() >= 2  # edges that go and come back
+
+
+def test_an_engine_goes_on_from_what_the_other_saved(case):
+    model, params, front, library = case
+    runtime = Runtime(model, params, front)
+    samples, rng = noise(), np.random.default_rng(3)
+    one = Session(runtime, cost_weight=0.5, detector=DETECTOR)
+    expected = one.push(samples) + one.finish()
+    session, heard = Session(library, cost_weight=0.5, detector=DETECTOR), []
+    for i, chunk in enumerate(cut(rng, samples)):
+        saved = session.save()
+        session = Session((runtime, library)[i % 2], cost_weight=9.0)
+        session.load(saved)
+        heard += session.push(chunk)
+    heard += session.finish()
+    np.testing.assert_allclose(
+        [h.posterior for h in heard], [h.posterior for h in expected], atol=1e-5
+    )
+    np.testing.assert_array_equal([h.live for h in heard], [h.live for h in expected])
+    np.testing.assert_allclose([h.gamma for h in heard], [h.gamma for h in expected], atol=1e-5)
+    assert [h.detection and h.detection.label for h in heard] == [
+        h.detection and h.detection.label for h in expected
+    ]
+
+
+def test_the_price_may_change(case):
+    model, params, front, library = case
+    samples, sides = noise(), []
+    for engine in (Runtime(model, params, front), library):
+        session = Session(engine, cost_weight=PRICES[0])
+        heard = session.push(samples[:9000])
+        session.tell(PRICES[-1])
+        sides.append(heard + session.push(samples[9000:]))
+    gammas = [[h.gamma for h in heard] for heard in sides]
+    np.testing.assert_allclose(gammas[1], gammas[0], atol=1e-5)
+    untold = Session(library, cost_weight=PRICES[0]).push(samples)
+    assert np.abs(untold[-1].gamma - sides[1][-1].gamma).max() > 1e-3
+    with pytest.raises(ValueError, match="cost_weight: expected a price above 0"):
+        library.stream(None)
+
+
+@pytest.mark.parametrize(("front", "hop"), [(("constant", 14, 14), 7), (("reflect", 44, 10), 10)])
+def test_a_c_program_hears_what_a_session_hears(front, hop, tmp_path):
+    model, params = model_of(dead_ends(), hop=hop)
+    front = frontend(*front)
+    library = library_of(model, params, front, folder=tmp_path)
+    samples = noise(4.17)
+    session = Session(library, cost_weight=0.5, detector=DETECTOR)
+    expected = session.push(samples) + session.finish()
+    (path,) = tmp_path.glob("*.so")
+    found = by_steps(path, model, front, samples, 0.5)
+    assert [r.step for r in found] == [h.step for h in expected]
+    assert [r.time_ms for r in found] == [h.time_ms for h in expected]
+    np.testing.assert_array_equal([r.posterior for r in found], [h.posterior for h in expected])
+    words = [(r.word, r.score) for r in found]
+    assert words == [
+        (-1, 0) if h.detection is None else (h.detection.label, np.float32(h.detection.score))
+        for h in expected
+    ]
+    assert len({word for word, _ in words}) >= 2
+    if hop == 10:
+        posteriors, _ = whole(model, params, front, samples, 0.5)
+        np.testing.assert_allclose([r.posterior for r in found], posteriors, atol=1e-5)
+
+
+def by_steps(path, model, front, samples, price):
+    """Results of `small_step` and `small_finish`."""
+    edges = len(model.net.edges)
+
+    class Result(ctypes.Structure):
+        _fields_ = (
+            ("posterior", ctypes.c_float * 3),
+            ("live", ctypes.c_float * edges),
+            ("gamma", ctypes.c_float * edges),
+            ("score", ctypes.c_float),
+            ("word", ctypes.c_int32),
+            ("step", ctypes.c_int32),
+            ("time_ms", ctypes.c_double),
+        )
+
+    loaded, found = ctypes.CDLL(str(path)), []
+    words = (ctypes.c_char_p * 3).in_dll(loaded, "small_words")
+    assert [word.decode() for word in words] == list(CLASSES)
+    state = (ctypes.c_char * 1_000_000)()
+    loaded.small_init(state, ctypes.c_float(price))
+    size = model.hop * front.hop
+
+    def take(name, *args):
+        result = Result()
+        decided = loaded[name](state, *args, ctypes.byref(result))
+        found.extend([result] * decided)
+        return decided
+
+    whole_steps = len(samples) // size * size
+    for at in range(0, whole_steps, size):
+        take("small_step", samples[at : at + size].ctypes.data_as(ctypes.c_void_p))
+    rest = np.ascontiguousarray(samples[whole_steps:])
+    left = len(rest)
+    while take("small_finish", rest.ctypes.data_as(ctypes.c_void_p), left):
+        left = 0
+    assert not take("small_step", rest.ctypes.data_as(ctypes.c_void_p))  # it has ended
+    return found
+
+
+def test_a_frontend_of_mfcc_hears_the_same(tmp_path):
+    model, params = model_of(dead_ends())
+    front = dataclasses.replace(frontend(), cepstral=True)
+    samples = noise()
+    samples[6000:9000] = 0  # of which no band has any power
+    posteriors, _ = whole(model, params, front, samples, 1.0)
+    library = library_of(model, params, front, folder=tmp_path)
+    session = Session(library, cost_weight=1.0)
+    heard = session.push(samples) + session.finish()
+    np.testing.assert_allclose([h.posterior for h in heard], posteriors, atol=1e-5)
+
+
+def test_a_static_network_runs_everything(tmp_path):
+    model, params = model_of(chain(), conditioned=False)
+    runtime = Runtime(model, params, frontend(), policy=gates.all_on)
+    library = library_of(model, params, frontend(), static=True, folder=tmp_path)
+    heard = [Session(engine).push(noise()) for engine in (runtime, library)]
+    np.testing.assert_allclose(*([h.posterior for h in side] for side in heard), atol=1e-5)
+    off = [e.name for e, on in zip(model.net.edges, heard[1][0].live, strict=True) if not on]
+    assert off == ["keep"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block": Conv2D(2, (3, 1))}, "edge 'block': expected Separable.*got Conv2D"),
+        ({"activation": nn.tanh}, "layer 'h': expected ReLU or no activation"),
+        ({"cell": nn.SimpleCell(4)}, "controller: expected a GRU.*got SimpleCell"),
+        ({"name": "2nd"}, "name: expected an identifier of C, got '2nd'"),
+        ({"n_fft": 20, "padding": "reflect"}, "features: expected frames of which more than half"),
+    ],
+)
+def test_what_has_no_form_in_c_is_refused_by_name(change, message):
+    block = change.get("block", Separable(6, 5, 2))
+    layers = (Layer("x"), Layer("h", change.get("activation", nn.relu)), Layer("y"))
+    edges = (Edge("block", "x", "h", block), Edge("out", "h", "y", Dense(3), gated=False))
+    net = Net((51, 6, 1), layers, edges, "y", "y")
+    model = Sanas(net, Controller(change.get("cell", nn.GRUCell(4))), hop=10)
+    params = init_model(model, jax.random.key(0))
+    front = frontend(change.get("padding", "constant"), change.get("n_fft", 60))
+    name = change.get("name", "small")
+    with pytest.raises(ValueError, match=message):
+        c_source(name, model, params, front, CLASSES, DETECTOR, static=False)
+
+
+def test_names_become_identifiers_of_their_own():
+    assert identifiers(["a-b", "a_b", "A b", "ä"]) == {
+        "a-b": "a_b",
+        "a_b": "a_b_1",
+        "A b": "a_b_2",
+        "ä": "_",
+    }
+
+
+def test_constants_are_the_same_to_the_last_bit():
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * 1e-3
+    text = constant("x", values)
+    words = text[text.index("{") + 1 : text.index("}")].split(",")
+    np.testing.assert_array_equal(np.array(words[:1000], np.float32), values)
+    assert max(map(len, text.splitlines())) <= 100
+    with pytest.raises(ValueError, match="x: expected finite numbers"):
+        constant("x", [np.nan])
+
+
+def test_a_crop_and_an_exit_are_of_the_middle_rows(tmp_path):
+    layers = (Layer("x"), Layer("h", nn.relu), Layer("y"))
+    edges = (Edge("crop", "x", "h", Crop(5, 2)), Edge("out", "h", "y", Exit(3), gated=False))
+    net = Net((51, 6, 1), layers, edges, "y", "y")
+    model, params = model_of(net)
+    library = library_of(model, params, frontend(), folder=tmp_path)
+    posteriors, _ = whole(model, params, frontend(), noise(), 1.0)
+    heard = Session(library, cost_weight=1.0).push(noise())
+    np.testing.assert_allclose([h.posterior for h in heard], posteriors[: len(heard)], atol=1e-5)
+
+
+FUZZ = """
+#include "small.c"
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void)
+{
+    static small_state s, saved;
+    static small_result r;
+    static int16_t x[SMALL_SAMPLES];
+    long decisions = 0;
+    srand(1);
+    for (int stream = 0; stream < 200; ++stream) {
+        small_init(&s, 0.01f + rand() % 1000 / 100.0f);
+        const int steps = rand() % 40;
+        for (int i = 0; i < steps; ++i) {
+            const int loud = 1 << rand() % 17;
+            for (int j = 0; j < SMALL_SAMPLES; ++j) x[j] = (int16_t)(rand() % loud - loud / 2);
+            if (rand() % 7 == 0) saved = s;
+            if (rand() % 11 == 0) s = saved;
+            if (rand() % 5 == 0) small_tell(&s.memory, 0.01f + rand() % 100);
+            decisions += small_step(&s, x, &r);
+        }
+        int rest = rand() % SMALL_SAMPLES;
+        while (small_finish(&s, x, rest, &r)) rest = 0, ++decisions;
+        small_init(&saved, 1);
+    }
+    printf("%ld\\n", decisions);
+    return 0;
+}
+"""
+
+
+def sanitized(folder, source, main):
+    """What a program says that is compiled to watch itself."""
+    (folder / "small.c").write_text(source)
+    (folder / "main.c").write_text(main)
+    flags = [flag for flag in FLAGS if not flag.startswith(("-O", "-funroll"))]
+    call = [*find_compiler(), *flags, "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+    call += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c", "-o", "main"]
+    built = subprocess.run([*call, "-lm"], cwd=folder, capture_output=True, text=True)
+    if built.returncode and "cannot find" in built.stderr:
+        pytest.skip("no sanitizers here")
+    assert built.returncode == 0, built.stderr
+    return subprocess.run(["./main"], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("padding", ["constant", "reflect"])
+@pytest.mark.parametrize("net", NETS)
+def test_sanitizers_find_nothing(net, padding, tmp_path):
+    model, params = model_of(NETS[net]())
+    front = frontend(padding)
+    source = c_source("small", model, params, front, CLASSES, DETECTOR, static=False)
+    done = sanitized(tmp_path, source, FUZZ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 1000
+    broken = source.replace("float ar[", "float ar[-1 + ", 1)
+    assert sanitized(tmp_path, broken, FUZZ).returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kws_modern", "kws_noise"])
+def test_shipped_models_answer_as_with_xla(name):
+    from tests.experiments.test_listen import bursts
+
+    model = read_model(f"pretrained:{name}")
+    xla, library = runtime_of(model), native_runtime(model)
+    samples, rng = np.tile(bursts().astype(np.float32), 4), np.random.default_rng(0)
+    for price in (0.03, 0.1, 0.4, 1.0):
+        sides = []
+        for engine in (xla, library):
+            session = Session(engine, cost_weight=price, detector=Detector(0.3))
+            heard = []
+            for chunk in cut(rng, samples):
+                heard += session.push(chunk)
+                saved = session.save()
+                session = Session(engine, cost_weight=1.0)
+                session.load(saved)
+            sides.append(heard + session.finish())
+        for field, tolerance in (("posterior", 1e-5), ("gamma", 2e-5), ("live", 0)):
+            got, expected = ([getattr(h, field) for h in side] for side in sides)
+            np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
+        fired = [[h.detection and h.detection[:2] for h in side] for side in sides]
+        assert fired[0] == fired[1]
