@@ -14,7 +14,7 @@ from absl import flags
 
 from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
-from data_prep.speech.cache import SPLITS
+from data_prep.speech.cache import FRONTEND, SPLITS
 from data_prep.speech.preparing import WORDS, Options, prepare, table
 
 
@@ -36,6 +36,12 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_split_flags(values)
+    flags.DEFINE_integer(
+        "max_hz",
+        FRONTEND["fmax"],
+        "Where the mel bands end, Hz; models trained on the cache keep it.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing cache.", flag_values=values)
     flags.DEFINE_integer(
@@ -52,6 +58,7 @@ def run(values: flags.FlagValues) -> None:
         strict=values.strict,
         overwrite=values.overwrite,
         jobs=values.jobs,
+        max_hz=values.max_hz,
     )
     counts = prepare(Path(values.data), Path(values.out), options)
     print(table(counts))

@@ -35,7 +35,7 @@ FRONTEND: dict[str, int] = {
     "n_fft": 480,  # samples: 30 ms
     "hop": 160,  # samples: 10 ms
     "fmin": 20,  # Hz
-    "fmax": 4_000,  # Hz
+    "fmax": 4_000,  # Hz, unless a cache says otherwise
 }
 MEL_SHAPE = (40, FRONTEND["n_fft"] // 2 + 1)
 
@@ -146,12 +146,14 @@ def write_cache(
     all_words: Sequence[str],
     provenance: dict[str, Any],
     all_speakers: Sequence[str] = ("unknown",),
+    max_hz: int = FRONTEND["fmax"],
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
-    int16 [samples] per track. `provenance` is read after the last row: a generator of rows may
-    still be filling it. An existing `out` is replaced. Raises ValueError when there are no rows.
+    int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
+    a generator of rows may still be filling it. An existing `out` is replaced. Raises ValueError
+    when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
@@ -177,7 +179,7 @@ def write_cache(
             "classes": list(classes),
             "all_words": list(all_words),
             "all_speakers": list(all_speakers),
-            "frontend": FRONTEND,
+            "frontend": FRONTEND | {"fmax": max_hz},
             "splits": list(SPLITS),
             "counts": counts,
         }

@@ -18,7 +18,15 @@ import soundfile
 from data_prep.command import cli as command
 from data_prep.command.progress import Progress, print_above
 from data_prep.speech import decode, splits
-from data_prep.speech.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
+from data_prep.speech.cache import (
+    FRONTEND,
+    SILENCE,
+    SPLITS,
+    UNKNOWN,
+    CacheRow,
+    is_cache,
+    write_cache,
+)
 from data_prep.speech.index import Index, find
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -35,6 +43,7 @@ class Options:
     strict: bool = False
     overwrite: bool = False
     jobs: int = 0  # decoding threads, 0: one per CPU
+    max_hz: int = FRONTEND["fmax"]  # where the mel bands end
 
 
 class _File(NamedTuple):
@@ -51,6 +60,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
 
     Prints one line per decision. Raises ValueError or OSError before anything is written.
     """
+    decode.check_max_hz(options.max_hz)
     _check_out(data, out, options.overwrite)
     index = find(data, options.pattern)
     words = wanted_words(index, options)
@@ -99,7 +109,8 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         out,
         rows(),
         noise=noise,
-        mel=decode.mel_matrix(),
+        mel=decode.mel_matrix(options.max_hz),
+        max_hz=options.max_hz,
         classes=(SILENCE, UNKNOWN, *words),
         all_words=index.words,
         all_speakers=index.speakers,
@@ -213,8 +224,13 @@ def _provenance(
     }
     return {
         "source": index.root.resolve().name,
-        "options": {"words": list(words), "pattern": options.pattern, "strict": options.strict}
-        | choice,
+        "options": {
+            "words": list(words),
+            "pattern": options.pattern,
+            "strict": options.strict,
+            "max_hz": options.max_hz,
+            **choice,
+        },
         "split": rule,
         "counts": {
             word: {split: kept[word, s] for s, split in enumerate(SPLITS)} for word in index.words

@@ -66,6 +66,23 @@ def test_prepare_writes_classes_splits_and_provenance(
     assert "by the SHA-1 hash of the speaker" in table
 
 
+def test_prepare_keeps_the_upper_band_edge(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for max_hz in (4_000, 7_600):
+        out = tmp_path / str(max_hz)
+        flags = () if max_hz == 4_000 else ("--max_hz", str(max_hz))
+        assert prepare("--data", corpus, "--out", out, "--words", "all", *flags) == 0
+        cache = open_cache(out)
+        assert cache.frontend["fmax"] == max_hz
+        # Bins are 16000 / 480 Hz apart, and the last below the edge has weight in the last band.
+        assert np.flatnonzero(cache.mel.any(axis=0))[-1] == (max_hz * 480 - 1) // 16_000
+    for bad in ("1999", "8001"):
+        assert prepare("--data", corpus, "--out", tmp_path / bad, "--max_hz", bad) == 1
+        assert f"--max_hz: expected 2000 to 8000 Hz, got {bad}" in capsys.readouterr().err
+        assert not (tmp_path / bad).exists()
+
+
 def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path) -> None:
     for jobs in (1, 3):
         out = tmp_path / f"cache{jobs}"
