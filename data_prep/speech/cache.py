@@ -11,6 +11,7 @@
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped
+    negatives/        audio without words, if there is any (`negative_cache`)
 
 Silence has no clips: it is made from noise when a batch is drawn.
 """
@@ -18,7 +19,7 @@ Silence has no clips: it is made from noise when a batch is drawn.
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -147,17 +148,20 @@ def write_cache(
     provenance: dict[str, Any],
     all_speakers: Sequence[str] = ("unknown",),
     max_hz: int = FRONTEND["fmax"],
+    write_more: Callable[[Path], None] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
     int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
-    a generator of rows may still be filling it. An existing `out` is replaced. Raises ValueError
-    when there are no rows.
+    a generator of rows may still be filling it; `write_more` puts more into the folder before the
+    rows. An existing `out` is replaced. Raises ValueError when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
     with atomic.new_folder(Path(out)) as folder:
+        if write_more is not None:
+            write_more(folder)
         columns = _write_rows(folder / "samples.npy", rows)
         labels, splits = columns["labels"], columns["splits"]
         arrays = columns | {

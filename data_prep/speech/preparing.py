@@ -28,6 +28,8 @@ from data_prep.speech.cache import (
     write_cache,
 )
 from data_prep.speech.index import Index, find
+from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
+from data_prep.speech.negatives import Negative, find_negatives
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _CHUNK = 256  # files in flight: bounds the memory
@@ -44,6 +46,9 @@ class Options:
     overwrite: bool = False
     jobs: int = 0  # decoding threads, 0: one per CPU
     max_hz: int = FRONTEND["fmax"]  # where the mel bands end
+    negatives: tuple[str, ...] = ()  # the rest as in `find_negatives`
+    negative_speaker: str | None = None
+    heard: Path | None = None
 
 
 class _File(NamedTuple):
@@ -64,6 +69,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     _check_out(data, out, options.overwrite)
     index = find(data, options.pattern)
     words = wanted_words(index, options)
+    negatives = find_negatives(options.negatives, options.negative_speaker, options.heard)
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
@@ -96,7 +102,26 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 split,
                 speaker_of[clip.speaker],
             )
-        provenance.update(_provenance(index, options, words, rule, kept, hashes, skipped, cut))
+        provenance.update(
+            _provenance(index, options, words, rule, kept, hashes, skipped, cut, negatives)
+        )
+
+    def write_more(folder: Path) -> None:
+        """Read the negatives and write those that can be read."""
+
+        def readable() -> Iterator[NegativeRow]:
+            paths = [str(each.root / each.name) for each in negatives]
+            files = _read_all(Path(), paths, options.jobs, "negatives", whole=True)
+            for each, (_, file) in zip(negatives, files, strict=True):
+                # Where files lie is no part of what is known of a cache.
+                name = f"negatives/{each.kind}/{each.name}"
+                hashes[name] = file.sha256
+                if file.samples is None:
+                    _skip(name, file.reason, skipped, options.strict)
+                else:
+                    yield NegativeRow(file.samples, each.name, each.kind, each.split, each.heard)
+
+        write_negatives(folder, readable())
 
     noise = []
     for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):
@@ -115,6 +140,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         all_words=index.words,
         all_speakers=index.speakers,
         provenance=provenance,
+        write_more=write_more if negatives else None,
     )
     if cut:
         print(f"{len(cut)} clips longer than 1 s were cut to their loudest second: {_shown(cut)}")
@@ -153,6 +179,17 @@ def table(counts: dict[str, dict[str, int]]) -> str:
         lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
     total = [sum(row[split] for row in counts.values()) for split in SPLITS]
     return "\n".join([*lines, f"{'total':{width}}" + "".join(f"{n:>12}" for n in total)])
+
+
+def negative_table(negatives: Negatives) -> str:
+    """Files and minutes of negatives by kind and split as aligned text."""
+    width = max(map(len, ("negatives", *negatives.all_kinds)))
+    lines = [f"{'negatives':{width}}" + "".join(f"{split:>18}" for split in SPLITS)]
+    for kind, row in negatives.table().items():
+        cells = [f"{files} ({minutes:.1f} min)" for files, minutes in row.values()]
+        lines.append(f"{kind:{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    heard = int(negatives.heard.sum())
+    return "\n".join([*lines, *([f"a word was heard in {heard} of them"] if heard else [])])
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
@@ -215,6 +252,7 @@ def _provenance(
     hashes: dict[str, str],
     skipped: dict[str, str],
     cut: Sequence[str],
+    negatives: Sequence[Negative],
 ) -> dict[str, Any]:
     """Contents of provenance.json."""
     lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
@@ -234,6 +272,11 @@ def _provenance(
         "split": rule,
         "counts": {
             word: {split: kept[word, s] for s, split in enumerate(SPLITS)} for word in index.words
+        },
+        "negatives": {
+            "sources": sorted({f"{each.kind}={each.root.resolve().name}" for each in negatives}),
+            "speaker": options.negative_speaker,
+            "heard": sum(each.heard for each in negatives),
         },
         "noise": [name for name in index.noise if name not in skipped],
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
