@@ -80,6 +80,13 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
+        "false_alarms_per_hour",
+        None,
+        "Which of the rates that calibrate was asked for; the first if not given.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
         "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
     )
     flags.DEFINE_integer(
@@ -126,7 +133,10 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError(
             f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
         )
-    detectors = detectors_of(values.detector, values.threshold, models)
+    rate = values.false_alarms_per_hour
+    if rate is not None and values.detector != "calibrated":
+        raise ValueError(f"--false_alarms_per_hour: expected --detector=calibrated, got {rate:g}")
+    detectors = detectors_of(values.detector, values.threshold, models, rate)
     results = (
         evaluate_streams(
             models, streams, detectors, budgets, values.tolerance_ms, values.budgets_per_step

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from experiments.datasets.recordings import NegativeSet, Place, place_at
-from experiments.evaluation.detector_search import candidates, fire, smooth
+from experiments.evaluation.detector_search import Negatives, candidates, fire, smooth
 from experiments.evaluation.scoring import ROC_THRESHOLDS, requested_macs
 from experiments.evaluation.stream_inference import run_models
 from experiments.runs.stored_negatives import NegativeResult, save_negative_result
@@ -147,14 +147,36 @@ def fired(traced: Traced, detector: Detector) -> list[tuple[Detection, Place]]:
 
     A detection's time is the beginning of a window, which hears what is at its middle.
     """
+    return placed(traced, [_detect(trace, detector) for trace in traced.traces])
+
+
+def placed(traced: Traced, found: Sequence[Sequence[Detection]]) -> list[tuple[Detection, Place]]:
+    """The words among the detections of each lane, and the recordings in which they are."""
     frontend = traced.model.info.frontend
     middle = 500 * traced.model.sanas.window * frontend.hop / frontend.sample_rate
     return [
         (detection, place_at(places, detection.time_ms + middle))
-        for trace, places in zip(traced.traces, traced.negatives.places, strict=True)
-        for detection in _detect(trace, detector)
+        for detections, places in zip(found, traced.negatives.places, strict=True)
+        for detection in detections
         if detection.label >= FIRST_WORD
     ]
+
+
+def to_search(sets: Sequence[Traced]) -> Negatives:
+    """What a detector is chosen on, of a model's traces of several sets."""
+    hours = sum(each.negatives.seconds() for each in sets) / 3600
+    if not hours:
+        raise ValueError("--negatives: expected recordings in which no word was heard, got none")
+
+    def count(found: Sequence[Sequence[Detection]]) -> int:
+        """False alarms among the detections of all lanes."""
+        rest, alarms = list(found), 0
+        for each in sets:
+            own, rest = rest[: len(each.traces)], rest[len(each.traces) :]
+            alarms += sum(not place.heard for _, place in placed(each, own))
+        return alarms
+
+    return Negatives([trace for each in sets for trace in each.traces], count, hours)
 
 
 def negative_summary(result: NegativeResult) -> str:
@@ -162,11 +184,11 @@ def negative_summary(result: NegativeResult) -> str:
     hours = result.seconds / 3600
     head = (
         f"{result.workdir} step {result.step}{result.suffix} on {result.negatives}, "
-        f"{hours:.2f} h without words: {_rate(result.alarms, hours)}"
+        f"{hours:.2f} h without words: {rate_text(result.alarms, hours)}"
     )
     words = sorted(result.by_word.items(), key=lambda item: -item[1]["alarms"])
     lines = [head]
-    said = [f"{word} {_rate(int(w['alarms']), hours)}" for word, w in words if w["alarms"]]
+    said = [f"{word} {rate_text(int(w['alarms']), hours)}" for word, w in words if w["alarms"]]
     if said:
         lines.append("  " + "; ".join(said))
     if result.heard is not None:
@@ -194,7 +216,7 @@ def _roc(traced: Traced, detector: Detector, hours: float) -> list[dict[str, flo
     return out
 
 
-def _rate(count: int, hours: float) -> str:
+def rate_text(count: int, hours: float) -> str:
     """A count with its rate: `3, 1.9/h (0.4 to 5.5)`, or `0, at most 1.0/h`."""
     low, high = poisson_bounds(count, hours)
     if not count:
