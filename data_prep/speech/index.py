@@ -13,6 +13,7 @@ from pathlib import Path
 
 AUDIO = (".wav", ".flac", ".ogg")
 NOISE_FOLDER = "_background_noise_"
+SENTENCES_FOLDER = "_speech_"  # of people talking: no clips, and negatives if they are named
 _FIELDS = {"word": r"(?P<word>[^/]+?)", "speaker": r"(?P<speaker>[^/]+?)", "n": r"(?P<n>\d+)"}
 
 
@@ -55,6 +56,8 @@ def find(root: Path, pattern: str | None = None) -> Index:
     clips, noise, ignored = [], [], []
     for name in sorted(audio_files(root)):
         parts = name.split("/")
+        if SENTENCES_FOLDER in parts[:-1]:
+            continue
         if NOISE_FOLDER in parts[:-1]:
             noise.append(name)
             continue

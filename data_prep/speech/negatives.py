@@ -103,7 +103,8 @@ def _files(source: str) -> tuple[Path, list[str], str]:
     """Folder of a source, names of its files and its kind."""
     kind, equals, rest = source.partition("=")
     path = Path(rest if equals else source)
-    kind = kind if equals else path.resolve().stem if path.is_file() else path.resolve().name
+    if not equals:
+        kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
     if not kind or not str(path):
         raise ValueError(f"--negatives: expected a path or KIND=PATH, got {source!r}")
     if path.is_file():
