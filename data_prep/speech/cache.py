@@ -8,6 +8,7 @@
     speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
     noise_bounds.npy  int32   [K + 1]     offsets of the K tracks
+    names.txt                             the clips' files, a line each; caches of old have none
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped
@@ -58,13 +59,14 @@ _KEYS = ("classes", "all_words", "frontend", "splits", "counts")
 
 
 class CacheRow(NamedTuple):
-    """One clip on its way into a cache: int16 [n ≤ 16000], and its four indices."""
+    """One clip on its way into a cache: int16 [n ≤ 16000], its four indices, its file's name."""
 
     samples: np.ndarray
     label: int
     word: int
     split: int
     speaker: int = 0
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class Cache:
     counts: dict[str, dict[str, int]]  # class -> split -> clips
     speakers: np.ndarray | None = None  # int32 [N]
     all_speakers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the N files, with forward slashes; caches of old have none
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split, int64 [n], ascending."""
@@ -134,6 +137,7 @@ def open_cache(path: Path | str) -> Cache:
         frontend=meta["frontend"],
         counts=meta["counts"],
         all_speakers=tuple(meta.get("all_speakers", ())),
+        names=_read_names(path / "names.txt", rows["samples"]),
     )
 
 
@@ -162,7 +166,8 @@ def write_cache(
     with atomic.new_folder(Path(out)) as folder:
         if write_more is not None:
             write_more(folder)
-        columns = _write_rows(folder / "samples.npy", rows)
+        columns, names = _write_rows(folder / "samples.npy", rows)
+        (folder / "names.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
         labels, splits = columns["labels"], columns["splits"]
         arrays = columns | {
             "noise": np.concatenate([np.zeros(0, np.int16), *noise]),
@@ -192,16 +197,17 @@ def write_cache(
     return counts
 
 
-def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
-    """Append the clips to an .npy file; return the columns that belong to them.
+def _write_rows(path: Path, rows: Iterable[CacheRow]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Append the clips to an .npy file; return the columns and names that belong to them.
 
     Rows are written, not mapped: on a full disk a write raises, where a map kills the process.
     """
     columns: list[tuple[int, int, int, int, int]] = []
+    names: list[str] = []
     with path.open("w+b") as file:
         _write_header(file, 0)
         start = file.tell()
-        for samples, label, word, split, speaker in rows:
+        for samples, label, word, split, speaker, name in rows:
             if samples.dtype != np.int16 or samples.ndim != 1 or len(samples) > CLIP_SAMPLES:
                 raise ValueError(
                     f"expected a clip int16 [n ≤ {CLIP_SAMPLES}], "
@@ -210,6 +216,7 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
             file.write(samples.astype("<i2").tobytes())
             file.write(bytes(2 * (CLIP_SAMPLES - len(samples))))
             columns.append((len(samples), label, word, split, speaker))
+            names.append(name)
         if not columns:
             raise ValueError("expected at least one readable clip, got none")
         file.seek(0)
@@ -218,19 +225,30 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
         if file.tell() != start:
             raise ValueError(f"expected a header of {start} bytes, got {file.tell()}")
     table = np.array(columns, np.int32)
-    return {
+    arrays: dict[str, np.ndarray] = {
         "lengths": table[:, 0],
         "labels": table[:, 1],
         "words": table[:, 2],
         "splits": table[:, 3].astype(np.int8),
         "speakers": table[:, 4],
     }
+    return arrays, names
 
 
 def _write_header(file: BinaryIO, rows: int) -> None:
     """Header of an int16 [rows, 16000] array."""
     header = {"descr": "<i2", "fortran_order": False, "shape": (rows, CLIP_SAMPLES)}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read_names(path: Path, rows: int) -> tuple[str, ...]:
+    """Names of the clips' files; none in a cache from before they were kept."""
+    if not path.is_file():
+        return ()
+    names = path.read_text(encoding="utf-8").split("\n")[:-1]
+    if len(names) != rows:
+        raise ValueError(f"expected {rows} names in {path}, got {len(names)}")
+    return tuple(names)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

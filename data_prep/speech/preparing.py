@@ -101,6 +101,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 word_of[clip.word],
                 split,
                 speaker_of[clip.speaker],
+                clip.name,
             )
         provenance.update(
             _provenance(index, options, words, rule, kept, hashes, skipped, cut, negatives)

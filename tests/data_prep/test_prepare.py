@@ -53,6 +53,7 @@ def test_prepare_writes_classes_splits_and_provenance(
         ("no", 3),
     }
     row = int(np.flatnonzero(cache.lengths == 8_000)[0])
+    assert cache.names[row] == "yes/0a_nohash_3.flac"
     np.testing.assert_array_equal(cache.samples[row, :8_000], want)
     assert not cache.samples[row, 8_000:].any()
     assert [len(track) for track in cache.noise_tracks()] == [32_000]
