@@ -150,11 +150,11 @@ def _draw_negatives(axes: Axes, rocs: Sequence[Roc], named: Sequence[str]) -> No
     """Correct words within a rate of false alarms on audio without words."""
     for roc in rocs:
         axes.step(*best_within(roc.alarms).T, where="post", lw=1.6, **run_look(roc.number))
-    _scale_alarms(axes, max(float(roc.alarms[:, 0].max(initial=0)) for roc in rocs))
+    _scale_alarms(axes, max(float(roc.alarms[:, 0].max(initial=0)) for roc in rocs), (1,))
     axes.set_title(f"Within a rate on {' or '.join(named)}")
 
 
-def _scale_alarms(axes: Axes, most: float) -> None:
+def _scale_alarms(axes: Axes, most: float, steps: Sequence[int] = (1, 2, 5)) -> None:
     """From 0 to `most` false alarms per hour; many of them on a scale that keeps 0."""
     axes.set_xlabel("false alarms per hour")
     if most <= 20:
@@ -162,6 +162,6 @@ def _scale_alarms(axes: Axes, most: float) -> None:
         return
     axes.set_xscale("symlog", linthresh=1, linscale=0.6)
     axes.set_xlim(-0.1, 1.5 * most)
-    ticks = [0, *(d * 10**e for e in range(5) for d in (1, 2, 5) if d * 10**e <= 1.5 * most)]
+    ticks = [0, *(d * 10**e for e in range(5) for d in steps if d * 10**e <= 1.5 * most)]
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()

@@ -160,7 +160,9 @@ def negative_row(name: str, kind: str, result: NegativeResult, shown: str) -> Ro
         if result.alarms
         else f"≤ {high:.1f}"
     )
-    return [name, kind, f"{shown}, {result.seconds / 3600:.1f} h", *texts]
+    hours = result.seconds / 3600
+    length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    return [name, kind, f"{shown}, {length}", *texts]
 
 
 def scores_of(result: StreamResult) -> Scores:

@@ -67,10 +67,14 @@ def test_rows_stand_below_those_of_the_streams(run, tmp_path):
         assert column == PER_HOUR or text == known.get(column, "–")
 
     result = StreamResult.from_json(write_evaluation(tmp_path / "run", {"a": 4000}))
-    other = negative_result(cost_weight=0.5)
+    other = negative_result(cost_weight=0.5, seconds=90.0 * 20)
     lines = summary_table([result], [negative_result(), other]).splitlines()
     assert len(lines) == 5
-    assert ["town" in lines[2], "speech, 2.0 h" in lines[3], "λ=0.5" in lines[4]] == [True] * 3
+    assert [
+        "town" in lines[2],
+        "speech, 2.0 h" in lines[3],
+        "λ=0.5  speech, 30 min" in lines[4],
+    ] == [True] * 3
 
 
 def test_points_have_the_rates_of_their_setting(run, tmp_path):
