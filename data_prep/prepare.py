@@ -4,6 +4,12 @@
     python -m data_prep.prepare --data digits --pattern '{word}_{speaker}_{n}.wav' --out cache
 
 Reads wav, flac and ogg of any rate. Clips longer than 1 s are cut to their loudest second.
+
+    python -m data_prep.prepare --data speech_commands --out cache --negatives talks/speech \
+        --negatives music --negatives noise=sounds --negative_speaker '_spk([^_]+)_'
+
+Negatives are audio without the words, of any length and format, kept beside the clips with splits
+of their own: speech in a folder of that name (or speech=PATH), all else is sound.
 """
 
 import sys
@@ -14,8 +20,9 @@ from absl import flags
 
 from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
-from data_prep.speech.cache import SPLITS
-from data_prep.speech.preparing import WORDS, Options, prepare, table
+from data_prep.speech.cache import FRONTEND, SPLITS
+from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.preparing import WORDS, Options, negative_table, prepare, table
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -36,6 +43,33 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_split_flags(values)
+    flags.DEFINE_integer(
+        "max_hz",
+        FRONTEND["fmax"],
+        "Where the mel bands end, Hz; models trained on the cache keep it.",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        "negatives",
+        [],
+        "Folder or file of audio without the words, of any length: PATH, whose last part is the "
+        "kind, or KIND=PATH. Of the kind speech people talk; others are sounds. May be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "negative_speaker",
+        None,
+        "Regular expression whose group is the speaker in names of negatives, who stays in one "
+        "split; by default every file is on its own.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "heard",
+        None,
+        "Table (file, tab, words or -) of negatives in which a word was heard: left out of "
+        "training, counted apart in tests.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing cache.", flag_values=values)
     flags.DEFINE_integer(
@@ -52,12 +86,21 @@ def run(values: flags.FlagValues) -> None:
         strict=values.strict,
         overwrite=values.overwrite,
         jobs=values.jobs,
+        max_hz=values.max_hz,
+        negatives=tuple(values.negatives),
+        negative_speaker=values.negative_speaker,
+        heard=Path(values.heard) if values.heard else None,
     )
+    if not options.negatives and (options.negative_speaker or options.heard):
+        raise ValueError("--negative_speaker, --heard: expected them with --negatives, got none")
     counts = prepare(Path(values.data), Path(values.out), options)
     print(table(counts))
     for split in SPLITS:
         if not any(row[split] for row in counts.values()):
             print(f"the {split} split is empty")
+    negatives = open_negatives(Path(values.out))
+    if negatives is not None:
+        print(negative_table(negatives))
     print(f"wrote {values.out}")
 
 

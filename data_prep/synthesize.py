@@ -3,6 +3,13 @@
     python -m data_prep.synthesize --out corpus
     python -m data_prep.synthesize --out corpus --words lights,music,stop --voices 400
 
+    python -m data_prep.synthesize --out corpus --sentences 10
+    python -m data_prep.prepare --data corpus --out cache --negatives corpus/_speech_ \\
+        --negative_speaker '(.*)_'
+
+With --sentences each voice also says sentences without the words, for those who have no recordings
+of people talking.
+
 Needs `pip install sanas-jax[synth]`. The same seed gives the same files, bit for bit, whatever
 --jobs. For trying things out and for words nobody has recorded: detectors for people need people.
 """
@@ -17,14 +24,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from data_prep.command import atomic
 from data_prep.command import cli as command
 from data_prep.command.progress import Progress
-from data_prep.speech.index import NOISE_FOLDER
+from data_prep.speech.index import NOISE_FOLDER, SENTENCES_FOLDER
 from data_prep.voices import noises, recordings
 from data_prep.voices.recordings import WORDS, Options, draw_voices
+from data_prep.voices.sentences import sentence
 
 MANIFEST = "synthesis.json"
 # Imported once, in the process that workers are forked from: it saves each of them a second.
@@ -41,7 +50,8 @@ def synthesize(out: Path, options: Options) -> int:
         "voices": {name: dataclasses.asdict(voice) for name, voice in voices.items()},
     }
     with atomic.new_folder(out) as folder:
-        for name in (*options.words, NOISE_FOLDER):
+        folders = [*options.words, NOISE_FOLDER, *([SENTENCES_FOLDER] * bool(options.sentences))]
+        for name in folders:
             (folder / name).mkdir()
         tasks: list[Callable[[], int]] = [
             functools.partial(recordings.write_track, folder, kind, i, options)
@@ -51,6 +61,11 @@ def synthesize(out: Path, options: Options) -> int:
             functools.partial(recordings.write_speaker, folder, name, voice, options)
             for name, voice in voices.items()
         ]
+        if options.sentences:
+            tasks += [
+                functools.partial(recordings.write_sentences, folder, name, voice, options)
+                for name, voice in voices.items()
+            ]
         clips = _run_all(tasks, options.jobs)
         atomic.write_json(folder / MANIFEST, manifest)
     return clips
@@ -94,6 +109,8 @@ def _check(out: Path, options: Options) -> None:
     for word in options.words:
         if not word[:1].isalnum() or "/" in word or "\\" in word:
             raise ValueError(f"expected words that can name a folder, got {word!r}")
+    if options.sentences:
+        sentence(np.random.default_rng(0), options.words)
     if min(options.voices, options.takes, options.noise_seconds) < 1:
         raise ValueError(f"expected positive numbers of voices, takes and seconds, got {options}")
 
@@ -105,6 +122,7 @@ def define_flags(values: flags.FlagValues) -> None:
     numbers = (
         ("voices", 200, "Number of voices (speakers).", 1),
         ("takes", 2, "Clips of each word by each voice.", 1),
+        ("sentences", 0, "Sentences without the words by each voice.", 0),
         ("seed", 0, "Seed of everything random.", 0),
         ("noise_seconds", 60, "Length of each background track, s.", 1),
         ("jobs", 0, "Processes, 0: one per CPU.", 0),
@@ -122,10 +140,13 @@ def run(values: flags.FlagValues) -> None:
         seed=values.seed,
         noise_seconds=values.noise_seconds,
         jobs=values.jobs,
+        sentences=values.sentences,
     )
     clips = synthesize(Path(values.out), options)
     print(f"{clips} clips: {len(options.words)} words, {options.voices} voices")
     print(f"{1 + len(noises.TRACKS)} background tracks of {options.noise_seconds} s")
+    if options.sentences:
+        print(f"{options.sentences * options.voices} sentences in {SENTENCES_FOLDER}")
     print(f"wrote {values.out}")
 
 

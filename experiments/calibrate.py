@@ -5,10 +5,15 @@ suppression with the most correct less wrong words at no more than so many false
 network conditioned on its price gets a detector for each. They are written to W/detector.json, and
 `evaluate --detector calibrated` uses them. A stream that was made of the testing split is refused:
 what is tested on it must not be chosen on it.
+
+With `--negatives`, audio without the words that needs no labels, the false alarms are those on it,
+and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The first is what is used
+unless `evaluate` is told another.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +21,13 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.command.atomic import write_json
-from data_prep.command.cli import run
+from data_prep.command.cli import run, word_list
 from experiments.machine.jax_setup import keep_programs
 
+STREAM_RATE, NEGATIVE_RATE = 10.0, 1.0
+
 if TYPE_CHECKING:
+    from experiments.evaluation.alarms import Traced
     from experiments.runs.stored_results import Trace
 
 
@@ -45,11 +53,25 @@ def define_flags(values: flags.FlagValues) -> None:
         "Its labels, lines of `word, ms`; NAME_labels.txt if not given.",
         flag_values=values,
     )
-    flags.DEFINE_float(
+    flags.DEFINE_multi_string(
+        "negatives",
+        [],
+        "Audio without the words: a folder or a file, PATH or NAME=PATH, or a cache's validation "
+        "split; may be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "heard",
+        None,
+        "Table (file, tab, words or -) of files in --negatives in which a word was heard: left "
+        "out. Caches have their own.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
         "false_alarms_per_hour",
-        10,
-        "Most false alarms per hour, all streams together.",
-        lower_bound=0,
+        [],
+        "Most false alarms per hour, all streams together, or on the negatives; several rates "
+        f"if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -59,6 +81,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Calibrate every model; print the detectors and write them, all or none."""
+    from experiments.datasets.recordings import read_negative_sets
+    from experiments.evaluation.alarms import trace_negatives
     from experiments.evaluation.calibration import calibrated, check_split, detector_summary
     from experiments.evaluation.detector_search import TOLERANCE_MS
     from experiments.evaluation.stream_inference import read_streams, run_models
@@ -67,7 +91,10 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.trained import read_model
 
     keep_programs()
-    limit = values.false_alarms_per_hour
+    if values.heard and not values.negatives:
+        raise ValueError("--heard: expected it with --negatives, got none")
+    default = NEGATIVE_RATE if values.negatives else STREAM_RATE
+    limits = [parse_rate(word) for word in word_list(values.false_alarms_per_hour)] or [default]
     sources = [check_split(Path(wav)) for wav in values.stream]
     folders = run_folder.expand_sweeps(map(Path, values.workdir))
     for folder in filter(is_packed, folders):
@@ -81,14 +108,29 @@ def main(values: flags.FlagValues) -> None:
     traces: dict[tuple[Path, float | None], list[Trace]] = {}
     for found in run_models(models, streams):
         traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
+    rate = models[0].info.frontend.sample_rate
+    heard = Path(values.heard) if values.heard else None
+    sets = read_negative_sets(values.negatives, "validation", heard, rate)
+    on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
+    for each in trace_negatives(models, sets):
+        on_negatives.setdefault((each.model.workdir, each.price), []).append(each)
     chosen: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in folders}
+    unreached: dict[Path, list[str]] = {folder: [] for folder in folders}
     by_folder = {model.workdir: model for model in models}
     for (folder, price), own in traces.items():
-        entry = calibrated(by_folder[folder], price, streams, own, limit)
-        chosen[folder].append(entry)
-        print(detector_summary(folder.name, entry))
+        alarms = on_negatives.get((folder, price), [])
+        entries, missed = calibrated(by_folder[folder], price, streams, own, limits, alarms)
+        chosen[folder] += entries
+        unreached[folder] += missed
+        for entry in entries:
+            print(detector_summary(folder.name, entry))
+    for folder, missed in unreached.items():
+        if not chosen[folder]:
+            raise ValueError("; ".join(missed))
+        print("\n".join(missed), end="\n" if missed else "")
     about = {
-        "false_alarms_per_hour_limit": limit,
+        "false_alarms_per_hour_limit": limits[0],
+        "negatives": [{"name": each.name, "seconds": each.seconds()} for each in sets],
         "tolerance_ms": TOLERANCE_MS,
         "streams": [
             {
@@ -101,8 +143,20 @@ def main(values: flags.FlagValues) -> None:
         ],
     }
     for folder, entries in chosen.items():
+        entries.sort(key=lambda entry: limits.index(entry["false_alarms_per_hour_limit"]))
         chosen_for = {"step": by_folder[folder].step, **about, "detectors": entries}
         write_json(folder / "detector.json", chosen_for)
+
+
+def parse_rate(word: str) -> float:
+    """A rate of false alarms per hour, 0 or more."""
+    try:
+        rate = float(word)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"--false_alarms_per_hour: expected numbers of 0 or more, got {word!r}")
+    return rate
 
 
 def cli() -> None:

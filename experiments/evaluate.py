@@ -6,7 +6,9 @@ them (docs/protocol.md: TensorFlow's streaming accuracy test). Every step takes 
 architecture. Cost is counted in MACs of the live edges.
 
 `--workdir` and `--stream` may be given several times, and a workdir may be a sweep: all models run
-over all streams in one pass. A network conditioned on its price is run at several. `--pretrained`
+over all streams in one pass. A network conditioned on its price is run at several. `--negatives`
+is audio without the words, on which every word that fires is a false alarm: a folder, a file, or
+the split of a cache's. `--pretrained`
 names models that came with the package; nothing is kept of those but what `--json` asks for. Runs
 on images need no stream: they are evaluated on the testing split of their data.
 """
@@ -33,12 +35,26 @@ def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
     define_model_flags(values)
     flags.DEFINE_multi_string("stream", [], "WAV of a stream; may be repeated.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "negatives",
+        [],
+        "Audio without the words: a folder or a file, PATH or NAME=PATH, or a cache's --split; may "
+        "be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "heard",
+        None,
+        "Table (file, tab, words or -) of files in --negatives in which a word was heard: they "
+        "are counted apart. Caches have their own.",
+        flag_values=values,
+    )
     flags.DEFINE_string("data", None, "Cache of images, if it has moved.", flag_values=values)
     flags.DEFINE_enum(
         "split",
         "testing",
         ["training", "validation", "testing"],
-        "Split of images.",
+        "Split of images, or of a cache's negatives.",
         flag_values=values,
     )
     flags.DEFINE_multi_string(
@@ -64,6 +80,13 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
+        "false_alarms_per_hour",
+        None,
+        "Which of the rates that calibrate was asked for; the first if not given.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
         "tolerance_ms", 750, "Largest distance to the truth, ms.", flag_values=values
     )
     flags.DEFINE_integer(
@@ -77,6 +100,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Evaluate every model on every stream; print the figures and write them."""
+    from experiments.datasets.recordings import read_negative_sets
+    from experiments.evaluation.alarms import evaluate_negatives, negative_summary, trace_negatives
     from experiments.evaluation.stream_inference import read_streams
     from experiments.evaluation.streams import evaluate_streams, stream_summary
     from experiments.reporting.points import points_to_json
@@ -93,20 +118,42 @@ def main(values: flags.FlagValues) -> None:
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
         return
-    if not values.stream:
-        raise ValueError("--stream: expected the WAV of a stream, got none")
+    if not values.stream and not values.negatives:
+        raise ValueError("--stream, --negatives: expected the WAV of a stream or audio, got none")
+    if values.heard and not values.negatives:
+        raise ValueError("--heard: expected it with --negatives, got none")
     streams = read_streams(values.stream, values.labels, models)
+    sets = read_negative_sets(
+        values.negatives,
+        values.split,
+        Path(values.heard) if values.heard else None,
+        models[0].info.frontend.sample_rate,
+    )
     if values.detector == "calibrated" and values["threshold"].present:
         raise ValueError(
             f"--threshold: expected none with --detector=calibrated, got {values.threshold}"
         )
-    detectors = detectors_of(values.detector, values.threshold, models)
-    results = evaluate_streams(
-        models, streams, detectors, budgets, values.tolerance_ms, values.budgets_per_step
+    rate = values.false_alarms_per_hour
+    if rate is not None and values.detector != "calibrated":
+        raise ValueError(f"--false_alarms_per_hour: expected --detector=calibrated, got {rate:g}")
+    detectors = detectors_of(values.detector, values.threshold, models, rate)
+    results = (
+        evaluate_streams(
+            models, streams, detectors, budgets, values.tolerance_ms, values.budgets_per_step
+        )
+        if streams
+        else []
     )
-    print(summary_table(results) if len(results) > 1 else stream_summary(results[0]))
+    traced = trace_negatives(models, sets, values.budgets_per_step)
+    alarms = evaluate_negatives(traced, detectors, budgets)
+    if len(results) + len(alarms) > 1:
+        print(summary_table(results, alarms))
+    else:
+        print("\n".join(map(stream_summary, results)))
+    print("\n".join(map(negative_summary, alarms)), end="\n" if alarms else "")
     if values.json:
-        write_results(Path(values.json), [result.to_json() for result in results])
+        found = [*(r.to_json() for r in results), *(r.to_json() for r in alarms)]
+        write_results(Path(values.json), found)
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
@@ -119,7 +166,7 @@ def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> No
     from experiments.evaluation.images import evaluate_images, image_summary
     from experiments.runs.stored_results import write_results
 
-    if values.stream or not all(model.info.input_shape for model in models):
+    if values.stream or values.negatives or not all(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on images without --stream, or runs on audio")
     results = []
     for model in models:

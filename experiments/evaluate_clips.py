@@ -34,11 +34,30 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "by_speaker", False, "Also the accuracy for each speaker.", flag_values=values
     )
+    flags.DEFINE_bool(
+        "by_sound",
+        False,
+        "Also the accuracy by loudness and by where the word is in its clip.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "groups",
+        None,
+        "Table (file, tab, group): also the accuracy for each group of clips.",
+        flag_values=values,
+    )
 
 
 def main(values: flags.FlagValues) -> None:
     """Ask every model about every clip; print the figures and write them."""
     from experiments.datasets.clips import read_clips
+    from experiments.evaluation.clip_errors import (
+        accuracy_by,
+        error_lines,
+        levels,
+        places,
+        read_groups,
+    )
     from experiments.evaluation.clips import (
         ask,
         by_speaker,
@@ -60,6 +79,19 @@ def main(values: flags.FlagValues) -> None:
             "version; prepare it again"
         )
     clips = read_clips(cache, values.split)
+    rows = cache.indices(values.split)
+    parts: dict[str, list[str]] = {}
+    if values.by_sound:
+        # Of the clips alone, which stand before the segments of noise.
+        parts["level"] = levels(clips.samples[: len(rows)])
+        parts["place"] = places(clips.samples[: len(rows)], cache.lengths[rows])
+    if values.groups:
+        if not cache.names:
+            raise ValueError(
+                f"--groups: expected a cache that knows its files, got {cache.path} of an older "
+                "version; prepare it again"
+            )
+        parts["group"] = read_groups(Path(values.groups), [cache.names[row] for row in rows])
     results = []
     for model in models:
         for price in model.prices:
@@ -77,9 +109,13 @@ def main(values: flags.FlagValues) -> None:
             if values.by_speaker:
                 right = answers.predictions == clips.labels
                 result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
+            right = (answers.predictions == clips.labels)[: len(rows)]
+            errors = {name: accuracy_by(part, right) for name, part in parts.items()}
+            if errors:
+                result["errors"] = errors
             save(model.workdir, result)
             results.append(result)
-            print(clip_summary(result))
+            print("\n".join([clip_summary(result), *error_lines(errors)]))
     if values.json:
         write_results(Path(values.json), results)
 

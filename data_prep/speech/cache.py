@@ -8,9 +8,11 @@
     speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
     noise_bounds.npy  int32   [K + 1]     offsets of the K tracks
+    names.txt                             the clips' files, a line each; caches of old have none
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped
+    negatives/        audio without words, if there is any (`negative_cache`)
 
 Silence has no clips: it is made from noise when a batch is drawn.
 """
@@ -18,7 +20,7 @@ Silence has no clips: it is made from noise when a batch is drawn.
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -35,7 +37,7 @@ FRONTEND: dict[str, int] = {
     "n_fft": 480,  # samples: 30 ms
     "hop": 160,  # samples: 10 ms
     "fmin": 20,  # Hz
-    "fmax": 4_000,  # Hz
+    "fmax": 4_000,  # Hz, unless a cache says otherwise
 }
 MEL_SHAPE = (40, FRONTEND["n_fft"] // 2 + 1)
 
@@ -57,13 +59,14 @@ _KEYS = ("classes", "all_words", "frontend", "splits", "counts")
 
 
 class CacheRow(NamedTuple):
-    """One clip on its way into a cache: int16 [n ≤ 16000], and its four indices."""
+    """One clip on its way into a cache: int16 [n ≤ 16000], its four indices, its file's name."""
 
     samples: np.ndarray
     label: int
     word: int
     split: int
     speaker: int = 0
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +88,7 @@ class Cache:
     counts: dict[str, dict[str, int]]  # class -> split -> clips
     speakers: np.ndarray | None = None  # int32 [N]
     all_speakers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the N files, with forward slashes; caches of old have none
 
     def indices(self, split: str) -> np.ndarray:
         """Rows of a split, int64 [n], ascending."""
@@ -133,6 +137,7 @@ def open_cache(path: Path | str) -> Cache:
         frontend=meta["frontend"],
         counts=meta["counts"],
         all_speakers=tuple(meta.get("all_speakers", ())),
+        names=_read_names(path / "names.txt", rows["samples"]),
     )
 
 
@@ -146,17 +151,23 @@ def write_cache(
     all_words: Sequence[str],
     provenance: dict[str, Any],
     all_speakers: Sequence[str] = ("unknown",),
+    max_hz: int = FRONTEND["fmax"],
+    write_more: Callable[[Path], None] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
-    int16 [samples] per track. `provenance` is read after the last row: a generator of rows may
-    still be filling it. An existing `out` is replaced. Raises ValueError when there are no rows.
+    int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
+    a generator of rows may still be filling it; `write_more` puts more into the folder before the
+    rows. An existing `out` is replaced. Raises ValueError when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
     with atomic.new_folder(Path(out)) as folder:
-        columns = _write_rows(folder / "samples.npy", rows)
+        if write_more is not None:
+            write_more(folder)
+        columns, names = _write_rows(folder / "samples.npy", rows)
+        (folder / "names.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
         labels, splits = columns["labels"], columns["splits"]
         arrays = columns | {
             "noise": np.concatenate([np.zeros(0, np.int16), *noise]),
@@ -177,7 +188,7 @@ def write_cache(
             "classes": list(classes),
             "all_words": list(all_words),
             "all_speakers": list(all_speakers),
-            "frontend": FRONTEND,
+            "frontend": FRONTEND | {"fmax": max_hz},
             "splits": list(SPLITS),
             "counts": counts,
         }
@@ -186,16 +197,17 @@ def write_cache(
     return counts
 
 
-def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
-    """Append the clips to an .npy file; return the columns that belong to them.
+def _write_rows(path: Path, rows: Iterable[CacheRow]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Append the clips to an .npy file; return the columns and names that belong to them.
 
     Rows are written, not mapped: on a full disk a write raises, where a map kills the process.
     """
     columns: list[tuple[int, int, int, int, int]] = []
+    names: list[str] = []
     with path.open("w+b") as file:
         _write_header(file, 0)
         start = file.tell()
-        for samples, label, word, split, speaker in rows:
+        for samples, label, word, split, speaker, name in rows:
             if samples.dtype != np.int16 or samples.ndim != 1 or len(samples) > CLIP_SAMPLES:
                 raise ValueError(
                     f"expected a clip int16 [n ≤ {CLIP_SAMPLES}], "
@@ -204,6 +216,7 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
             file.write(samples.astype("<i2").tobytes())
             file.write(bytes(2 * (CLIP_SAMPLES - len(samples))))
             columns.append((len(samples), label, word, split, speaker))
+            names.append(name)
         if not columns:
             raise ValueError("expected at least one readable clip, got none")
         file.seek(0)
@@ -212,19 +225,30 @@ def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:
         if file.tell() != start:
             raise ValueError(f"expected a header of {start} bytes, got {file.tell()}")
     table = np.array(columns, np.int32)
-    return {
+    arrays: dict[str, np.ndarray] = {
         "lengths": table[:, 0],
         "labels": table[:, 1],
         "words": table[:, 2],
         "splits": table[:, 3].astype(np.int8),
         "speakers": table[:, 4],
     }
+    return arrays, names
 
 
 def _write_header(file: BinaryIO, rows: int) -> None:
     """Header of an int16 [rows, 16000] array."""
     header = {"descr": "<i2", "fortran_order": False, "shape": (rows, CLIP_SAMPLES)}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read_names(path: Path, rows: int) -> tuple[str, ...]:
+    """Names of the clips' files; none in a cache from before they were kept."""
+    if not path.is_file():
+        return ()
+    names = path.read_text(encoding="utf-8").split("\n")[:-1]
+    if len(names) != rows:
+        raise ValueError(f"expected {rows} names in {path}, got {len(names)}")
+    return tuple(names)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import soxr
 from data_prep.speech import cache
 
 SAMPLE_RATE = cache.FRONTEND["sample_rate"]
+LOWEST_MAX_HZ = 2_000
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -68,8 +69,16 @@ def read(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: {error}") from error
 
 
-def mel_matrix() -> np.ndarray:
-    """Mel filters float32 [40 bands, 241 bins] of the front end (Slaney scale and norm)."""
+def check_max_hz(max_hz: int) -> None:
+    """ValueError unless mel bands may end there: below, some would hold no bin of the spectrum."""
+    if not LOWEST_MAX_HZ <= max_hz <= SAMPLE_RATE // 2:
+        raise ValueError(
+            f"--max_hz: expected {LOWEST_MAX_HZ} to {SAMPLE_RATE // 2} Hz, got {max_hz}"
+        )
+
+
+def mel_matrix(max_hz: int = cache.FRONTEND["fmax"]) -> np.ndarray:
+    """Mel filters float32 [40 bands, 241 bins] up to `max_hz` Hz (Slaney scale and norm)."""
     import librosa  # takes 2 s, and nothing else here needs it
 
     return librosa.filters.mel(
@@ -77,7 +86,7 @@ def mel_matrix() -> np.ndarray:
         n_fft=cache.FRONTEND["n_fft"],
         n_mels=cache.MEL_SHAPE[0],
         fmin=cache.FRONTEND["fmin"],
-        fmax=cache.FRONTEND["fmax"],
+        fmax=max_hz,
         htk=False,
         norm="slaney",
         dtype=np.float32,

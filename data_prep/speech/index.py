@@ -13,6 +13,7 @@ from pathlib import Path
 
 AUDIO = (".wav", ".flac", ".ogg")
 NOISE_FOLDER = "_background_noise_"
+SENTENCES_FOLDER = "_speech_"  # of people talking: no clips, and negatives if they are named
 _FIELDS = {"word": r"(?P<word>[^/]+?)", "speaker": r"(?P<speaker>[^/]+?)", "n": r"(?P<n>\d+)"}
 
 
@@ -53,8 +54,10 @@ def find(root: Path, pattern: str | None = None) -> Index:
         raise ValueError(f"expected a folder of audio, got {root}, which is not a folder")
     regex = compile_pattern(pattern) if pattern is not None else None
     clips, noise, ignored = [], [], []
-    for name in sorted(_audio_files(root)):
+    for name in sorted(audio_files(root)):
         parts = name.split("/")
+        if SENTENCES_FOLDER in parts[:-1]:
+            continue
         if NOISE_FOLDER in parts[:-1]:
             noise.append(name)
             continue
@@ -100,7 +103,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(regex)
 
 
-def _audio_files(root: Path) -> Iterator[str]:
+def audio_files(root: Path, formats: tuple[str, ...] = AUDIO) -> Iterator[str]:
     """Names of all audio files below `root`; hidden files and folders are left out."""
 
     def fail(error: OSError) -> None:
@@ -116,7 +119,7 @@ def _audio_files(root: Path) -> Iterator[str]:
         seen.add(real)
         relative = Path(folder).relative_to(root)
         for file in files:
-            if file.lower().endswith(AUDIO) and not file.startswith("."):
+            if file.lower().endswith(formats) and not file.startswith("."):
                 yield (relative / file).as_posix()
 
 

@@ -18,8 +18,18 @@ import soundfile
 from data_prep.command import cli as command
 from data_prep.command.progress import Progress, print_above
 from data_prep.speech import decode, splits
-from data_prep.speech.cache import SILENCE, SPLITS, UNKNOWN, CacheRow, is_cache, write_cache
+from data_prep.speech.cache import (
+    FRONTEND,
+    SILENCE,
+    SPLITS,
+    UNKNOWN,
+    CacheRow,
+    is_cache,
+    write_cache,
+)
 from data_prep.speech.index import Index, find
+from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
+from data_prep.speech.negatives import Negative, find_negatives
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _CHUNK = 256  # files in flight: bounds the memory
@@ -35,6 +45,10 @@ class Options:
     strict: bool = False
     overwrite: bool = False
     jobs: int = 0  # decoding threads, 0: one per CPU
+    max_hz: int = FRONTEND["fmax"]  # where the mel bands end
+    negatives: tuple[str, ...] = ()  # the rest as in `find_negatives`
+    negative_speaker: str | None = None
+    heard: Path | None = None
 
 
 class _File(NamedTuple):
@@ -51,9 +65,11 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
 
     Prints one line per decision. Raises ValueError or OSError before anything is written.
     """
+    decode.check_max_hz(options.max_hz)
     _check_out(data, out, options.overwrite)
     index = find(data, options.pattern)
     words = wanted_words(index, options)
+    negatives = find_negatives(options.negatives, options.negative_speaker, options.heard)
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
@@ -85,8 +101,28 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 word_of[clip.word],
                 split,
                 speaker_of[clip.speaker],
+                clip.name,
             )
-        provenance.update(_provenance(index, options, words, rule, kept, hashes, skipped, cut))
+        provenance.update(
+            _provenance(index, options, words, rule, kept, hashes, skipped, cut, negatives)
+        )
+
+    def write_more(folder: Path) -> None:
+        """Read the negatives and write those that can be read."""
+
+        def readable() -> Iterator[NegativeRow]:
+            paths = [str(each.root / each.name) for each in negatives]
+            files = _read_all(Path(), paths, options.jobs, "negatives", whole=True)
+            for each, (_, file) in zip(negatives, files, strict=True):
+                # Where files lie is no part of what is known of a cache.
+                name = f"negatives/{each.kind}/{each.name}"
+                hashes[name] = file.sha256
+                if file.samples is None:
+                    _skip(name, file.reason, skipped, options.strict)
+                else:
+                    yield NegativeRow(file.samples, each.name, each.kind, each.split, each.heard)
+
+        write_negatives(folder, readable())
 
     noise = []
     for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):
@@ -99,11 +135,13 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         out,
         rows(),
         noise=noise,
-        mel=decode.mel_matrix(),
+        mel=decode.mel_matrix(options.max_hz),
+        max_hz=options.max_hz,
         classes=(SILENCE, UNKNOWN, *words),
         all_words=index.words,
         all_speakers=index.speakers,
         provenance=provenance,
+        write_more=write_more if negatives else None,
     )
     if cut:
         print(f"{len(cut)} clips longer than 1 s were cut to their loudest second: {_shown(cut)}")
@@ -142,6 +180,17 @@ def table(counts: dict[str, dict[str, int]]) -> str:
         lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
     total = [sum(row[split] for row in counts.values()) for split in SPLITS]
     return "\n".join([*lines, f"{'total':{width}}" + "".join(f"{n:>12}" for n in total)])
+
+
+def negative_table(negatives: Negatives) -> str:
+    """Files and minutes of negatives by kind and split as aligned text."""
+    width = max(map(len, ("negatives", *negatives.all_kinds)))
+    lines = [f"{'negatives':{width}}" + "".join(f"{split:>18}" for split in SPLITS)]
+    for kind, row in negatives.table().items():
+        cells = [f"{files} ({minutes:.1f} min)" for files, minutes in row.values()]
+        lines.append(f"{kind:{width}}" + "".join(f"{cell:>18}" for cell in cells))
+    heard = int(negatives.heard.sum())
+    return "\n".join([*lines, *([f"a word was heard in {heard} of them"] if heard else [])])
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
@@ -204,6 +253,7 @@ def _provenance(
     hashes: dict[str, str],
     skipped: dict[str, str],
     cut: Sequence[str],
+    negatives: Sequence[Negative],
 ) -> dict[str, Any]:
     """Contents of provenance.json."""
     lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
@@ -213,11 +263,21 @@ def _provenance(
     }
     return {
         "source": index.root.resolve().name,
-        "options": {"words": list(words), "pattern": options.pattern, "strict": options.strict}
-        | choice,
+        "options": {
+            "words": list(words),
+            "pattern": options.pattern,
+            "strict": options.strict,
+            "max_hz": options.max_hz,
+            **choice,
+        },
         "split": rule,
         "counts": {
             word: {split: kept[word, s] for s, split in enumerate(SPLITS)} for word in index.words
+        },
+        "negatives": {
+            "sources": sorted({f"{each.kind}={each.root.resolve().name}" for each in negatives}),
+            "speaker": options.negative_speaker,
+            "heard": sum(each.heard for each in negatives),
         },
         "noise": [name for name in index.noise if name not in skipped],
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),

@@ -11,9 +11,10 @@ import numpy as np
 
 from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND
 from data_prep.speech.decode import loudest_second, resample, to_int16
-from data_prep.speech.index import NOISE_FOLDER
+from data_prep.speech.index import NOISE_FOLDER, SENTENCES_FOLDER
 from data_prep.speech.wav import write_wav
 from data_prep.voices import espeak, noises
+from data_prep.voices.sentences import sentence
 
 # The thirty words of Speech Commands v0.01.
 WORDS = (
@@ -45,6 +46,7 @@ class Options:
     seed: int = 0
     noise_seconds: int = 60  # per background track
     jobs: int = 0  # processes, 0: one per CPU
+    sentences: int = 0  # without the words, by each voice
 
 
 def draw_voices(count: int, seed: int) -> dict[str, espeak.Voice]:
@@ -122,6 +124,25 @@ def write_speaker(folder: Path, name: str, voice: espeak.Voice, options: Options
             clip = make_clip(speaker.say(word, now), speaker.rate, rng)
             write_wav(folder / word / f"{name}_nohash_{take}.wav", clip)
     return len(options.words) * options.takes
+
+
+def make_sentence(spoken: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """As `make_clip`, but whole: int16 [n] at `rate` Hz to int16 [samples] at 16 kHz."""
+    said = _record(resample(_trim(spoken) / 32768.0, rate), rng)
+    said *= _db(rng.uniform(-20, -1)) / np.abs(said).max()
+    floor = _db(rng.uniform(-75, -50)) * rng.standard_normal(len(said))
+    return to_int16(np.clip(said + floor, -1, 1))
+
+
+def write_sentences(folder: Path, name: str, voice: espeak.Voice, options: Options) -> int:
+    """Write what one voice says beside the words."""
+    speaker = espeak.Speaker()
+    rng = np.random.default_rng([options.seed, 3, int(name, 16)])
+    for number in range(options.sentences):
+        spoken = speaker.say(sentence(rng, options.words), voice)
+        said = make_sentence(spoken, speaker.rate, rng)
+        write_wav(folder / SENTENCES_FOLDER / f"{name}_{number}.wav", said)
+    return 0
 
 
 def write_track(folder: Path, kind: str, number: int, options: Options) -> int:

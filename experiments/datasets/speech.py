@@ -20,11 +20,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_prep.speech.cache import Cache, open_cache
 from experiments.config import DataConfig, is_cepstral
+from experiments.datasets.negatives import open_tracks
 from experiments.machine.execution import on_cpu
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.features import Frontend, extract, fit_normaliser
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.mixing import AudioBatch, chosen_clips, draw_rows
+from sanas_jax.data.recipe import Recipe
 from sanas_jax.data.variation import spec_augment
 from sanas_jax.sharding import DATA, place
 from sanas_jax.training import Batch
@@ -77,8 +79,10 @@ class AudioSource:
             len(self.cache.indices(name)) for name in ("training", "validation")
         )
         self.streams = limit is not None and needed > limit
-        self._training = open_split(self.cache, "training", mesh, on_host=self.streams)
-        self._validation = open_split(self.cache, "validation", mesh, on_host=self.streams)
+        self._training, self._validation = (
+            open_split(self.cache, name, mesh, on_host=self.streams, recipe=config)
+            for name in ("training", "validation")
+        )
         self.training = self._training.clips
 
     @staticmethod
@@ -161,9 +165,17 @@ class AudioSource:
 
 
 def open_split(
-    cache: Cache, name: str, mesh: Mesh | None = None, *, on_host: bool = False
+    cache: Cache,
+    name: str,
+    mesh: Mesh | None = None,
+    *,
+    on_host: bool = False,
+    recipe: Recipe | None = None,
 ) -> Split:
-    """The clips of one split, with the noise tracks; ValueError if there are none."""
+    """The clips of one split, with noise tracks and the negatives that a recipe draws from.
+
+    Raises ValueError if there are no clips, or not those negatives.
+    """
     rows = cache.indices(name)
     if not len(rows):
         raise ValueError(f"expected {name} clips in the cache {cache.path}, got none")
@@ -178,7 +190,9 @@ def open_split(
         with_samples=not on_host,
     )
     put = partial(place, mesh=mesh)
-    clips = make(np.asarray(cache.noise), np.asarray(cache.noise_bounds), put=put)
+    noise = np.asarray(cache.noise), np.asarray(cache.noise_bounds)
+    negatives = None if recipe is None else open_tracks(cache, name, recipe, mesh)
+    clips = make(*noise, negatives=negatives, put=put)
     return Split(clips, cache, rows, make(put=np.asarray) if on_host else None)
 
 

@@ -6,13 +6,27 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_prep.speech.cache import SPLITS
 from experiments.datasets.streams import Stream
-from experiments.evaluation.detector_search import PROTOCOL, choose, mean_scores
+from experiments.evaluation.alarms import Traced, poisson_bounds, rate_text, to_search
+from experiments.evaluation.detector_search import (
+    PROTOCOL,
+    best_trial,
+    fewest_alarms,
+    mean_scores,
+    try_all,
+)
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
+
+
+class Calibrated(NamedTuple):
+    """Entries of detector.json for a model at a price, one for each rate, and rates not reached."""
+
+    entries: list[dict[str, Any]]
+    unreached: list[str]
 
 
 def calibrated(
@@ -20,28 +34,57 @@ def calibrated(
     price: float | None,
     streams: Sequence[Stream],
     traces: Sequence[Trace],
-    limit: float,
-) -> dict[str, Any]:
-    """An entry of detector.json: settings for a model at a price, scores beside the protocol's."""
+    limits: Sequence[float],
+    sets: Sequence[Traced] = (),
+) -> Calibrated:
+    """Settings for a model at a price, scores beside the protocol's.
+
+    Args:
+      model, price: whose settings.
+      streams, traces: labelled, and the model's trace of each.
+      limits: false alarms per hour, in the order in which they are asked for.
+      sets: audio without words, on which false alarms are counted in place of the streams.
+    """
     classes = model.info.classes
-    try:
-        detector, scores = choose(streams, traces, classes, limit)
-    except ValueError as error:
-        at = "" if price is None else f" at λ = {price:.3g}"
-        raise ValueError(f"{model.workdir}{at}: {error}") from error
-    return {
-        "cost_weight": price,
-        "settings": dataclasses.asdict(detector),
-        "scores": scores,
-        "scores_of_default": mean_scores(streams, traces, classes, PROTOCOL),
-    }
+    negatives = to_search(sets) if sets else None
+    trials = try_all(streams, traces, classes, negatives=negatives)
+    out = Calibrated([], [])
+    for limit in limits:
+        best = best_trial(trials, limit)
+        if best is None:
+            at = "" if price is None else f" at λ = {price:.3g}"
+            out.unreached.append(
+                f"{model.workdir}{at}: false alarms per hour: {limit:g} could not be reached; the "
+                f"fewest are {fewest_alarms(trials):.1f}"
+            )
+            continue
+        entry = {
+            "cost_weight": price,
+            "false_alarms_per_hour_limit": limit,
+            "settings": dataclasses.asdict(best.detector),
+            "scores": mean_scores(streams, traces, classes, best.detector),
+            "scores_of_default": mean_scores(streams, traces, classes, PROTOCOL),
+        }
+        if negatives is not None:
+            entry["negatives"] = _on_negatives(
+                round(best.alarms * negatives.hours), negatives.hours
+            )
+        out.entries.append(entry)
+    return out
+
+
+def _on_negatives(alarms: int, hours: float) -> dict[str, float]:
+    """False alarms on audio without words, with exact bounds."""
+    low, high = poisson_bounds(alarms, hours)
+    return {"alarms": alarms, "hours": hours, "per_hour": alarms / hours, "low": low, "high": high}
 
 
 def detector_summary(name: str, entry: dict[str, Any]) -> str:
     """The settings and their scores on a few lines."""
     price, settings = entry["cost_weight"], entry["settings"]
     lines = [
-        f"{name}{'' if price is None else f' at λ = {price:.3g}'}: "
+        f"{name}{'' if price is None else f' at λ = {price:.3g}'}, at most "
+        f"{entry['false_alarms_per_hour_limit']:g} false alarms an hour: "
         f"threshold {settings['threshold']:g}, window {settings['window_ms']:g} ms, "
         f"suppression {settings['suppression_ms']:g} ms, {settings['min_count']} results or more"
     ]
@@ -53,6 +96,12 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
             f"  {title:10}  correct {scores['correct_pct']:.1f} %, "
             f"wrong {scores['wrong_pct']:.1f} %, "
             f"{scores['false_alarms_per_hour']:.1f} false alarms per hour"
+        )
+    if "negatives" in entry:
+        found = entry["negatives"]
+        lines.append(
+            f"  in {found['hours']:.2f} h without words: "
+            f"{rate_text(found['alarms'], found['hours'])}"
         )
     if not entry["scores"]["correct_pct"] > 0:
         lines.append("  warning: no setting that keeps the limit finds more words than it mistakes")

@@ -9,7 +9,7 @@ stream. The detections are the same, bit for bit; the choice is scored with `det
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ TOLERANCE_MS = 750.0
 # A window of 0 ms does not smooth: every posterior stands for itself.
 WINDOWS_MS = (0, 200, 300, 400, 500, 600, 700, 800, 1000)
 THRESHOLDS = tuple(np.arange(0.2, 0.951, 0.025).round(3).tolist())
+# Where people talk and nothing should fire, more is asked of a word.
+STRICT = (*THRESHOLDS, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 SUPPRESSIONS_MS = (300, 500, 700, 900, 1200, 1500)
 
 
@@ -38,6 +40,27 @@ class Smoothed(NamedTuple):
     times_ms: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+
+
+class Trial(NamedTuple):
+    """A setting, its `correct_pct - wrong_pct`, and its false alarms per hour.
+
+    gain: a mean over streams, counted by the rule "set"; alarms: those that are limited; on_streams
+    those on the streams.
+    """
+
+    detector: Detector
+    gain: float
+    alarms: float
+    on_streams: float
+
+
+class Negatives(NamedTuple):
+    """Audio without words: traces, how many detections in each are false alarms, and its length."""
+
+    traces: Sequence[Trace]
+    count: Callable[[Sequence[Sequence[Detection]]], int]
+    hours: float
 
 
 class Candidates(NamedTuple):
@@ -58,49 +81,80 @@ def choose(
 ) -> tuple[Detector, dict[str, float]]:
     """The setting with most `correct_pct - wrong_pct`, and its scores as `mean_scores` gives them.
 
-    The difference is a mean over the streams, counted by the rule "set". Ties go to fewer false
-    alarms, then to the setting nearer to the protocol's.
+    Args:
+      streams, traces, classes, tolerance_ms: as of `try_all`.
+      limit: false alarms per hour, all streams together, that must not be exceeded.
+
+    Raises:
+      ValueError: no stream, not a trace for each, a negative limit, or one that no setting keeps.
+    """
+    trials = try_all(streams, traces, classes, tolerance_ms)
+    best = best_trial(trials, limit)
+    if best is None:
+        raise ValueError(
+            f"false alarms per hour: expected a limit that some detector keeps, got {limit:g}; "
+            f"the fewest are {fewest_alarms(trials):.1f}"
+        )
+    return best.detector, mean_scores(streams, traces, classes, best.detector, tolerance_ms)
+
+
+def try_all(
+    streams: Sequence[Stream],
+    traces: Sequence[Trace],
+    classes: Sequence[str],
+    tolerance_ms: float = TOLERANCE_MS,
+    negatives: Negatives | None = None,
+) -> list[Trial]:
+    """Every setting of the grid, tried on the same posteriors.
 
     Args:
       streams: labelled, of a split that the model is not tested on.
       traces: of the model, one per stream.
       classes: names [K], silence first.
-      limit: false alarms per hour, all streams together, that must not be exceeded.
       tolerance_ms: largest distance to the truth.
-
-    Raises:
-      ValueError: no stream, not a trace for each, a negative limit, or one that no setting keeps.
+      negatives: audio without words, on which false alarms are counted in place of the streams.
     """
     if not streams or len(streams) != len(traces):
         raise ValueError(
             f"expected streams and a trace for each, got {len(streams)} and {len(traces)}"
         )
-    if not 0 <= limit < inf:
-        raise ValueError(f"false alarms per hour: expected a limit of 0 or more, got {limit}")
     truths = [[classes.index(word) for word in stream.words] for stream in streams]
     hours = _hours(streams)
-    best: tuple[tuple[float, ...], Detector] | None = None
-    fewest = inf
-    for detector, found in _search(traces):
+    others = negatives.traces if negatives else ()
+    trials = []
+    for detector, found in _search([*traces, *others], STRICT if negatives else THRESHOLDS):
         counts = [
             score_stream(detections, truth, stream.times_ms, tolerance_ms=tolerance_ms)
-            for detections, truth, stream in zip(found, truths, streams, strict=True)
+            for detections, truth, stream in zip(found, truths, streams, strict=False)
         ]
-        alarms = sum(count.false_alarms for count in counts) / hours
-        fewest = min(fewest, alarms)
-        if alarms > limit:
-            continue
+        on_streams = sum(count.false_alarms for count in counts) / hours
+        alarms = on_streams
+        if negatives is not None:
+            alarms = negatives.count(found[len(traces) :]) / negatives.hours
         gain = float(np.mean([count.correct_pct - count.wrong_pct for count in counts]))
-        # Rounded: equal gains of other counts may differ in the last bit of a mean.
-        key = (-round(gain, 9), alarms, _distance(detector))
-        if best is None or key < best[0]:
-            best = key, detector
-    if best is None:
-        raise ValueError(
-            f"false alarms per hour: expected a limit that some detector keeps, got {limit:g}; "
-            f"the fewest are {fewest:.1f}"
-        )
-    return best[1], mean_scores(streams, traces, classes, best[1], tolerance_ms)
+        trials.append(Trial(detector, gain, alarms, on_streams))
+    return trials
+
+
+def best_trial(trials: Sequence[Trial], limit: float) -> Trial | None:
+    """The trial with the greatest gain among those that keep a limit of false alarms per hour.
+
+    Ties go to fewer false alarms, then to the setting nearer to the protocol's. None if none does.
+    """
+    if not 0 <= limit < inf:
+        raise ValueError(f"false alarms per hour: expected a limit of 0 or more, got {limit}")
+    kept = [trial for trial in trials if trial.alarms <= limit]
+    # Rounded: equal gains of other counts may differ in the last bit of a mean.
+    return min(
+        kept,
+        key=lambda t: (-round(t.gain, 9), t.alarms, t.on_streams, _distance(t.detector)),
+        default=None,
+    )
+
+
+def fewest_alarms(trials: Sequence[Trial]) -> float:
+    """False alarms per hour that some setting keeps."""
+    return min(trial.alarms for trial in trials)
 
 
 def mean_scores(
@@ -166,12 +220,14 @@ def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> li
     return found
 
 
-def _search(traces: Sequence[Trace]) -> Iterator[tuple[Detector, list[list[Detection]]]]:
+def _search(
+    traces: Sequence[Trace], thresholds: Sequence[float]
+) -> Iterator[tuple[Detector, list[list[Detection]]]]:
     """Every setting of the grid, and what it detects in each stream."""
     for window_ms in WINDOWS_MS:
         least = _min_count(traces, window_ms)
         smoothed = [smooth(t.posteriors, t.times_ms, window_ms, least) for t in traces]
-        for threshold in THRESHOLDS:
+        for threshold in thresholds:
             steps = [candidates(each, threshold) for each in smoothed]
             for suppression_ms in SUPPRESSIONS_MS:
                 detector = Detector(window_ms, threshold, suppression_ms, least)

@@ -19,6 +19,7 @@ from experiments.reporting.run_record import (
 )
 from experiments.runs import folder as run_folder
 from experiments.runs.metrics import read_metrics
+from experiments.runs.stored_negatives import read_negative_results
 from experiments.runs.stored_results import (
     SPLITS,
     ImageResult,
@@ -73,6 +74,7 @@ def read_run(path: Path, name: str) -> RunRecord:
         list(read_metrics(path)),
         evaluations,
         tested,
+        read_negative_results(path),
     )
 
 

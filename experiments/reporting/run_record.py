@@ -12,6 +12,7 @@ from experiments.config.build import in_units
 from experiments.config.costs import Charged
 from experiments.config.wording import plain, short
 from experiments.runs import folder as run_folder
+from experiments.runs.stored_negatives import NegativeResult
 from experiments.runs.stored_results import ImageResult, StreamResult
 from sanas_jax.graph import Net
 
@@ -49,6 +50,7 @@ class RunRecord(NamedTuple):
       evaluations: by name as in `stored_results.result_files`: a stream, price and detector each.
       tested: what `evaluate` found on splits of images, "testing" first, by rising price; of such
         a run, which has no streams.
+      negatives: what it found on audio without words.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RunRecord(NamedTuple):
     lines: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
     tested: list[ImageResult]
+    negatives: Sequence[NegativeResult] = ()
 
     @property
     def of_images(self) -> bool:

@@ -23,28 +23,37 @@ def chosen_detector(model: TrainedModel, price: float | None, threshold: float |
 
 
 def detectors_of(
-    kind: str, threshold: float, models: Sequence[TrainedModel]
+    kind: str, threshold: float, models: Sequence[TrainedModel], rate: float | None = None
 ) -> dict[tuple[Path, float | None], tuple[Detector, dict[str, Any]]]:
     """The detector of every model at every price, and all that is said of it in results.
 
-    `kind` is "calibrated", or else the protocol's with `threshold`.
+    `kind` is "calibrated", for a rate as of `read_detector`, or else the protocol's with
+    `threshold`.
     """
     out = {}
     for model in models:
         for price in model.prices if model.info.config.model.conditioned else [None]:
-            detector, about = Detector(threshold=threshold), {}
+            detector, about = Detector(threshold=threshold), dict[str, Any]()
             if kind == "calibrated":
-                detector, at = read_detector(model.workdir, model.step, price)
+                detector, at = read_detector(model.workdir, model.step, price, rate)
                 about = {"calibrated_at": at}
+                if rate is not None:
+                    about["calibrated_for"] = rate
             described = {"kind": kind, **dataclasses.asdict(detector), **about}
             out[model.workdir, price] = detector, described
     return out
 
 
-def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detector, float | None]:
+def read_detector(
+    workdir: Path, step: int, price: float | None, rate: float | None = None
+) -> tuple[Detector, float | None]:
     """The detector calibrated for a checkpoint, and the price that it was calibrated at.
 
-    price: λ that a conditioned network is told; it gets the detector of the nearest calibrated one.
+    Args:
+      workdir, step: the run and its checkpoint.
+      price: λ that a conditioned network is told; it gets the detector of the nearest one that was
+        calibrated.
+      rate: false alarms per hour that it was calibrated for; None for what was asked for first.
     """
     path = workdir / "detector.json"
     if not path.is_file():
@@ -52,9 +61,13 @@ def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detect
     try:
         found = json.loads(path.read_text())
         of_step, entries = found["step"], found["detectors"]
+        # Entries of before several rates could be asked for do not say theirs.
+        rates = [entry.get("false_alarms_per_hour_limit") for entry in entries]
+        wanted = rates[0] if rate is None else rate
+        entries = [each for each, own in zip(entries, rates, strict=True) if own == wanted]
         if price is not None:
             entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
-        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
+        chosen = [(Detector(**each["settings"]), each["cost_weight"]) for each in entries]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
     if of_step != step:
@@ -62,4 +75,10 @@ def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detect
             f"{path}: expected detectors for step {step}, got those for step {of_step}: "
             "run experiments.calibrate again"
         )
-    return detector, told
+    if not chosen:
+        known = ", ".join(f"{own:g}" for own in dict.fromkeys(rates) if own is not None)
+        raise ValueError(
+            f"--false_alarms_per_hour: expected one of the rates that {path} is for, {known}; "
+            f"got {rate}"
+        )
+    return chosen[0]

@@ -3,6 +3,7 @@
 evaluations/STREAM.json, .npz              detections of the protocol's detector, and the run
 evaluations/calibrated/STREAM.json, .npz   the same of the detector that `calibrate` chose
 evaluations/SPLIT.json                     of a run on images
+evaluations/negatives/                     of audio without words (`stored_negatives`)
 
 A network that was told its price has STREAM@PRICE in place of STREAM. Results of before there was
 the second folder all lie in the first; what is inside says which detector they are of.
@@ -28,7 +29,7 @@ DETECTORS = ("default", "calibrated")
 SPLITS = ("testing", "validation", "training")
 
 
-class _Stored:
+class Stored:
     """A dataclass whose fields are the keys of a JSON object, in the order in which it has them."""
 
     @classmethod
@@ -49,7 +50,7 @@ class _Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamResult(_Stored):
+class StreamResult(Stored):
     """A model on a labelled stream, at one price and with one detector.
 
     What is None by default is not in results of before it was measured.
@@ -125,7 +126,7 @@ class StreamResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageResult(_Stored):
+class ImageResult(Stored):
     """A model on a split of images, at one price: one architecture, the most probable.
 
     Fields:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from sanas_jax.data.negatives import Negatives
 from sanas_jax.data.recipe import Recipe
 
 SILENCE, UNKNOWN, FIRST_WORD = 0, 1, 2
@@ -32,6 +33,7 @@ class Clips:
     counts: [K] int32, clips per label
     noise: [M] int16, the background tracks one after the other; M = 0: there are none
     noise_bounds: [tracks + 1] int32, track i is noise[noise_bounds[i]:noise_bounds[i + 1]]
+    negatives: audio without words, if there is any
     """
 
     samples: jax.Array
@@ -41,6 +43,7 @@ class Clips:
     counts: jax.Array
     noise: jax.Array
     noise_bounds: jax.Array
+    negatives: Negatives | None = None
 
     @classmethod
     def create(
@@ -51,13 +54,15 @@ class Clips:
         noise: ArrayLike | None = None,
         noise_bounds: ArrayLike | None = None,
         *,
+        negatives: Negatives | None = None,
         put: Callable[[Any], Any] = jnp.asarray,
         with_samples: bool = True,
     ) -> Clips:
         """Check the arrays of one split, move them to the device and sort the clips by label.
 
         Args:
-          samples, lengths, labels, noise, noise_bounds: as the fields.
+          samples, lengths, labels, noise, noise_bounds, negatives: as the fields; the last is on
+            the device.
           put: what moves an array to the device.
           with_samples: or leave the samples where they are.
         """
@@ -106,6 +111,7 @@ class Clips:
             counts=put(np.bincount(label).astype(np.int32)),
             noise=put(track),
             noise_bounds=put(bounds.astype(np.int32)),
+            negatives=negatives,
         )
 
 

@@ -6,7 +6,7 @@ judged in windows of 101 STFT frames (1 s) every 20 frames (200 ms): a window ca
 the word where more than half of its samples are word, and 0 (silence) elsewhere.
 
 Beyond that recipe an item may hold several words, cut off by its ends, of changed speed and
-amplitude, and noise of a given level (`Recipe`).
+amplitude, and noise of a given level, and audio without words between and under them (`Recipe`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from sanas_jax.data.clips import SILENCE, Clips, as_float, below, choose_clip
+from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips, as_float, below, choose_clip
 from sanas_jax.data.labelling import item_labels
 from sanas_jax.data.mix_settings import MixSettings, windows_of
+from sanas_jax.data.negatives import RAMP_SECONDS, Heard, choose_negatives, nearness
 from sanas_jax.data.variation import change_speed, log_uniform, snr_gain, white
 
 # What the keys are for that are folded out of an item's: draws that the plain recipe does without.
-MORE_WORDS, PERTURBATION, WHITE_NOISE = 1, 2, 3
+MORE_WORDS, PERTURBATION, WHITE_NOISE, NEGATIVES = 1, 2, 3, 4
 
 
 @jax.tree_util.register_dataclass
@@ -148,13 +149,18 @@ def _draw_item(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """One item: signal [max_samples], labels [T], mask [T], weight [T]."""
     (uniform, places), index, silent = _draw_words(clips, settings, key)
+    shortest, longest = settings.min_samples, settings.max_samples
+    length = shortest + below(jnp.int32(longest - shortest + 1), uniform[3])
+    heard = None
+    if settings.has_negatives:
+        own = jax.random.fold_in(key, NEGATIVES)
+        heard = choose_negatives(clips.negatives, settings, length, longest, own)
+        silent = silent | heard.alone
     labels = jnp.where(silent, SILENCE, clips.labels[index])
     if samples is None:
         samples = clips.samples[index]
     sounds = _perturbed(as_float(samples), clips.lengths[index], settings, key)
     words = jnp.where(silent[:, None], 0.0, sounds)
-    shortest, longest = settings.min_samples, settings.max_samples
-    length = shortest + below(jnp.int32(longest - shortest + 1), uniform[3])
     offsets = _choose_offsets(length, clips.samples.shape[1], settings, places)
     noise = _choose_noise(clips, settings, length, uniform[5:7], key)
     if settings.snr_range_db is None:
@@ -163,12 +169,38 @@ def _draw_item(
         low, high = settings.snr_range_db
         gain = snr_gain(words, ~silent, noise, length, low + (high - low) * uniform[7])
     gain = jnp.where(uniform[8] < settings.noise_probability, gain, 0.0)
+    if heard is not None:
+        noise = _with_negatives(gain * noise, heard, words, ~silent, offsets, length, settings)
+        gain = jnp.float32(1)
     signal, masks = mix(words, offsets, length, noise, gain)
+    if heard is not None and settings.negative_label == "unknown":
+        speech = heard.active & ~(masks & ~silent[:, None]).any(0)
+        masks = jnp.concatenate([masks, speech[None]])
+        labels = jnp.append(labels, UNKNOWN)
     valid = jnp.arange(settings.num_windows) < windows_of(length, settings)
     found, ratio = item_labels(masks, labels, settings)
     unclear = jnp.abs(ratio - settings.signal_threshold) < settings.unclear_margin
     weight = jnp.where(unclear, jnp.float32(settings.unclear_weight), 1.0)
     return signal, jnp.where(valid, found, SILENCE), valid, weight
+
+
+def _with_negatives(
+    noise: jax.Array,
+    heard: Heard,
+    words: jax.Array,
+    present: jax.Array,
+    offsets: jax.Array,
+    length: jax.Array,
+    settings: MixSettings,
+) -> jax.Array:
+    """Background [samples] with what an item hears of negatives; words [n, S] are `present` [n]."""
+    loudness = snr_gain(words, present, heard.sound, length, heard.ratio_db)
+    background = jnp.where(heard.is_sound, loudness * heard.sound, noise)
+    # Speech is never louder under words than between them.
+    under = jnp.minimum(snr_gain(words, present, heard.speech, length, heard.ratio_db), 1.0)
+    ramp = round(RAMP_SECONDS * settings.sample_rate)
+    near = nearness(offsets, present, words.shape[1], len(noise), ramp)
+    return background + (1 - (1 - under) * near) * heard.speech
 
 
 def _perturbed(

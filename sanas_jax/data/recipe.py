@@ -11,6 +11,8 @@ from typing import TypeVar
 
 R = TypeVar("R", bound="Recipe")
 
+NEGATIVE_LABELS = ("unknown", "silence")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,6 +33,13 @@ class Recipe:
         less than the margin counts with this weight in the loss: what it holds is hard to say
     speed_range, gain_range: factors of each clip's speed (and pitch) and amplitude, log-uniform
     time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: of `spec_augment`
+    negative_speech, negative_sounds: share of the items with running speech between and under
+        their words, and of those whose background is a sound without words (`negatives`)
+    negative_alone: share of these items that hold no words
+    negative_snr_db: lowest and highest ratio of the words' mean power to that of speech or a sound
+        under them; without words as to a median clip's
+    negative_gain: factors of running speech between words, log-uniform
+    negative_label: of running speech where someone speaks, "unknown" or "silence"
     """
 
     min_seconds: float = 1.0
@@ -53,6 +62,17 @@ class Recipe:
     time_mask_frames: int = 20
     frequency_masks: int = 0
     frequency_mask_bins: int = 7
+    negative_speech: float = 0.0
+    negative_sounds: float = 0.0
+    negative_alone: float = 0.5
+    negative_snr_db: tuple[float, float] = (0.0, 20.0)
+    negative_gain: tuple[float, float] = (0.5, 2.0)
+    negative_label: str = "unknown"
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether audio without words is heard in items."""
+        return self.negative_speech > 0 or self.negative_sounds > 0
 
     def unperturbed(self: R) -> R:
         """The same streams from clips as they are, without masks: what a validation draws."""
@@ -70,7 +90,13 @@ class Recipe:
             raise ValueError(f"words_per_item: expected 1 or more, got {self.words_per_item}")
         if not -inf < self.overlap < inf:
             raise ValueError(f"overlap: expected seconds, got {self.overlap}")
-        for name in ("noise_probability", "white_noise"):
+        for name in (
+            "noise_probability",
+            "white_noise",
+            "negative_speech",
+            "negative_sounds",
+            "negative_alone",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
         for name in (
@@ -85,12 +111,17 @@ class Recipe:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        for name in ("speed_range", "gain_range"):
+        for name in ("speed_range", "gain_range", "negative_gain"):
             values = getattr(self, name)
             if len(values) != 2 or not 0 < values[0] <= values[1] < inf:
                 raise ValueError(
                     f"{name}: expected two factors above 0, the lower first, got {values}"
                 )
-        ratio = self.snr_range_db
-        if ratio is not None and (len(ratio) != 2 or not -inf < ratio[0] <= ratio[1] < inf):
-            raise ValueError(f"snr_range_db: expected two numbers, the lower first, got {ratio}")
+        for name in ("snr_range_db", "negative_snr_db"):
+            ratio = getattr(self, name)
+            if ratio is not None and (len(ratio) != 2 or not -inf < ratio[0] <= ratio[1] < inf):
+                raise ValueError(f"{name}: expected two numbers, the lower first, got {ratio}")
+        if self.negative_label not in NEGATIVE_LABELS:
+            raise ValueError(
+                f"negative_label: expected one of {NEGATIVE_LABELS}, got {self.negative_label!r}"
+            )

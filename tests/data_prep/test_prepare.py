@@ -12,6 +12,7 @@ import soundfile
 from data_prep.prepare import main
 from data_prep.speech import decode
 from data_prep.speech.cache import open_cache
+from data_prep.speech.negative_cache import open_negatives
 
 RNG = np.random.default_rng(0)
 
@@ -52,6 +53,7 @@ def test_prepare_writes_classes_splits_and_provenance(
         ("no", 3),
     }
     row = int(np.flatnonzero(cache.lengths == 8_000)[0])
+    assert cache.names[row] == "yes/0a_nohash_3.flac"
     np.testing.assert_array_equal(cache.samples[row, :8_000], want)
     assert not cache.samples[row, 8_000:].any()
     assert [len(track) for track in cache.noise_tracks()] == [32_000]
@@ -64,6 +66,59 @@ def test_prepare_writes_classes_splits_and_provenance(
     table = capsys.readouterr().out
     assert f"{'total':9}" in table
     assert "by the SHA-1 hash of the speaker" in table
+
+
+def test_prepare_keeps_the_upper_band_edge(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for max_hz in (4_000, 7_600):
+        out = tmp_path / str(max_hz)
+        flags = () if max_hz == 4_000 else ("--max_hz", str(max_hz))
+        assert prepare("--data", corpus, "--out", out, "--words", "all", *flags) == 0
+        cache = open_cache(out)
+        assert cache.frontend["fmax"] == max_hz
+        # Bins are 16000 / 480 Hz apart, and the last below the edge has weight in the last band.
+        assert np.flatnonzero(cache.mel.any(axis=0))[-1] == (max_hz * 480 - 1) // 16_000
+    for bad in ("1999", "8001"):
+        assert prepare("--data", corpus, "--out", tmp_path / bad, "--max_hz", bad) == 1
+        assert f"--max_hz: expected 2000 to 8000 Hz, got {bad}" in capsys.readouterr().err
+        assert not (tmp_path / bad).exists()
+
+
+def test_prepare_keeps_negatives_beside_the_clips(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sha256(out: Path) -> str:
+        return json.loads((out / "provenance.json").read_text())["sha256"]
+
+    for i in range(30):
+        save(tmp_path / "speech" / f"{i}.ogg", seconds=0.3, rate=22_050)
+    long = save(tmp_path / "noise" / "rain.wav", seconds=3)
+    (tmp_path / "noise" / "bad.wav").write_bytes(b"RIFF of nothing")
+    heard = tmp_path / "heard.tsv"
+    heard.write_text("file\theard\n3.ogg\tyes\n")
+    words = ("--data", corpus, "--words", "all")
+    negatives = ("--negatives", tmp_path / "speech", "--negatives", f"hum={tmp_path / 'noise'}")
+    plain, out = tmp_path / "plain", tmp_path / "with"
+    assert prepare(*words, "--out", plain) == 0
+    assert prepare(*words, "--out", out, *negatives, "--heard", heard) == 0
+    printed = capsys.readouterr()
+    assert "a word was heard in 1 of them" in printed.out
+    assert "skipped negatives/hum/bad.wav" in printed.err
+    got = open_negatives(out)
+    assert got is not None
+    assert got.all_kinds == ("hum", "speech")
+    assert len(got.names) == 31
+    assert {got.names[row] for row in np.flatnonzero(got.heard)} == {"3.ogg"}
+    np.testing.assert_array_equal(got.file(got.names.index("rain.wav")), long)
+    for name in ("samples", "splits", "noise"):
+        assert (plain / f"{name}.npy").read_bytes() == (out / f"{name}.npy").read_bytes()
+    assert sha256(plain) != sha256(out)
+    assert open_negatives(plain) is None
+    assert prepare(*words, "--out", tmp_path / "bad", "--heard", heard) == 1
+    assert "expected them with --negatives" in capsys.readouterr().err
+    assert prepare(*words, "--out", tmp_path / "bad", "--negatives", tmp_path / "gone") == 1
+    assert not (tmp_path / "bad").exists()
 
 
 def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path) -> None:

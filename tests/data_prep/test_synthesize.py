@@ -13,8 +13,10 @@ import pytest
 import soundfile
 
 from data_prep.speech.index import find
+from data_prep.speech.negatives import activity, find_negatives
 from data_prep.synthesize import main
 from data_prep.voices import espeak, noises, recordings
+from data_prep.voices.sentences import sentence
 
 pytest.importorskip("espeakng_loader", reason="the voices are not installed")
 
@@ -209,3 +211,33 @@ def test_synthesize_interrupted_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors == "interrupted: nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_synthesize_says_sentences_without_the_words(tmp_path: Path) -> None:
+    small = ("--words", "yes,water", "--voices", "3", "--noise_seconds", "1", "--jobs", "2")
+    for name, sentences in (("plain", "0"), ("with", "2")):
+        assert synthesize("--out", tmp_path / name, *small, "--sentences", sentences) == 0
+    found = find_negatives([str(tmp_path / "with" / "_speech_")], "(.*)_")
+    assert len(found) == 6
+    assert {each.kind for each in found} == {"speech"}
+    assert {each.split for each in found} == {0, 1, 2}, "one of three voices each"
+    for each in found:
+        samples, rate = soundfile.read(each.root / each.name, dtype="int16")
+        assert rate == 16_000
+        assert 1 < len(samples) / rate < 15
+        assert activity(samples).mean() > 0.5
+    assert not find(tmp_path / "with").ignored
+    clips = [clip.name for clip in find(tmp_path / "plain").clips]
+    assert [clip.name for clip in find(tmp_path / "with").clips] == clips
+    for name in clips:
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "with" / name).read_bytes()
+
+
+def test_sentences_differ_and_hold_no_word_to_be_heard() -> None:
+    rng = np.random.default_rng(0)
+    avoid = ("water", "Brother", "on")
+    said = [sentence(rng, avoid) for _ in range(500)]
+    assert len(set(said)) > 450
+    assert not any({"water", "brother", "on"} & set(text.split()) for text in said)
+    with pytest.raises(ValueError, match="leave sentences to say"):
+        sentence(rng, [word for text in said for word in text.split()])

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 
 from data_prep import make_stream
 from data_prep.command.cli import run
@@ -197,6 +198,61 @@ def test_conditioned_network_has_a_detector_for_each_price(root, tmp_path):
     for result, entry in zip(json.loads(out.read_text()), entries, strict=True):
         assert result["detector"]["calibrated_at"] == result["cost_weight"] == entry["cost_weight"]
         assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
+
+
+def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, trained, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("talk", "home"):
+        (root / name).mkdir(exist_ok=True)
+        for part in range(2):
+            samples = rng.normal(0, 0.1, 16_000 * 4)
+            soundfile.write(root / name / f"{part}.wav", samples, 16_000)
+    negatives = ["--negatives", root / "talk", "--negatives", f"room={root / 'home'}"]
+    stream = ["--workdir", trained, "--stream", root / "validation.wav"]
+    asked = "--false_alarms_per_hour=5000,0,10000"
+    assert run_calibrate(*stream, *negatives, asked) == 0
+    found = json.loads((trained / "detector.json").read_text())
+    assert [each["name"] for each in found["negatives"]] == ["room", "talk"]
+    entries = found["detectors"]
+    assert [entry["false_alarms_per_hour_limit"] for entry in entries] == [5000, 0, 10000]
+    for entry in entries:
+        on = entry["negatives"]
+        assert on["hours"] == pytest.approx(16 / 3600)
+        assert on["per_hour"] <= entry["false_alarms_per_hour_limit"]
+        assert on["low"] <= on["per_hour"] <= on["high"]
+    assert "in 0.00 h without words: " in capsys.readouterr().out
+    # What was chosen is what evaluate finds.
+    command = ["--workdir", trained, *negatives, "--detector=calibrated", "--json", root / "n.json"]
+    assert run_evaluate(*command, "--false_alarms_per_hour=0") == 0
+    results = json.loads((root / "n.json").read_text())
+    assert [result["alarms"] for result in results] == [0, 0]
+    for result in results:
+        assert result["detector"] | entries[1]["settings"] == result["detector"]
+        assert result["detector"]["calibrated_for"] == 0
+    assert run_evaluate(*command, "--false_alarms_per_hour=7") == 1
+    assert "5000, 0, 10000; got 7" in capsys.readouterr().err
+    for flags, message in (
+        ((asked.replace("5000", "some"), *negatives), "--false_alarms_per_hour: expected numbers"),
+        (("--heard", root / "talk"), "--heard: expected it with --negatives"),
+    ):
+        assert run_calibrate(*stream, *flags) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_read_detector_takes_the_rate_that_was_asked_for_first(tmp_path):
+    entries = [
+        {
+            "cost_weight": 0.5,
+            "false_alarms_per_hour_limit": rate,
+            "settings": dataclasses.asdict(Detector(threshold=threshold)),
+        }
+        for rate, threshold in ((1.0, 0.8), (5.0, 0.6))
+    ]
+    (tmp_path / "detector.json").write_text(json.dumps({"step": 7, "detectors": entries}))
+    assert read_detector(tmp_path, 7, 0.5)[0].threshold == 0.8
+    assert read_detector(tmp_path, 7, 0.5, 5.0)[0].threshold == 0.6
+    with pytest.raises(ValueError, match=r"one of the rates .* 1, 5; got 2"):
+        read_detector(tmp_path, 7, 0.5, 2.0)
 
 
 def test_read_detector_takes_the_nearest_price(tmp_path):

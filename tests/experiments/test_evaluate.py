@@ -155,6 +155,41 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     assert "expected an audio file" in capsys.readouterr().err
 
 
+def test_negatives_are_scored_without_labels(trained, tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    for name, seconds in (("a", 3), ("b", 0.5)):
+        samples = 0.1 * rng.standard_normal(int(16_000 * seconds))
+        (tmp_path / "room").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "room" / f"{name}.flac", samples, 16_000)
+    table = tmp_path / "heard.tsv"
+    table.write_text("file\theard\nb.flac\tlow\n")
+    out = tmp_path / "out.json"
+    command = ["--workdir", trained, "--negatives", tmp_path / "room", "--json", out]
+    assert run_evaluate(*command, "--heard", table, "--threshold=0.2") == 0
+    result = json.loads(out.read_text())
+    assert (result["negatives"], result["recordings"], result["seconds"]) == ("room", 1, 3.0)
+    assert result["heard"]["seconds"] == 0.5
+    assert set(result["by_word"]) == {"low", "mid", "high"}
+    assert sum(word["alarms"] for word in result["by_word"].values()) == result["alarms"]
+    assert "on room, 0.00 h without words" in capsys.readouterr().out
+    kept = trained / "evaluations" / "negatives" / "default" / "room.json"
+    assert json.loads(kept.read_text()) == result
+
+    cases = [
+        (["--workdir", trained], "--stream, --negatives: expected the WAV of a stream or audio"),
+        (
+            [*command[:2], "--negatives", tmp_path / "no"],
+            "--negatives: expected a folder or a file",
+        ),
+        ([*command[:2], *write_stream(tmp_path), "--heard", table], "--heard: expected it with"),
+    ]
+    for arguments, message in cases:
+        assert run_evaluate(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
 def train(folder, *extra):
     settings = ["model.maps=2,2", "model.state_size=4", "train.steps=4", "train.batch_size=4"]
     settings += ["model.gate_bias=0"]

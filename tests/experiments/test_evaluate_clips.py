@@ -181,3 +181,27 @@ def test_bad_input_is_one_line(
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_errors_by_sound_and_group(
+    shipped: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "groups.tsv", tmp_path / "out.json"
+    table.write_text("a.ogg\tfirst\n")
+    command = ["--pretrained", "static", "--data", cache, "--json", out]
+    assert run_clips(*command, "--by_sound", "--groups", table) == 1
+    assert "--groups: expected clips of --data" in capsys.readouterr().err
+    count = len((cache / "names.txt").read_text().splitlines())
+    (cache / "names.txt").write_text("".join(f"{'ab'[n % 2]}.wav\n" for n in range(count)))
+    assert run_clips(*command, "--by_sound", "--groups", table) == 0
+    errors = json.loads(out.read_text())["errors"]
+    assert list(errors) == ["level", "place", "group"]
+    assert errors["group"]["first"]["clips"] == errors["group"]["others"]["clips"] == 8
+    for part in errors.values():
+        assert sum(found["clips"] for found in part.values()) == 16
+    assert "word within: " in capsys.readouterr().out
+    (cache / "names.txt").unlink()
+    assert run_clips(*command, "--groups", table) == 1
+    assert "--groups: expected a cache that knows its files" in capsys.readouterr().err
+    assert run_clips(*command) == 0
+    assert "errors" not in json.loads(out.read_text())

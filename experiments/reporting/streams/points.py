@@ -25,7 +25,9 @@ class StreamPoint(NamedTuple):
       seed: of training.
       full_macs_per_frame: of the whole network.
       streams: their names.
-      macs_per_frame and what follows: the results' figures of these names, over the streams.
+      macs_per_frame to frame_accuracy: the results' figures of these names, over the streams.
+      negatives: false alarms an hour on audio without words, `per_hour` with 95 % bounds `low` and
+        `high`, and the `hours` heard, by its name.
     """
 
     run: str
@@ -45,6 +47,7 @@ class StreamPoint(NamedTuple):
     false_alarm_pct: Measured
     false_alarms_per_hour: Measured
     frame_accuracy: Measured
+    negatives: dict[str, dict[str, float]]
 
 
 class Reference(NamedTuple):
@@ -115,4 +118,14 @@ def _point(run: RunRecord, setting: Setting, evaluations: Sequence[Evaluation]) 
         false_alarm_pct=over_streams("false_alarm_pct"),
         false_alarms_per_hour=over_streams("false_alarms_per_hour"),
         frame_accuracy=over_streams("frame_accuracy"),
+        negatives={
+            each.negatives: {
+                "per_hour": each.alarms_per_hour,
+                "low": each.alarms_per_hour_low,
+                "high": each.alarms_per_hour_high,
+                "hours": each.seconds / 3600,
+            }
+            for each in run.negatives
+            if (each.cost_weight, each.detector_kind) == setting
+        },
     )

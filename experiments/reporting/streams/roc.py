@@ -15,6 +15,8 @@ from experiments.figures.style import LIGHT, WIDE, legend, run_look, styled
 from experiments.reporting.run_record import RunRecord
 from experiments.runs.stored_results import detector_suffix
 
+# Where there are several kinds of audio without words, it is drawn for the most telling.
+FIRST_DRAWN = "speech"
 FIELDS = ("false_alarms_per_hour", "wrong_pct", "correct_pct")
 _FAR = 1e6  # false alarms per hour beyond any axis
 _DOT: dict[str, Any] = {"marker": "o", "ms": 8, "mec": LIGHT["surface"], "ls": "none"}
@@ -29,6 +31,8 @@ class Roc(NamedTuple):
       price: λ that it was told, as text; "" for none.
       curve: [N, 3], `FIELDS` at each threshold, rising.
       used: [3], the same at the threshold of its evaluations.
+      negatives: name of audio without words, or "" for none.
+      alarms: [M, 2], false alarms an hour on it and correct words, at each threshold, rising.
     """
 
     run: str
@@ -36,6 +40,8 @@ class Roc(NamedTuple):
     price: str
     curve: np.ndarray
     used: np.ndarray
+    negatives: str
+    alarms: np.ndarray
 
 
 def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
@@ -61,7 +67,9 @@ def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
             ).mean(0)
             told = "" if price is None else f"λ={price:.3g}"
             name = shorten(run.name) + detector_suffix(run.detector)
-            out.append(Roc(name, number, told, curve, used))
+            correct = dict(zip(thresholds, curve[:, 2].tolist(), strict=True))
+            on, alarms = _on_negatives(run, price, correct)
+            out.append(Roc(name, number, told, curve, used, on, alarms))
     return out
 
 
@@ -69,11 +77,16 @@ def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
 def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
     """Correct words within a rate of false alarms, and against words taken for another.
 
-    The second panel is there because a good detector has hardly a false alarm to trade.
+    The second panel is there because a good detector has hardly a false alarm to trade on a stream
+    of words; the third, where it is known, is of false alarms where no words are.
     """
-    columns = 2 if width == WIDE else 1
-    figure = Figure(figsize=(width, 3.8 if columns == 2 else 6.6))
-    alarms, wrong = figure.subplots(2 // columns, columns, sharey=True).flat
+    named = sorted({roc.negatives for roc in rocs} - {""})
+    panels = 3 if named else 2
+    columns = panels if width == WIDE else 1
+    figure = Figure(figsize=(width, 3.8 if columns > 1 else 3.3 * panels))
+    alarms, wrong, *others = figure.subplots(panels // columns, columns, sharey=True).flat
+    for axes in others:
+        _draw_negatives(axes, [roc for roc in rocs if roc.negatives], named)
     for roc in rocs:
         look = run_look(roc.number)
         wrong.plot(roc.curve[:, 1], roc.curve[:, 2], lw=1.6, **look)
@@ -89,7 +102,7 @@ def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
     wrong.set_title("Against wrong detections")
     wrong.set_xlim(left=0)
     wrong.set_xlabel("wrong, % of the words")
-    for axes in (alarms, wrong):
+    for axes in (alarms, wrong, *others):
         axes.set_ylabel("correct, % of the words")
         axes.grid()
     names = list(dict.fromkeys((roc.run, roc.number) for roc in rocs))
@@ -99,19 +112,49 @@ def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
     return figure
 
 
+def _on_negatives(
+    run: RunRecord, price: float | None, correct: dict[float, float]
+) -> tuple[str, np.ndarray]:
+    """Name of a run's negatives; false alarms an hour there and correct words [M, 2]."""
+    found = {
+        each.negatives: each
+        for each in run.negatives
+        if (each.cost_weight, each.detector_kind) == (price, run.detector)
+    }
+    if not found:
+        return "", np.zeros((0, 2))
+    name = FIRST_DRAWN if FIRST_DRAWN in found else min(found)
+    steps = [
+        [step["alarms_per_hour"], correct[step["threshold"]]]
+        for step in found[name].roc
+        if step["threshold"] in correct
+    ]
+    return (name if steps else ""), np.array(steps).reshape(-1, 2)
+
+
 def best_within(curve: np.ndarray) -> np.ndarray:
     """The most correct words with at most so many false alarms, [M, 2], ends far to the right.
+
+    `curve` [N, 2 or more]: false alarms first, correct words last.
 
     Where there are a handful of false alarms, their count does not rise steadily as the threshold
     falls, and a line through all thresholds would run back and forth.
     """
-    order = np.lexsort((-curve[:, 2], curve[:, 0]))
-    alarms, correct = curve[order, 0], np.maximum.accumulate(curve[order, 2])
+    order = np.lexsort((-curve[:, -1], curve[:, 0]))
+    alarms, correct = curve[order, 0], np.maximum.accumulate(curve[order, -1])
     rises = np.diff(correct, prepend=-1) > 0
     return np.append(np.stack([alarms, correct], 1)[rises], [[_FAR, correct[-1]]], 0)
 
 
-def _scale_alarms(axes: Axes, most: float) -> None:
+def _draw_negatives(axes: Axes, rocs: Sequence[Roc], named: Sequence[str]) -> None:
+    """Correct words within a rate of false alarms on audio without words."""
+    for roc in rocs:
+        axes.step(*best_within(roc.alarms).T, where="post", lw=1.6, **run_look(roc.number))
+    _scale_alarms(axes, max(float(roc.alarms[:, 0].max(initial=0)) for roc in rocs), (1,))
+    axes.set_title(f"Within a rate on {' or '.join(named)}")
+
+
+def _scale_alarms(axes: Axes, most: float, steps: Sequence[int] = (1, 2, 5)) -> None:
     """From 0 to `most` false alarms per hour; many of them on a scale that keeps 0."""
     axes.set_xlabel("false alarms per hour")
     if most <= 20:
@@ -119,6 +162,6 @@ def _scale_alarms(axes: Axes, most: float) -> None:
         return
     axes.set_xscale("symlog", linthresh=1, linscale=0.6)
     axes.set_xlim(-0.1, 1.5 * most)
-    ticks = [0, *(d * 10**e for e in range(5) for d in (1, 2, 5) if d * 10**e <= 1.5 * most)]
+    ticks = [0, *(d * 10**e for e in range(5) for d in steps if d * 10**e <= 1.5 * most)]
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()

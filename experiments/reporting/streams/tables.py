@@ -12,6 +12,7 @@ from experiments.config.wording import format_columns
 from experiments.reporting.points import Measured
 from experiments.reporting.run_record import RunRecord, Setting, shown_as
 from experiments.reporting.streams.points import PAPER, StreamPoint
+from experiments.runs.stored_negatives import NegativeResult
 from experiments.runs.stored_results import StreamResult, detector_suffix
 
 Row = list[str]  # run, kind, stream, a number per column
@@ -55,6 +56,8 @@ COLUMNS = (
 )
 
 
+PER_HOUR = next(i for i, column in enumerate(COLUMNS) if column.unit == "per hour")
+
 # Table 1 of the SANAS paper: heading, unit; MACs are in millions.
 PAPER_COLUMNS = (
     ("match", "%"),
@@ -90,23 +93,33 @@ def reference_rows() -> list[Row]:
     ]
 
 
-def summary_table(results: Sequence[StreamResult]) -> str:
+def summary_table(results: Sequence[StreamResult], negatives: Sequence[NegativeResult] = ()) -> str:
     """The scores of `evaluate` as plain text: a line per result, and means over a run's streams."""
-    groups: dict[tuple[str, Setting], list[StreamResult]] = {}
+    groups: dict[tuple[str, Setting], tuple[list[StreamResult], list[NegativeResult]]] = {}
     for result in results:
-        setting = Setting(result.cost_weight, result.detector_kind)
-        groups.setdefault((result.workdir, setting), []).append(result)
+        groups.setdefault((result.workdir, _setting(result)), ([], []))[0].append(result)
+    for found in negatives:
+        groups.setdefault((found.workdir, _setting(found)), ([], []))[1].append(found)
     rows = []
-    for (name, (price, detector)), group in groups.items():
-        kind = "static" if group[0].static else "SANAS"
+    for (name, (price, detector)), (streams, alarms) in groups.items():
+        first: StreamResult | NegativeResult = streams[0] if streams else alarms[0]
+        kind = "static" if first.static else "SANAS"
         kind += ("" if price is None else f" told λ={price:.3g}") + detector_suffix(detector)
-        rows += score_rows(name, kind, [(r.stream, scores_of(r)) for r in group], group[0].suffix)
+        if streams:
+            rows += score_rows(
+                name, kind, [(r.stream, scores_of(r)) for r in streams], first.suffix
+            )
+        rows += [negative_row(name, kind, each, each.negatives) for each in alarms]
     return format_rows(rows)
 
 
 def run_rows(run: RunRecord) -> list[Row]:
     """The rows of a run; one that was not evaluated has what its last validation says."""
-    if run.evaluations:
+    alarms = [
+        negative_row(run.name, run.label, each, each.negatives + each.suffix)
+        for each in run.negatives
+    ]
+    if run.evaluations or alarms:
         return [
             row
             for group in run.by_setting().values()
@@ -116,12 +129,40 @@ def run_rows(run: RunRecord) -> list[Row]:
                 [(shown_as(evaluation), scores_of(evaluation.result)) for evaluation in group],
                 group[0].result.suffix,
             )
-        ]
+        ] + alarms
     line = run.last("validation") or {}
     stream = f"validation, step {line['step']}" if line else "nothing yet"
     known = {name: line[name] for name in Scores._fields if name in line}
     scores = Scores(**known | {"full_macs_per_frame": run.full_macs})
     return score_rows(run.name, run.label, [(stream, scores)])
+
+
+def _setting(result: StreamResult | NegativeResult) -> Setting:
+    return Setting(result.cost_weight, result.detector_kind)
+
+
+def negative_row(name: str, kind: str, result: NegativeResult, shown: str) -> Row:
+    """The row of audio without words: its false alarms with their bounds, and costs.
+
+    Args:
+      name, kind: of the run.
+      result: what was found.
+      shown: name of the audio.
+    """
+    known = {
+        name: getattr(result, name)
+        for name in ("macs_per_frame", "macs_per_frame_with_controller", "full_macs_per_frame")
+    }
+    texts = _texts(np.array([column.value(Scores(**known)) for column in COLUMNS]))
+    low, high = result.alarms_per_hour_low, result.alarms_per_hour_high
+    texts[PER_HOUR] = (
+        f"{result.alarms_per_hour:.1f} ({low:.1f} to {high:.1f})"
+        if result.alarms
+        else f"≤ {high:.1f}"
+    )
+    hours = result.seconds / 3600
+    length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    return [name, kind, f"{shown}, {length}", *texts]
 
 
 def scores_of(result: StreamResult) -> Scores:

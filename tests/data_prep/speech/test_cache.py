@@ -78,10 +78,12 @@ def test_open_cache_reads_one_from_before_there_were_speakers(folder: Path) -> N
     (folder / "speakers.npy").unlink()
     meta = json.loads((folder / "dataset.json").read_text())
     del meta["all_speakers"]
+    (folder / "names.txt").unlink()
     (folder / "dataset.json").write_text(json.dumps(meta))
     cache = open_cache(folder)
     assert cache.speakers is None
     assert cache.all_speakers == ()
+    assert cache.names == ()
 
 
 def test_write_cache_works_without_noise(tmp_path: Path) -> None:
@@ -147,6 +149,10 @@ def test_open_cache_names_the_missing_or_damaged_file(folder: Path, name: str) -
 def test_open_cache_checks_shapes_and_lengths(folder: Path) -> None:
     np.save(folder / "labels.npy", np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="arrays of equal length"):
+        open_cache(folder)
+    np.save(folder / "labels.npy", np.zeros(3, np.int32))
+    (folder / "names.txt").write_text("a.wav\n")
+    with pytest.raises(ValueError, match=r"expected 3 names in .*names.txt, got 1"):
         open_cache(folder)
     np.save(folder / "labels.npy", np.zeros(3, np.int64))
     with pytest.raises(ValueError, match=r"expected int32 \['any'\].*got int64 \[3\]"):

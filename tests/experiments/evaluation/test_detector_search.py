@@ -160,6 +160,29 @@ def test_scores_are_means_over_streams_and_false_alarms_of_all_time():
     assert scores["false_alarms_per_hour"] == pytest.approx(3600 / 40)
 
 
+def test_negatives_limit_what_a_word_may_cost():
+    """A word at 0.9; where no words are, 0.8 is held at one place and 0.97 at another."""
+    times = 200 * np.arange(60)
+
+    def rows_with(*held):
+        rows = np.tile(np.array([0.98, 0.02, 0, 0], np.float32), (60, 1))
+        for start, value in held:
+            said = (times >= start) & (times < start + 1400)
+            rows[said] = [1 - value, 0, value, 0]
+        return trace_of(rows, times)
+
+    streams, traces = [stream_of(["yes"], [4300], 12)], [rows_with((4000, 0.9))]
+    talk = rows_with((2000, 0.8), (8000, 0.97))
+    negatives = choice.Negatives([talk], lambda found: len(found[0]), 0.5)
+    trials = choice.try_all(streams, traces, CLASSES, negatives=negatives)
+    # One alarm in half an hour leaves the word; none does not.
+    for limit, alarms, gain in ((4.0, 2.0, 100), (2.0, 2.0, 100), (1.0, 0.0, 0), (0.0, 0.0, 0)):
+        best = choice.best_trial(trials, limit)
+        assert (best.alarms, best.gain) == (alarms, gain)
+    assert choice.fewest_alarms(trials) == 0
+    assert choice.best_trial([t for t in trials if t.alarms], 1.0) is None
+
+
 def test_choose_refuses_bad_input():
     rows = random_rows(np.random.default_rng(0), 10)
     trace, stream = trace_of(rows, 200 * np.arange(10)), stream_of(["yes"], [500], 2)

@@ -96,6 +96,7 @@ def test_points_to_json_has_nulls_for_what_is_not_known(tmp_path: Path) -> None:
         *("run", "kind", "detector", "budget", "cost_weight", "seed", "full_macs_per_frame"),
         *("streams", "macs_per_frame", "macs_per_frame_with_controller", "correct_pct"),
         *("wrong_pct", "match_pct", "false_alarm_pct", "false_alarms_per_hour", "frame_accuracy"),
+        "negatives",
     ]
     assert row["streams"] == ["town"]
 

@@ -1,0 +1,139 @@
+"""Audio that holds no word to be detected: found, split by speaker or file, and where it speaks.
+
+A source is a folder or a file, `KIND=PATH` or a path whose last part is the kind. Of the kind
+`speech` are people talking; all others (music, noise, …) are sounds.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from data_prep.speech import splits
+from data_prep.speech.cache import FRONTEND
+from data_prep.speech.index import Clip, Index, audio_files
+
+SPEECH = "speech"
+BLOCK = FRONTEND["hop"]  # samples of which it is said whether someone speaks
+# What libsndfile reads by itself; raw samples it must be told about.
+FORMATS = tuple(
+    sorted(
+        {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
+        | {".aif", ".oga", ".opus"}
+    )
+)
+# Speech is what is at most 30 dB below a file's loud parts and above -60 dB of full scale, with
+# 100 ms to both sides, which bridge the pauses within words.
+BELOW_LOUD, FLOOR, LOUD_PERCENT = 10 ** (-30 / 20), 32.768, 95
+AROUND = 10  # blocks
+
+
+class Negative(NamedTuple):
+    """One file: `name` is relative to `root`; `split` an index; whether a word was heard in it."""
+
+    root: Path
+    name: str
+    kind: str
+    split: int
+    heard: bool
+
+
+def find_negatives(
+    sources: Sequence[str], speaker: str | None = None, heard: Path | None = None
+) -> list[Negative]:
+    """The files of all sources by kind and name. Raises ValueError for one without audio.
+
+    Splits are those of `splits.assign`, where a speaker is what the first group of the regular
+    expression `speaker` finds in a name that takes part in the match, or else the file itself.
+
+    Args:
+      sources: as in the module docstring.
+      speaker: regular expression with a group.
+      heard: a table of files in which a word was heard, as of `read_heard`.
+    """
+    pattern = _pattern(speaker)
+    words = {} if heard is None else read_heard(heard)
+    found = []
+    for source in sources:
+        root, names, kind = _files(source)
+        clips = tuple(Clip(name, kind, _speaker(name, pattern)) for name in names)
+        split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice())
+        for name, split in zip(names, split_of, strict=True):
+            found.append(Negative(root, name, kind, split, bool(words.get(Path(name).name))))
+    if heard is not None and not any(Path(each.name).name in words for each in found):
+        raise ValueError(f"--heard: expected files of --negatives in {heard}, got none of them")
+    return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
+
+
+def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
+    """Words heard in each file, by its name without folders, from a table with tabs.
+
+    The first line is `file`, `heard`; words stand with blanks between them, `-` for none.
+    """
+    if not path.is_file():
+        raise ValueError(f"--heard: expected a file, got {path}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or lines[0].split("\t") != ["file", "heard"]:
+        raise ValueError(f"--heard: expected a first line `file<tab>heard` in {path}")
+    table = {}
+    for number, line in enumerate(lines[1:], 2):
+        name, tab, words = line.partition("\t")
+        if not tab:
+            raise ValueError(f"{path}:{number}: expected `file<tab>words`, got {line!r}")
+        table[Path(name).name] = () if words.strip() == "-" else tuple(words.split())
+    return table
+
+
+def activity(samples: np.ndarray) -> np.ndarray:
+    """Whether someone speaks, bool for every `BLOCK` of int16 [samples], by its loudness.
+
+    It is for recordings of people talking: in others it says what is loud.
+    """
+    padded = np.zeros(-(-len(samples) // BLOCK) * BLOCK, np.float32)
+    padded[: len(samples)] = samples
+    level = np.sqrt(np.square(padded.reshape(-1, BLOCK)).mean(1))
+    loud = max(BELOW_LOUD * np.percentile(level, LOUD_PERCENT), FLOOR) if len(level) else FLOOR
+    return np.convolve(level > loud, np.ones(2 * AROUND + 1), "full")[AROUND:-AROUND] > 0.5
+
+
+def _files(source: str) -> tuple[Path, list[str], str]:
+    """Folder of a source, names of its files and its kind."""
+    kind, equals, rest = source.partition("=")
+    path = Path(rest if equals else source)
+    if not equals:
+        kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
+    if not kind or not str(path):
+        raise ValueError(f"--negatives: expected a path or KIND=PATH, got {source!r}")
+    if path.is_file():
+        return path.parent, [path.name], kind
+    if not path.is_dir():
+        raise ValueError(f"--negatives: expected a folder or a file, got {path}")
+    names = sorted(audio_files(path, FORMATS))
+    if not names:
+        raise ValueError(f"--negatives: expected audio in {path}, got none")
+    return path, names, kind
+
+
+def _pattern(speaker: str | None) -> re.Pattern[str] | None:
+    """The compiled pattern of speakers."""
+    if speaker is None:
+        return None
+    try:
+        pattern = re.compile(speaker)
+    except re.error as error:
+        raise ValueError(
+            f"--negative_speaker: expected a regular expression, got {speaker!r}: {error}"
+        ) from None
+    if not pattern.groups:
+        raise ValueError(f"--negative_speaker: expected a group ( ) in it, got {speaker!r}")
+    return pattern
+
+
+def _speaker(name: str, pattern: re.Pattern[str] | None) -> str:
+    """Who speaks in a file; without a match it is its own speaker."""
+    found = pattern.search(name) if pattern else None
+    groups = [group for group in found.groups() if group] if found else []
+    return groups[0] if groups else name

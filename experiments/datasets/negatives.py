@@ -1,0 +1,52 @@
+"""A cache's negatives on the device, as far as a recipe draws from them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from jax.sharding import Mesh
+
+from data_prep.speech.cache import Cache
+from data_prep.speech.negative_cache import Negatives as Stored
+from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.negatives import BLOCK
+from sanas_jax.data.negatives import Negatives, Tracks
+from sanas_jax.data.recipe import Recipe
+from sanas_jax.sharding import place
+
+
+def open_tracks(cache: Cache, split: str, recipe: Recipe, mesh: Mesh | None) -> Negatives | None:
+    """The negatives of one split, but those in which a word was heard; None if none are drawn.
+
+    Raises ValueError where the recipe draws from what the cache does not have.
+    """
+    if not recipe.has_negatives:
+        return None
+    stored = open_negatives(cache.path)
+    found = {}
+    for name, share in (("speech", recipe.negative_speech), ("sounds", recipe.negative_sounds)):
+        if not share:
+            continue
+        rows = np.zeros(0, int) if stored is None else stored.rows(split)
+        if stored is not None:
+            talks = stored.is_speech()[rows] == (name == "speech")
+            rows = rows[talks & ~stored.heard[rows]]
+        if stored is None or not len(rows):
+            raise ValueError(
+                f"data.negative_{name}: expected {name} among the {split} negatives of the cache "
+                f"{cache.path} (prepare --negatives), got none"
+            )
+        found[name] = _tracks(stored, rows, mesh)
+    return Negatives(**found)
+
+
+def _tracks(stored: Stored, rows: np.ndarray, mesh: Mesh | None) -> Tracks:
+    """Some files, one after another."""
+    ends = stored.bounds // BLOCK
+    return Tracks.create(
+        np.concatenate([stored.file(row) for row in rows]),
+        np.cumsum([0, *(stored.bounds[rows + 1] - stored.bounds[rows])]),
+        np.concatenate([stored.active[ends[row] : ends[row + 1]] for row in rows]),
+        put=partial(place, mesh=mesh),
+    )

@@ -1,0 +1,154 @@
+"""Recordings without words, laid out one after another in lanes that a model hears side by side."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.speech import decode
+from data_prep.speech.cache import is_cache
+from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.negatives import find_negatives
+from experiments.datasets.streams import Stream
+
+LANES = 8
+# Silence after each recording, so that a window hears one of them: a window and what is smoothed.
+GAP_SECONDS = 1.5
+
+
+class Recording(NamedTuple):
+    """int16 [n] samples of a file; whether a word was heard in it."""
+
+    name: str
+    samples: np.ndarray
+    heard: bool
+
+
+class Place(NamedTuple):
+    """Where a recording begins in its lane, and how long it is, in ms."""
+
+    begin_ms: float
+    length_ms: float
+    recording: str
+    heard: bool
+
+
+class NegativeSet(NamedTuple):
+    """Recordings of one name.
+
+    Fields:
+      name: as shown.
+      lanes: streams without words.
+      places: of each lane, in order of time.
+    """
+
+    name: str
+    lanes: list[Stream]
+    places: list[list[Place]]
+
+    def seconds(self, heard: bool = False) -> float:
+        """Length of the recordings in which a word was heard, or of the others."""
+        every = [place for lane in self.places for place in lane]
+        return sum(place.length_ms for place in every if place.heard == heard) / 1000
+
+    def count(self, heard: bool = False) -> int:
+        """Recordings in which a word was heard, or the others."""
+        return sum(place.heard == heard for lane in self.places for place in lane)
+
+
+def read_negative_sets(
+    sources: Sequence[str], split: str, heard: Path | None, rate: int
+) -> list[NegativeSet]:
+    """The sets of folders, files (`find_negatives`) and caches, of these one for each kind.
+
+    Args:
+      sources: a cache, or what `prepare --negatives` takes.
+      split: of caches.
+      heard: a table of files in which a word was heard, as of `negatives.read_heard`; caches have
+        their own.
+      rate: of the models, Hz.
+    """
+    if rate != decode.SAMPLE_RATE:
+        raise ValueError(
+            f"--negatives: expected models at {decode.SAMPLE_RATE} Hz, got one at {rate} Hz"
+        )
+    caches = [source for source in sources if is_cache(source)]
+    others = [source for source in sources if source not in caches]
+    if heard is not None and not others:
+        raise ValueError("--heard: expected it with folders or files in --negatives, got none")
+    out = []
+    for name, found in groupby(find_negatives(others, None, heard), lambda each: each.kind):
+        recordings = [
+            Recording(each.name, decode.read(each.root / each.name), each.heard) for each in found
+        ]
+        out.append(lay_out(name, recordings))
+    for source in caches:
+        out += _sets_of_cache(Path(source), split)
+    names = [each.name for each in out]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"--negatives: expected sets of different names (NAME=PATH), got {', '.join(names)}"
+        )
+    return out
+
+
+def lay_out(name: str, recordings: Sequence[Recording]) -> NegativeSet:
+    """Lanes of about the same length, the longest recordings first."""
+    lanes: list[list[Recording]] = [[] for _ in range(min(LANES, len(recordings)))]
+    filled = [0] * len(lanes)
+    for recording in sorted(recordings, key=lambda r: -len(r.samples)):
+        lane = filled.index(min(filled))
+        lanes[lane].append(recording)
+        filled[lane] += len(recording.samples)
+    gap = np.zeros(round(GAP_SECONDS * decode.SAMPLE_RATE), np.float32)
+    streams, places = [], []
+    for number, lane_of in enumerate(lanes):
+        at, own = len(gap), []
+        parts: list[np.ndarray] = [gap]
+        for recording in lane_of:
+            length = len(recording.samples)
+            own.append(Place(_ms(at), _ms(length), recording.name, recording.heard))
+            parts += [recording.samples.astype(np.float32) / 32768, gap]
+            at += length + len(gap)
+        samples = np.concatenate(parts)
+        streams.append(Stream(f"{name} {number}", samples, decode.SAMPLE_RATE, [], []))
+        places.append(own)
+    return NegativeSet(name, streams, places)
+
+
+def place_at(places: Sequence[Place], time_ms: float) -> Place:
+    """The recording that is heard at a time, or the nearer one in a gap."""
+    after = bisect_right(places, time_ms, key=lambda place: place.begin_ms)
+    near = places[max(after - 1, 0) : after + 1]
+    return min(
+        near, key=lambda p: max(p.begin_ms - time_ms, time_ms - p.begin_ms - p.length_ms, 0.0)
+    )
+
+
+def _sets_of_cache(path: Path, split: str) -> list[NegativeSet]:
+    """The sets of a cache's split, by kind."""
+    stored = open_negatives(path)
+    rows = [] if stored is None else stored.rows(split).tolist()
+    if stored is None or not rows:
+        raise ValueError(
+            f"--negatives: expected {split} negatives in the cache {path} (prepare --negatives), "
+            "got none"
+        )
+    out = []
+    for kind in sorted({stored.all_kinds[stored.kinds[row]] for row in rows}):
+        own = [row for row in rows if stored.all_kinds[stored.kinds[row]] == kind]
+        recordings = [
+            Recording(stored.names[row], np.asarray(stored.file(row)), bool(stored.heard[row]))
+            for row in own
+        ]
+        out.append(lay_out(kind, recordings))
+    return out
+
+
+def _ms(samples: int) -> float:
+    return 1000 * samples / decode.SAMPLE_RATE

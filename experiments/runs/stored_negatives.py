@@ -1,0 +1,103 @@
+"""What `evaluate --negatives` finds of a model, kept beside its results on streams.
+
+evaluations/negatives/DETECTOR/NAME.json, NAME@PRICE.json of a network that was told its price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.command.atomic import write_json
+from experiments.runs.packed import is_packed
+from experiments.runs.stored_results import (
+    DETECTORS,
+    Stored,
+    at_price,
+    detector_of,
+    read_result,
+    suffix_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeResult(Stored):
+    """A model on audio without its words, at one price and with one detector.
+
+    Bounds are exact 95 % bounds of a Poisson rate.
+
+    Fields:
+      workdir: name of the model's folder.
+      step: of the checkpoint.
+      static: whether every edge ran on every frame.
+      cost_weight: λ that a conditioned network was told.
+      budget: MACs per frame that were asked for.
+      detector: `kind`, one of `DETECTORS`, and its settings.
+      negatives: name of the set.
+      recordings, seconds: of it, without those in which a word was heard.
+      alarms: words fired there; alarms_per_hour, _low and _high: their rate and its bounds.
+      by_word: word → the same for each word, `alarms`, `per_hour`, `low`, `high`.
+      heard: `recordings`, `seconds`, `detections` where a word was heard; None if none was.
+      macs_per_frame, macs_per_frame_with_controller: of the live edges, mean over the steps.
+      full_macs_per_frame: of the whole network.
+      roc: `threshold`, `alarms_per_hour` at several thresholds.
+      detections: `word`, `ms` from the recording's start, `score`, `recording`, `heard` each.
+    """
+
+    workdir: str
+    step: int
+    static: bool
+    cost_weight: float | None
+    budget: float | None
+    detector: dict[str, Any]
+    negatives: str
+    recordings: int
+    seconds: float
+    alarms: int
+    alarms_per_hour: float
+    alarms_per_hour_low: float
+    alarms_per_hour_high: float
+    by_word: dict[str, dict[str, float]]
+    heard: dict[str, float] | None = None
+    macs_per_frame: float
+    macs_per_frame_with_controller: float
+    full_macs_per_frame: float
+    roc: list[dict[str, float]]
+    detections: list[dict[str, Any]]
+
+    @property
+    def detector_kind(self) -> str:
+        """One of `DETECTORS`."""
+        return detector_of(self.to_json())
+
+    @property
+    def suffix(self) -> str:
+        """What to add to the set's name, such as " at λ=0.5, calibrated"; "" for neither."""
+        return suffix_of(self.cost_weight, self.detector_kind)
+
+
+def save_negative_result(workdir: Path, result: NegativeResult) -> None:
+    """Keep a result; a packed model's is not."""
+    if is_packed(workdir):
+        return
+    name = at_price(result.negatives, result.cost_weight)
+    write_json(_folder(workdir, result.detector_kind) / f"{name}.json", result.to_json())
+
+
+def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
+    """What was kept, by detector, name and rising price; ValueError for a damaged file."""
+    found = [
+        read_result(file, NegativeResult.from_json)
+        for detector in DETECTORS
+        for file in _folder(workdir, detector).glob("*.json")
+    ]
+    return sorted(
+        found,
+        key=lambda r: (DETECTORS.index(r.detector_kind), r.negatives, r.cost_weight or 0.0),
+    )
+
+
+def _folder(workdir: Path, detector: str) -> Path:
+    return workdir / "evaluations" / "negatives" / detector

@@ -1,0 +1,130 @@
+"""Negatives: found, split by speaker, labelled by activity, and kept in a cache."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
+from data_prep.speech.negatives import BLOCK, activity, find_negatives, read_heard
+from data_prep.speech.splits import hash_split
+
+RNG = np.random.default_rng(0)
+
+
+def save(path: Path, seconds: float = 0.1, rate: int = 16_000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, RNG.normal(0, 0.1, int(seconds * rate)), rate)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    for speaker in range(40):
+        for take in range(2):
+            save(tmp_path / "speech" / f"a_spk{speaker}_{take}.wav")
+    return tmp_path / "speech"
+
+
+def test_find_negatives_keeps_a_speaker_in_one_split_by_the_hash(talk: Path) -> None:
+    found = find_negatives([str(talk)], r"_spk(\d+)_|never(x)")
+    assert len(found) == 80
+    for each in found:
+        assert each.kind == "speech"
+        assert each.split == hash_split(each.name.split("_")[1].removeprefix("spk"))
+    assert {each.split for each in found} == {0, 1, 2}
+    # Without a pattern, or where it does not match, a file is its own speaker.
+    alone = find_negatives([str(talk)], r"(none)")
+    assert [each.split for each in alone] == [hash_split(each.name) for each in alone]
+
+
+def test_find_negatives_names_kinds_and_reads_any_format(tmp_path: Path) -> None:
+    save(tmp_path / "music" / "deep" / "a.mp3", seconds=1)
+    save(tmp_path / "music" / "b.aiff")
+    (tmp_path / "music" / "notes.txt").write_text("no audio")
+    save(tmp_path / "hour.flac")
+    found = find_negatives([str(tmp_path / "music"), f"speech={tmp_path / 'hour.flac'}"])
+    assert [(each.kind, each.name) for each in found] == [
+        ("music", "b.aiff"),
+        ("music", "deep/a.mp3"),
+        ("speech", "hour.flac"),
+    ]
+    assert find_negatives([str(tmp_path / "hour.flac")])[0].kind == "hour"
+
+
+def test_find_negatives_refuses(talk: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for sources, speaker, message in (
+        ([str(tmp_path / "gone")], None, "--negatives: expected a folder or a file"),
+        ([str(tmp_path / "empty")], None, "--negatives: expected audio in"),
+        ([str(talk)], "(", "--negative_speaker: expected a regular expression"),
+        ([str(talk)], "spk", "--negative_speaker: expected a group"),
+        ([f"={talk}"], None, "--negatives: expected a path or KIND=PATH"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_negatives(sources, speaker)
+
+
+def test_heard_marks_files_by_name(talk: Path, tmp_path: Path) -> None:
+    table = tmp_path / "heard.tsv"
+    table.write_text("file\theard\na_spk1_0.wav\tyes no\na_spk2_0.wav\t-\n")
+    assert read_heard(table) == {"a_spk1_0.wav": ("yes", "no"), "a_spk2_0.wav": ()}
+    found = find_negatives([str(talk)], None, table)
+    assert [each.name for each in found if each.heard] == ["a_spk1_0.wav"]
+    for text, message in (
+        ("name\theard\n", "expected a first line"),
+        ("file\theard\na.wav yes\n", r"heard.tsv:2: expected `file<tab>words`"),
+        ("file\theard\nother.wav\tyes\n", "expected files of --negatives"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            find_negatives([str(talk)], None, table)
+    with pytest.raises(ValueError, match="--heard: expected a file"):
+        read_heard(tmp_path / "gone.tsv")
+
+
+def test_activity_is_where_it_is_loud_and_100_ms_around() -> None:
+    samples = RNG.normal(0, 3, 16_000 + 50)
+    samples[6_400:9_600] += RNG.normal(0, 3_000, 3_200)
+    got = activity(samples.astype(np.int16))
+    assert got.shape == (101,)
+    assert np.flatnonzero(got).tolist() == list(range(30, 70))
+    assert not activity(np.zeros(480, np.int16)).any()
+    # A pause in loud speech is found at any level of the recording.
+    quiet = activity((samples / 20).astype(np.int16))
+    assert np.flatnonzero(quiet).tolist() == list(range(30, 70))
+
+
+def test_negatives_are_read_back(tmp_path: Path) -> None:
+    loud = RNG.integers(-9_000, 9_000, 500).astype(np.int16)
+    write_negatives(
+        tmp_path,
+        iter(
+            [
+                NegativeRow(loud, "a.wav", "speech", 0, False),
+                NegativeRow(loud[:320], "b.wav", "music", 2, True),
+            ]
+        ),
+    )
+    got = open_negatives(tmp_path)
+    assert got is not None
+    assert got.bounds.tolist() == [0, 640, 960]
+    np.testing.assert_array_equal(got.file(0), np.pad(loud, (0, 140)))
+    assert len(got.active) == 960 // BLOCK
+    assert got.active.tolist() == [True] * 4 + [False] * 2, "sounds have no activity"
+    assert (got.all_kinds, got.names) == (("music", "speech"), ("a.wav", "b.wav"))
+    assert got.is_speech().tolist() == [True, False]
+    assert got.heard.tolist() == [False, True]
+    assert got.rows("testing").tolist() == [1]
+    assert got.table()["speech"]["training"] == (1, 640 / 16_000 / 60)
+    assert open_negatives(tmp_path / "elsewhere") is None
+
+
+def test_damaged_negatives_are_named(tmp_path: Path) -> None:
+    write_negatives(tmp_path, [NegativeRow(np.ones(9, np.int16), "a.wav", "music", 0, False)])
+    np.save(tmp_path / "negatives" / "kinds.npy", np.zeros(2, np.int32))
+    with pytest.raises(ValueError, match=r"expected int32 \[1\] in .*kinds.npy, got int32 \[2\]"):
+        open_negatives(tmp_path)
+    (tmp_path / "negatives" / "heard.npy").unlink()
+    with pytest.raises(ValueError, match="expected negatives as prepare writes them"):
+        open_negatives(tmp_path)
