@@ -92,8 +92,8 @@ def typed(kind: Any, value: Any, path: str) -> Any:
     Lists are tuples, and whole numbers stand for floats.
     """
     if isinstance(kind, types.UnionType):
-        arms = [arm for arm in typing.get_args(kind) if arm is not types.NoneType]
-        return None if value is None else typed(arms[0], value, path)
+        some = next(arm for arm in typing.get_args(kind) if arm is not types.NoneType)
+        return None if value is None else typed(some, value, path)
     if typing.get_origin(kind) is tuple:
         arms = typing.get_args(kind)
         if not isinstance(value, list | tuple):
@@ -109,14 +109,15 @@ def typed(kind: Any, value: Any, path: str) -> Any:
 
 
 def _check(part: Any, prefix: str) -> None:
-    hints = _types(type(part))
+    hints = _types(part.__class__)
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
             _check(value, f"{path}.")
             continue
         typed(hints[field.name], value, path)
-        for one in value if isinstance(value, list | tuple) else [value]:
+        several: Any = value if isinstance(value, tuple) else (value,)
+        for one in several:
             if path in NUMBERS and one is not None and not _within(NUMBERS[path], one):
                 raise _wrong(path, f"a number in {NUMBERS[path]}", value)
             if one == "" and path not in _MAY_BE_EMPTY:
@@ -124,7 +125,7 @@ def _check(part: Any, prefix: str) -> None:
 
 
 @functools.cache
-def _types(cls: type) -> dict[str, Any]:
+def _types(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

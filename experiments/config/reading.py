@@ -51,7 +51,7 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-    """The inverse of `to_json`; a field that does not exist, or of another type or range, raises."""
+    """The inverse of `to_json`; raises for unknown fields and impossible values."""
     config = _from_json(Config, values, "")
     check_fields(config)
     return config

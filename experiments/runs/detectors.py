@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
 from typing import Any
 
+from data_prep.command.reading import naming, read_json
 from experiments.runs.trained import TrainedModel
 from sanas_jax.streaming.detector import Detector
 
@@ -49,14 +49,17 @@ def read_detector(workdir: Path, step: int, price: float | None) -> tuple[Detect
     path = workdir / "detector.json"
     if not path.is_file():
         raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
-    try:
-        found = json.loads(path.read_text())
+    found = read_json(path, "what calibrate writes")
+    with naming(path, "what calibrate writes"):
         of_step, entries = found["step"], found["detectors"]
         if price is not None:
             entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
-        detector, told = Detector(**entries[0]["settings"]), entries[0]["cost_weight"]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
+        settings, told = entries[0]["settings"], entries[0]["cost_weight"]
+        whole = ("min_count", "silence_label")
+        for name, value in settings.items():
+            if type(value) is not int and (name in whole or type(value) is not float):
+                raise ValueError(f"{name} {value!r}")
+        detector = Detector(**settings)
     if of_step != step:
         raise ValueError(
             f"{path}: expected detectors for step {step}, got those for step {of_step}: "

@@ -14,13 +14,13 @@ run's folder is read, `pretrained:NAME` stands for one of them.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from data_prep.command.reading import naming, read_npz
 from sanas_jax.rollout import Sanas, abstract_model
 
 SHIPPED = Path(__file__).parents[1] / "pretrained_models"
@@ -69,12 +69,12 @@ def read_params(folder: Path, model: Sanas, static: bool) -> tuple[int, dict[str
     """
     every = abstract_model(model)
     expected = stored_parts(every, static)
-    try:
-        with np.load(folder / PARAMS) as file:
-            arrays = dict(file)
+    arrays = read_npz(folder / PARAMS, "packed parameters")
+    with naming(folder / PARAMS, "packed parameters"):
         step = int(arrays.pop("step"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{folder / PARAMS}: expected packed parameters, got {error}") from error
+        for name, array in arrays.items():
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name} with what is no finite number")
     shapes = {name: leaf.shape for name, leaf in _by_path(expected).items()}
     found = {name: array.shape for name, array in arrays.items()}
     wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
