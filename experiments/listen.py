@@ -57,7 +57,7 @@ def main(values: flags.FlagValues) -> None:
         return
     from data_prep.command.atomic import write_json
     from experiments.live.engine import runtime_of, warm_up
-    from experiments.live.listening import describe, listen
+    from experiments.live.listening import describe, listen, shortage
     from experiments.machine.jax_setup import prepare_streaming
     from experiments.runs.detectors import chosen_detector
     from sanas_jax.streaming.session import Session
@@ -76,6 +76,9 @@ def main(values: flags.FlagValues) -> None:
     print(describe(summary), file=sys.stderr)
     if values.json:
         write_json(Path(values.json), summary)
+    wrong = summary.get("error") or shortage(summary, detector)
+    if wrong:
+        raise ValueError(wrong)
 
 
 def show_page(values: flags.FlagValues) -> None:

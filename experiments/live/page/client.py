@@ -24,7 +24,6 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-import soundfile
 from aiohttp import WSMessage, WSMsgType, web
 
 from experiments.live.engine import Engine
@@ -153,7 +152,7 @@ class Client:
         with kept, suppress(ConnectionError):
             try:
                 await source
-            except (ValueError, OSError, soundfile.SoundFileError) as error:
+            except (ValueError, OSError) as error:
                 await self.send({"type": "error", "message": str(error)})
                 await self.send({"type": "end", "reason": "stopped"})
 
