@@ -54,6 +54,7 @@ def listen(
         failed = str(error)
     except BrokenPipeError:
         # Nobody reads on: the end. What Python would flush at exit goes nowhere.
+        interrupted = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         bar.close()

@@ -227,7 +227,7 @@ def read(workdir: Path, *, trust: bool = False) -> RunInfo:
                 cepstral=is_cepstral(config.data),
             )
         else:
-            if len(shape) != 3 or any(array.shape != shape[2:] for array in arrays.values()):
+            if len(shape) != 3 or any(array.shape != tuple(shape[2:]) for array in arrays.values()):
                 wrong = {name: array.shape for name, array in arrays.items()}
                 raise ValueError(f"{wrong} for images {shape}")
             frontend = Pixels(**{name: jax.device_put(array) for name, array in arrays.items()})
