@@ -22,7 +22,7 @@ from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
 from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, fingerprint, is_cache, open_cache
-from data_prep.speech.index import find
+from data_prep.speech.index import composed, find
 from data_prep.speech.preparing import Options as Source
 from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
@@ -114,7 +114,7 @@ def run(values: flags.FlagValues) -> None:
     data, out = Path(values.data), Path(values.out)
     if out.suffix.lower() != ".wav" or out.is_dir():
         raise ValueError(f"expected --out to be a .wav file, got {out}")
-    words = command.word_list(values.words)
+    words = tuple(map(composed, command.word_list(values.words)))
     source = Source(words=words, pattern=values.pattern, choice=choice_of(values))
     if is_cache(data):
         if source != Source(words=words):

@@ -150,31 +150,32 @@ def write_cache(
     all_words: Sequence[str],
     provenance: dict[str, Any],
     all_speakers: Sequence[str] = ("unknown",),
+    splits: Sequence[int] = (),
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
     int16 [samples] per track. `provenance` is read after the last row: a generator of rows may
-    still be filling it. An existing `out` is replaced. Raises ValueError when there are no rows.
+    still be filling it; so are `splits`, which replace those of the rows if there are any. An
+    existing `out` is replaced. Raises ValueError when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
-    # In 32 bits, as ever, as long as they suffice.
-    bounds = np.cumsum([0, *map(len, noise)], dtype=np.int64)
-    bounds = bounds.astype(np.int32) if bounds[-1] < 2**31 else bounds
     with atomic.new_folder(Path(out)) as folder:
         columns = _write_rows(folder / "samples.npy", rows)
-        labels, splits = columns["labels"], columns["splits"]
+        if len(splits):
+            columns["splits"] = np.array(splits, np.int8)
+        labels, split_of = columns["labels"], columns["splits"]
         arrays = columns | {
             "noise": np.concatenate([np.zeros(0, np.int16), *noise]),
-            "noise_bounds": bounds,
+            "noise_bounds": bounds_of(noise),
             "mel": mel,
         }
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         counts = {
             name: {
-                split: int(np.sum((labels == label) & (splits == s)))
+                split: int(np.sum((labels == label) & (split_of == s)))
                 for s, split in enumerate(SPLITS)
             }
             for label, name in enumerate(classes)
@@ -191,6 +192,12 @@ def write_cache(
         _write_json(folder / "provenance.json", provenance)
         _write_json(folder / "dataset.json", meta)
     return counts
+
+
+def bounds_of(noise: Sequence[Any]) -> np.ndarray:
+    """Where tracks begin and end [K + 1]: in 32 bits, as ever, as long as they suffice."""
+    bounds = np.cumsum([0, *map(len, noise)], dtype=np.int64)
+    return bounds.astype(np.int32) if bounds[-1] < 2**31 else bounds
 
 
 def _write_rows(path: Path, rows: Iterable[CacheRow]) -> dict[str, np.ndarray]:

@@ -17,9 +17,14 @@ def chosen_detector(model: TrainedModel, price: float | None, threshold: float |
     """The calibrated detector, the protocol's where there is none or a threshold is asked for."""
     if threshold is not None:
         return Detector(threshold=threshold)
-    if not (model.workdir / "detector.json").is_file():
+    if not has_detector(model):
         return Detector()
     return read_detector(model.workdir, model.step, price)[0]
+
+
+def has_detector(model: TrainedModel) -> bool:
+    """Whether detectors were calibrated for a model."""
+    return (model.workdir / "detector.json").is_file()
 
 
 def detectors_of(

@@ -232,18 +232,17 @@ def test_files_that_are_too_large_or_no_audio_are_refused(engine, monkeypatch):
     asyncio.run(body())
 
 
-def test_samples_that_are_no_audio_end_the_stream_with_a_reason(engine):
+def test_samples_that_are_no_audio_are_refused_with_their_second(engine):
     broken = noise(3)
     broken[RATE] = np.nan
 
     async def body():
         async with server_of(engine) as client, page_of(client) as page:
-            assert (await upload(client, page, wav_bytes(broken, subtype="FLOAT"))).status == 200
-            return await until(page, "end")
+            answer = await upload(client, page, wav_bytes(broken, subtype="FLOAT"))
+            return answer.status, (await answer.json())["error"]
 
-    *_, error, end = asyncio.run(body())
-    assert error == {"type": "error", "message": "samples: expected finite numbers"}
-    assert end["reason"] == "stopped"
+    said = "file: expected numbers, got NaN or infinity at 1.000 s"
+    assert asyncio.run(body()) == (415, said)
 
 
 @pytest.mark.parametrize(
