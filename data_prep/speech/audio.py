@@ -4,6 +4,7 @@ Nothing is believed of a header that the samples do not bear out. Errors name th
 second in it.
 """
 
+import contextlib
 import io
 import os
 import stat
@@ -57,7 +58,7 @@ class Audio:
         self._said = "" if isinstance(source, bytes) else f"{source}: "
         self._raw = _open(source)
         try:
-            self._file = soundfile.SoundFile(_mended(self._raw))
+            self._file = soundfile.SoundFile(_Patient(_mended(self._raw)))
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             self._raw.close()
             raise ValueError(f"{self._said}expected audio, got {_reason(error)}") from None
@@ -166,6 +167,30 @@ def _open(source: Path | bytes) -> BinaryIO:
     if not stat.S_ISREG(os.stat(source).st_mode):
         raise ValueError(f"{source}: expected a file, got a folder, a pipe or a device")
     return open(source, "rb")
+
+
+class _Patient:
+    """A file for libsndfile, which damaged headers send anywhere.
+
+    soundfile prints a traceback of what is raised here: a place that is none is not gone to, and
+    what cannot be read is the end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go there, or stay."""
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            return self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        with contextlib.suppress(OSError):
+            return self._file.read(size)
+        return b""
 
 
 def _mended(file: BinaryIO) -> BinaryIO:
