@@ -1,7 +1,7 @@
 """Packed models: trained networks that travel without the run they come from.
 
-A packed model is a folder that begins as a run's does (config.json, config.py and frontend.npz, see
-`folder`), and holds in place of checkpoints
+A packed model is a folder that begins as a run's does (config.json and frontend.npz, see `folder`;
+config.py only where a network or a cost is code), and holds in place of checkpoints
 
     params.npz       float32 arrays by path, such as `net/conv_0/kernel`, and `step`
     metrics.jsonl    of a conditioned network: what it spends at which price
