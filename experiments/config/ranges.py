@@ -64,7 +64,7 @@ NUMBERS: dict[str, str] = {
     "train.budget_rate": "(0, 1e6]",
     "train.budget_damping": "[0, 1e6]",
     "train.budget_ramp_steps": f"[0, {_COUNT}]",
-    "train.cost_weight": "[0, 1e9]",
+    "train.cost_weight": "[0, 1e38]",
     "train.cost_weight_range": "(0, 1e9]",
     "train.cost_limit": "[0, 1]",
     "train.cost_ramp_steps": f"[0, {_COUNT}]",

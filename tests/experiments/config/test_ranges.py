@@ -16,6 +16,7 @@ FIELDS = ["description"] + [
     for field in dataclasses.fields(getattr(Config(), part))
 ]
 # Of these a number below 0 means something.
+LARGE = "train.cost_weight"  # any price is one; a run that diverges at it says so
 MAY_BE_NEGATIVE = {"model.gate_bias", "data.overlap", "data.snr_range_db", "train.entropy_weight"}
 
 
@@ -50,6 +51,8 @@ def refused(path: str, value: object) -> bool:
 @pytest.mark.parametrize("path", FIELDS)
 def test_from_json_refuses_what_nobody_means(path: str) -> None:
     for value in (math.nan, math.inf, -math.inf, 1e30, 10**400, [[1]], {}, [None]):
+        if value == 1e30 and path == LARGE:
+            continue
         assert refused(path, value), value
         if "tuple" in kind_of(path):
             assert refused(path, [value, value]), value
@@ -65,6 +68,8 @@ def test_override_refuses_what_nobody_means(path: str) -> None:
     if "str" in kind_of(path):  # any text is one
         return
     for text in ("nan", "inf", "-inf", "1e30", "", "99999999999999999999", "[1]"):
+        if text == "1e30" and path == LARGE:
+            continue
         if text == "" and "tuple" in kind_of(path):
             continue  # no values, as (): left to what is built of it
         with pytest.raises(ValueError, match=f"'{path}': expected"):
