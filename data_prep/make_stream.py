@@ -21,8 +21,8 @@ from data_prep.command import atomic
 from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
-from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, is_cache, open_cache
-from data_prep.speech.index import find
+from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, fingerprint, is_cache, open_cache
+from data_prep.speech.index import composed, find
 from data_prep.speech.preparing import Options as Source
 from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
@@ -85,15 +85,6 @@ def write_stream(
     return labels
 
 
-def _fingerprint(cache: Path) -> str | None:
-    """SHA-256 of the files that a cache was prepared from, if it says so."""
-    try:
-        found = json.loads((cache / "provenance.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return str(found["sha256"]) if "sha256" in found else None
-
-
 def define_flags(values: flags.FlagValues) -> None:
     """Flags of the command."""
     flags.DEFINE_string(
@@ -123,13 +114,13 @@ def run(values: flags.FlagValues) -> None:
     data, out = Path(values.data), Path(values.out)
     if out.suffix.lower() != ".wav" or out.is_dir():
         raise ValueError(f"expected --out to be a .wav file, got {out}")
-    words = command.word_list(values.words)
+    words = tuple(map(composed, command.word_list(values.words)))
     source = Source(words=words, pattern=values.pattern, choice=choice_of(values))
     if is_cache(data):
         if source != Source(words=words):
             raise ValueError("expected only --words with a cache, whose layout and split are made")
         pool = pool_of_cache(open_cache(data), values.split, words)
-        sha256 = _fingerprint(data)
+        sha256 = fingerprint(data)
     else:
         sha256 = None
         pool = pool_of_folder(data, values.split, source)

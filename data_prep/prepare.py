@@ -3,7 +3,8 @@
     python -m data_prep.prepare --data speech_commands --out cache
     python -m data_prep.prepare --data digits --pattern '{word}_{speaker}_{n}.wav' --out cache
 
-Reads wav, flac and ogg of any rate. Clips longer than 1 s are cut to their loudest second.
+Reads what libsndfile reads (wav, flac, ogg, mp3, opus, aiff, …) of any rate. Clips longer than 1 s
+are cut to their loudest second.
 
     python -m data_prep.prepare --data speech_commands --out cache --negatives talks/speech \
         --negatives music --negatives noise=sounds --negative_speaker '_spk([^_]+)_'

@@ -59,14 +59,17 @@ def load(folder: str | Path) -> Exported:
         description = json.loads((folder / "description.json").read_text(encoding="utf-8"))
         with np.load(folder / "jax" / "memory.npz") as file:
             memory = dict(file)
-        begin, step = ((folder / "jax" / f"{name}.bin").read_bytes() for name in ("begin", "step"))
-    except (OSError, ValueError) as error:
+        begin, step = (
+            export.deserialize(bytearray((folder / "jax" / f"{name}.bin").read_bytes()))
+            for name in ("begin", "step")
+        )
+    except Exception as error:  # damaged files fail in any way
         raise ValueError(f"{folder}: expected an export with --format jax, got {error}") from error
     return Exported(
         description,
         memory,
-        jax.jit(export.deserialize(bytearray(begin)).call),
-        jax.jit(export.deserialize(bytearray(step)).call, donate_argnums=0),
+        jax.jit(begin.call),
+        jax.jit(step.call, donate_argnums=0),
     )
 
 

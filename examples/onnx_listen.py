@@ -10,15 +10,25 @@ import onnxruntime
 import soundfile
 
 folder, recording = Path(sys.argv[1]), sys.argv[2]
-about = json.loads((folder / "description.json").read_text(encoding="utf-8"))
-detector, options = about["detector"], onnxruntime.SessionOptions()
+options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-begin, step = (
-    onnxruntime.InferenceSession(folder / "onnx" / f"{name}.onnx", options)
-    for name in ("begin", "step")
-)
-memory = dict(np.load(folder / "onnx" / "memory.npz"))
-audio, rate = soundfile.read(recording, dtype="float32", always_2d=True)
+try:
+    about = json.loads((folder / "description.json").read_text(encoding="utf-8"))
+    detector = about["detector"]
+    begin, step = (
+        onnxruntime.InferenceSession(folder / "onnx" / f"{name}.onnx", options)
+        for name in ("begin", "step")
+    )
+    memory = dict(np.load(folder / "onnx" / "memory.npz"))
+except Exception as error:  # damaged files fail in any way
+    sys.exit(f"{folder}: expected an export with --format onnx, got {str(error).splitlines()[:1]}")
+try:
+    audio, rate = soundfile.read(recording, dtype="float32", always_2d=True)
+except (RuntimeError, TypeError, ValueError, OSError, MemoryError) as error:
+    sys.exit(f"{recording}: expected audio, got {error}")
+if not np.isfinite(audio).all():
+    at = np.flatnonzero(~np.isfinite(audio).all(1))[0] / rate
+    sys.exit(f"{recording}: expected numbers, got NaN or infinity at {at:.3f} s")
 
 audio = np.pad(audio.mean(1), about["pad_samples"], mode=about["padding"])
 

@@ -22,6 +22,7 @@ from data_prep.command.atomic import new_files
 from data_prep.command.cli import run
 from data_prep.command.progress import counted
 from experiments.config.wording import short
+from experiments.flags.trust import define_trust_flag
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +38,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """The command's flags."""
     flags.DEFINE_string("workdir", None, "Folder of a run.", required=True, flag_values=values)
     flags.DEFINE_string("out", None, "GIF to be written.", required=True, flag_values=values)
+    define_trust_flag(values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -47,7 +49,7 @@ def main(values: flags.FlagValues) -> None:
     if out.suffix.lower() != ".gif" or out.is_dir():
         raise ValueError(f"--out: expected the name of a .gif file, got {values.out!r}")
     workdir = Path(values.workdir)
-    found = read_run(workdir, workdir.resolve().name)
+    found = read_run(workdir, workdir.resolve().name, trust=values.trust)
     lines = frame_lines(found.lines)
     if not lines:
         raise ValueError(

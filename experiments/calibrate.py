@@ -22,6 +22,7 @@ from absl import flags
 
 from data_prep.command.atomic import write_json
 from data_prep.command.cli import run, word_list
+from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
 
 STREAM_RATE, NEGATIVE_RATE = 10.0, 1.0
@@ -77,6 +78,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
+    define_trust_flag(values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -101,7 +103,7 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError(
             f"--workdir: expected a run, got a packed model, to be read only: {folder}"
         )
-    models = [read_model(folder, values.checkpoint) for folder in folders]
+    models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
     streams = read_streams(values.stream, values.labels, models)

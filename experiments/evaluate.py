@@ -158,7 +158,7 @@ def main(values: flags.FlagValues) -> None:
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
-        write_json(curve, points_to_json(stream_points(read_runs(runs))))
+        write_json(curve, points_to_json(stream_points(read_runs(runs, trust=values.trust))))
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep.command.cli import run
+from experiments.flags.trust import define_trust_flag
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,6 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("steps", 0, "Steps of training on.", lower_bound=0, flag_values=values)
+    define_trust_flag(values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -48,14 +50,14 @@ def main(values: flags.FlagValues) -> None:
     from experiments.training.loop import run_loop
 
     source, out = Path(values.workdir), Path(values.out)
-    info = run_folder.read(source)
+    info = run_folder.read(source, trust=values.trust)
     model = info.config.model
     if model.static or model.cell != "constant" or model.conditioned:
         raise ValueError(
             "--workdir: expected a run with one architecture for all inputs (model.cell=constant, "
             f"not static, not conditioned), got {source}"
         )
-    found = read_model(source, values.checkpoint)
+    found = read_model(source, values.checkpoint, trust=values.trust)
     key = None if values.sample is None else jax.random.key(values.sample)
     _, live = found_architecture(found.sanas, found.params, static=False, key=key)
     net = found.sanas.net
@@ -71,7 +73,7 @@ def main(values: flags.FlagValues) -> None:
         write_run(out, source, info._replace(config=config), found.params)
     print(compare(net, small, found.step))
     if values.steps:
-        with begin([config], [out], str(source / "config.py")) as job:
+        with begin([config], [out], None, hooks=info.hooks) as job:
             run_loop(job)
 
 

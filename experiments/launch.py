@@ -24,7 +24,9 @@ def main(values: flags.FlagValues) -> None:
     how = start(values)
     with (
         failing_at_once(),
-        begin([read_config(values)], [workdir_of(values)], values.config, how) as job,
+        begin(
+            [read_config(values)], [workdir_of(values)], values.config, how, trust=values.trust
+        ) as job,
     ):
         run_loop(job)
 

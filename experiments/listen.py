@@ -57,9 +57,9 @@ def main(values: flags.FlagValues) -> None:
         return
     from data_prep.command.atomic import write_json
     from experiments.live.engine import runtime_of, warm_up
-    from experiments.live.listening import describe, listen
+    from experiments.live.listening import describe, listen, shortage
     from experiments.machine.jax_setup import prepare_streaming
-    from experiments.runs.detectors import chosen_detector
+    from experiments.runs.detectors import chosen_detector, has_detector
     from sanas_jax.streaming.session import Session
 
     prepare_streaming()
@@ -68,6 +68,10 @@ def main(values: flags.FlagValues) -> None:
     rate = model.info.frontend.sample_rate
     source = chosen_source(values, rate)
     detector = chosen_detector(model, price, values.threshold)
+    if values.threshold is None and not has_detector(model):
+        print(
+            f"{model.workdir.name}: no detector.json, so the protocol's detector", file=sys.stderr
+        )
     runtime = runtime_of(model, values.programs, values.engine)
     session = Session(runtime, cost_weight=price, detector=detector)
     warm_up(session, rate)
@@ -76,6 +80,9 @@ def main(values: flags.FlagValues) -> None:
     print(describe(summary), file=sys.stderr)
     if values.json:
         write_json(Path(values.json), summary)
+    wrong = summary.get("error") or shortage(summary, detector)
+    if wrong:
+        raise ValueError(wrong)
 
 
 def show_page(values: flags.FlagValues) -> None:

@@ -22,6 +22,7 @@ from absl import flags
 from data_prep.command.atomic import new_folder, write_atomic
 from data_prep.command.cli import run
 from experiments.config import Config
+from experiments.flags.trust import define_trust_flag
 
 if TYPE_CHECKING:
     from experiments.runs.folder import RunInfo
@@ -61,6 +62,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_bool("overwrite", False, "Replace a model of this name.", flag_values=values)
+    define_trust_flag(values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -79,7 +81,7 @@ def main(values: flags.FlagValues) -> None:
     if out.exists() and not (values.overwrite and is_packed(out)):
         hint = "give --overwrite to replace it" if is_packed(out) else "which is no packed model"
         raise ValueError(f"--out: expected no {out} yet: {hint}")
-    info = run_folder.read(workdir)
+    info = run_folder.read(workdir, trust=values.trust)
     if info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {workdir}")
     step, params = restore_params(workdir, info, model_of(info), values.checkpoint)
@@ -107,8 +109,10 @@ def write(
     from experiments.runs.metrics import read_metrics
     from experiments.runs.packed import write_params
 
-    described = info._replace(config=without_paths(info.config))
-    run_folder.create(folder, described, str(workdir / "config.py"))
+    described = info._replace(config=without_paths(info.config), made_of=None)
+    # Data, but for a network or a cost that is code.
+    config_file = str(workdir / "config.py") if any(info.hooks) else None
+    run_folder.create(folder, described, config_file)
     write_params(folder, step, params)
     if info.config.model.conditioned:
         tables = [line for line in read_metrics(workdir) if "calibration" in line]

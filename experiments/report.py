@@ -18,6 +18,7 @@ from absl import flags
 
 from data_prep.command.atomic import json_text, new_files
 from data_prep.command.cli import run
+from experiments.flags.trust import define_trust_flag
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -39,6 +40,7 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float("excerpt_seconds", 30.0, "Its length, s.", flag_values=values)
+    define_trust_flag(values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -50,7 +52,7 @@ def main(values: flags.FlagValues) -> None:
     if not 0 < values.excerpt_seconds < math.inf:
         raise ValueError(f"--excerpt_seconds: expected more than 0, got {values.excerpt_seconds}")
     workdirs = list(map(Path, values.workdir))
-    runs = read_runs(workdirs)
+    runs = read_runs(workdirs, trust=values.trust)
     of_images = [run_.name for run_ in runs if run_.of_images]
     if of_images and len(of_images) < len(runs):
         audio = [run_.name for run_ in runs if not run_.of_images]

@@ -59,7 +59,7 @@ def main(values: flags.FlagValues) -> None:
         workdir = workdir_of(values)
         folders = [workdir / name for name in members]
         check_same_members(workdir, list(members))
-        with begin(list(members.values()), folders, values.config, how) as job:
+        with begin(list(members.values()), folders, values.config, how, trust=values.trust) as job:
             if is_first():
                 run_folder.write_sweep(workdir, list(members))
             run_loop(job)

@@ -1,63 +1,156 @@
-"""Files and folders that appear complete or not at all: write to a sibling, then rename."""
+"""Files and folders that appear complete or not at all: write to a sibling, then rename.
+
+What is new is on the disk before it gets its name, and what was there before comes back where that
+fails. What a process leaves behind that was killed is swept by the next that writes in its place.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# How names end of what is not complete.
+PARTIAL = ".partial"
+_OLD = "old"  # what a folder replaces, while the two are exchanged
+
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `out`; on success it takes the place of `out`.
 
-    An `out` that exists is replaced: callers decide beforehand whether that is allowed.
+    An `out` that exists is replaced: callers decide beforehand whether that is allowed. It is back
+    where the exchange fails, or, should the process be killed in the middle, when this is called
+    again.
     """
     out = Path(os.path.abspath(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # A folder around the new one also holds the old one while the two are exchanged.
-    with tempfile.TemporaryDirectory(
-        prefix=f".{out.name}.", suffix=".partial", dir=out.parent, ignore_cleanup_errors=True
-    ) as around:
-        new = Path(around) / "new"
+    with _sibling(out) as around:
+        new, old = around / "new", around / _OLD
         new.mkdir()
         yield new
-        if out.exists():
-            out.rename(Path(around) / "old")
-        new.rename(out)
+        sync_tree(new)
+        try:
+            if out.exists():
+                out.rename(old)
+            new.rename(out)
+            _sync(out.parent)
+        except BaseException:
+            if not new.exists():
+                out.rename(new)
+            if old.exists():
+                old.rename(out)
+            raise
 
 
 @contextlib.contextmanager
 def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
     """Yield one temporary path for each of `outs`, on the same disk, renamed on success.
 
-    The last of `outs` appears last, so its presence says that the others are there.
+    The last of `outs` appears last, so its presence says that the others are there. Where one
+    cannot be renamed, all are what they were.
     """
     targets = [Path(os.path.abspath(out)) for out in outs]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
-    parent = targets[0].parent
-    around = Path(tempfile.mkdtemp(prefix=f".{targets[0].name}.", suffix=".partial", dir=parent))
-    try:
+    with _sibling(targets[0]) as around:
         new = tuple(around / target.name for target in targets)
         yield new
-        for path, target in zip(new, targets, strict=True):
-            path.replace(target)
-    finally:
-        shutil.rmtree(around, ignore_errors=True)
+        for path in new:
+            _sync(path)
+        # Where a file system has no links, those that were replaced do not come back.
+        old = [around / f"{number}{_OLD}" for number in range(len(targets))]
+        for target, kept in zip(targets, old, strict=True):
+            with contextlib.suppress(OSError):
+                os.link(target, kept)
+        replaced: list[int] = []
+        try:
+            for number, (path, target) in enumerate(zip(new, targets, strict=True)):
+                path.replace(target)
+                replaced.append(number)
+            for parent in {target.parent for target in targets}:
+                _sync(parent)
+        except BaseException:
+            for number in replaced:
+                if old[number].exists():
+                    old[number].replace(targets[number])
+                else:
+                    targets[number].unlink(missing_ok=True)
+            raise
 
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that it is either the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with new_files(path) as (new,):
+        new.write_text(text, encoding="utf-8")
+
+
+def sync_tree(folder: Path) -> None:
+    """Have all that lies in a folder, and the folder, on the disk."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+@contextlib.contextmanager
+def _sibling(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` that is held while it is used, and gone afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
+    around, held = _held_folder(target)
+    try:
+        yield around
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
+        os.close(held)
+
+
+def _held_folder(target: Path) -> tuple[Path, int]:
+    """A new folder and the descriptor whose lock says that somebody uses it."""
+    while True:
+        made = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
+        try:
+            held = os.open(made, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover before it was held
+            continue
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if os.path.isdir(made):
+            return Path(made), held
+        os.close(held)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes left that ended while they wrote `target`, and put back what was it."""
+    left = re.compile(re.escape(f".{target.name}.") + r"\w{8}" + re.escape(PARTIAL))
+    for entry in target.parent.iterdir():
+        if not left.fullmatch(entry.name):
+            continue
+        with contextlib.suppress(OSError):  # somebody else sweeps it, uses it, or owns it
+            found = os.open(entry, os.O_RDONLY)
+            try:
+                fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (entry / _OLD).is_dir() and not target.exists():
+                    (entry / _OLD).rename(target)
+                shutil.rmtree(entry, ignore_errors=True)
+            finally:
+                os.close(found)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_json(path: Path, value: Any) -> None:

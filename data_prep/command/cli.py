@@ -1,8 +1,11 @@
 """What the commands share: local flags, and errors that are one line on stderr."""
 
 import contextlib
+import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
@@ -24,8 +27,9 @@ def run(
     `interrupted` says after Ctrl-C, SIGTERM or SIGHUP what became of the work.
 
     Each call has a `FlagValues` of its own: absl's global one lets a process hold the flags of
-    only one command. Status 0: done, 1: ValueError or OSError, 130: interrupted.
+    only one command. Status 0: done, 1: an error, which is one line, 130: interrupted.
     """
+    _print_all_names()
     values = flags.FlagValues()
     define(values)
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
@@ -43,8 +47,11 @@ def run(
         with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
             print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
         return 130
-    except (ValueError, OSError, flags.Error) as error:
+    except (ValueError, OSError, MemoryError, flags.Error) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:  # ours: whoever meets it shall have a line, and we the trace
+        print(f"error: {our_fault(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -62,9 +69,24 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 def one_line(error: Exception) -> str:
     """Text of an error on one line; for an OSError what happened, then the file."""
     if isinstance(error, OSError) and error.strerror:
-        name = f": {error.filename}" if error.filename else ""
+        name = "" if error.filename is None else f": {os.fsdecode(str(error.filename))}"
         return f"{error.strerror}{name}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def our_fault(error: BaseException) -> str:
+    """Say of an error that no check foresaw whose fault it is, and write its trace to a file."""
+    text = "".join(traceback.format_exception(error))
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    try:
+        number, name = tempfile.mkstemp(prefix="sanas-jax-", suffix=".txt")
+        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{' '.join(sys.argv)}\n{text}")
+    except OSError as unwritten:
+        name = f"nowhere ({one_line(unwritten)})"
+    return f"a fault of sanas_jax, please report it: {what}; the trace is in {name}"
 
 
 def word_list(values: Sequence[str]) -> tuple[str, ...]:
@@ -80,6 +102,13 @@ def _describe(values: flags.FlagValues) -> str:
         default = "" if flag.default in (None, [], "") else f" (default: {flag.default_as_str})"
         lines.append(f"  --{name}: {flag.help}{default}")
     return "\n".join(lines)
+
+
+def _print_all_names() -> None:
+    """Let a stream that cannot print a letter, or a file name that is no text, show its code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # replaced, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from absl import flags
 
 from data_prep.command.cli import word_list
+from data_prep.speech.index import composed
 from data_prep.speech.splits import Choice, parse_takes
 
 
@@ -18,8 +19,8 @@ def define_split_flags(values: flags.FlagValues) -> None:
 def choice_of(values: flags.FlagValues) -> Choice:
     """The `Choice` of the flags."""
     return Choice(
-        validation_speakers=word_list(values.validation_speakers),
-        testing_speakers=word_list(values.testing_speakers),
+        validation_speakers=tuple(map(composed, word_list(values.validation_speakers))),
+        testing_speakers=tuple(map(composed, word_list(values.testing_speakers))),
         validation_takes=parse_takes(values.validation_takes),
         testing_takes=parse_takes(values.testing_takes),
     )

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.command import atomic
+from data_prep.command.reading import naming, read_array, read_json
 from data_prep.images.digits import read_digits
-from data_prep.images.image_set import TRAINING, ImageSet, with_validation
+from data_prep.images.image_set import TRAINING, VOID, ImageSet, check_labels, with_validation
 from data_prep.speech.cache import SPLITS, is_cache
 
 # A word, where audio caches have a number: either reader says what it was given.
@@ -55,7 +56,7 @@ def is_image_cache(path: Path | str) -> bool:
     """Whether a folder claims to be a cache of images (of any format version)."""
     try:
         meta = json.loads((Path(path) / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(meta, dict) and meta.get("kind") in KINDS
 
@@ -82,7 +83,16 @@ def open_image_cache(path: Path | str) -> ImageCache:
     _expect(path / "images.npy", images, np.uint8, shape)
     _expect(path / "labels.npy", labels, np.int32, per_label)
     _expect(path / "splits.npy", splits, np.int8, shape[:1])
-    mean, std = (np.array(meta[name], np.float32) for name in ("mean", "std"))
+    with naming(path / "dataset.json", "the description of a cache"):
+        mean, std = (np.array(meta[name], np.float32) for name in ("mean", "std"))
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ValueError(f"mean {meta['mean']} and std {meta['std']}")
+        if not all(isinstance(name, str) for name in meta["classes"]):
+            raise ValueError("classes that are no words")
+        lowest = 0 if meta["kind"] == "images" else VOID
+        check_labels(labels, len(meta["classes"]), str(path / "labels.npy"), lowest)
+        if splits.size and not 0 <= splits.min() <= splits.max() < len(SPLITS):
+            raise ValueError("splits other than the three")
     if not mean.shape == std.shape == shape[3:]:
         raise ValueError(
             f"expected mean and std of {shape[3]} channels in {path / 'dataset.json'}, "
@@ -195,14 +205,9 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     """The contents of one of the JSON files, with these keys."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"expected the file {path.name} in the cache, got no {path}") from None
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object in {path}, got another value")
+    if not path.is_file():
+        raise ValueError(f"expected the file {path.name} in the cache, got no {path}")
+    value = read_json(path)
     if "frontend" in value:
         raise ValueError(
             f"expected a cache of images (data_prep.prepare_images), got one of audio in {path}"
@@ -230,10 +235,7 @@ def _read_array(folder: Path, name: str) -> np.ndarray:
     path = folder / f"{name}.npy"
     if not path.is_file():
         raise ValueError(f"expected the file {path.name} in the cache {folder}, got none")
-    try:
-        return np.load(path, mmap_mode=None if name == "splits" else "r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"expected an array in {path}, got: {error}") from error
+    return read_array(path, mapped=name != "splits")
 
 
 def _expect(path: Path, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@
     splits.npy        int8    [N]         0 training, 1 validation, 2 testing
     speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
-    noise_bounds.npy  int32   [K + 1]     offsets of the K tracks
+    noise_bounds.npy  int32   [K + 1]     offsets of the K tracks; int64 where they need it
     names.txt                             the clips' files, a line each; caches of old have none
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from data_prep.command import atomic
+from data_prep.command.reading import naming, read_array, read_json
 
 FORMAT = 1
 SPLITS = ("training", "validation", "testing")
@@ -123,7 +124,10 @@ def open_cache(path: Path | str) -> Cache:
     rows = {name: len(arrays[name]) for name in columns if name in arrays}
     if len(set(rows.values())) != 1:
         raise ValueError(f"expected arrays of equal length in {path}, got {rows}")
+    _check_ranges(path, arrays, meta)
     bounds = arrays["noise_bounds"]
+    if (np.diff(bounds) < 0).any():
+        raise ValueError(f"expected ascending noise_bounds in {path}")
     if len(bounds) == 0 or bounds[0] != 0 or bounds[-1] != len(arrays["noise"]):
         raise ValueError(
             f"expected noise_bounds from 0 to {len(arrays['noise'])} in {path}, "
@@ -151,6 +155,7 @@ def write_cache(
     all_words: Sequence[str],
     provenance: dict[str, Any],
     all_speakers: Sequence[str] = ("unknown",),
+    splits: Sequence[int] = (),
     max_hz: int = FRONTEND["fmax"],
     write_more: Callable[[Path], None] | None = None,
 ) -> dict[str, dict[str, int]]:
@@ -158,8 +163,9 @@ def write_cache(
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
     int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
-    a generator of rows may still be filling it; `write_more` puts more into the folder before the
-    rows. An existing `out` is replaced. Raises ValueError when there are no rows.
+    a generator of rows may still be filling it; so are `splits`, which replace those of the rows if
+    there are any. `write_more` puts more into the folder before the rows. An existing `out` is
+    replaced. Raises ValueError when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
@@ -168,17 +174,19 @@ def write_cache(
             write_more(folder)
         columns, names = _write_rows(folder / "samples.npy", rows)
         (folder / "names.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
-        labels, splits = columns["labels"], columns["splits"]
+        if len(splits):
+            columns["splits"] = np.array(splits, np.int8)
+        labels, split_of = columns["labels"], columns["splits"]
         arrays = columns | {
             "noise": np.concatenate([np.zeros(0, np.int16), *noise]),
-            "noise_bounds": np.cumsum([0, *map(len, noise)], dtype=np.int32),
+            "noise_bounds": bounds_of(noise),
             "mel": mel,
         }
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         counts = {
             name: {
-                split: int(np.sum((labels == label) & (splits == s)))
+                split: int(np.sum((labels == label) & (split_of == s)))
                 for s, split in enumerate(SPLITS)
             }
             for label, name in enumerate(classes)
@@ -195,6 +203,12 @@ def write_cache(
         _write_json(folder / "provenance.json", provenance)
         _write_json(folder / "dataset.json", meta)
     return counts
+
+
+def bounds_of(noise: Sequence[Any]) -> np.ndarray:
+    """Where tracks begin and end [K + 1]: in 32 bits, as ever, as long as they suffice."""
+    bounds = np.cumsum([0, *map(len, noise)], dtype=np.int64)
+    return bounds.astype(np.int32) if bounds[-1] < 2**31 else bounds
 
 
 def _write_rows(path: Path, rows: Iterable[CacheRow]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -258,11 +272,8 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     """The checked contents of dataset.json."""
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got: {error}") from error
-    version = meta.get("format") if isinstance(meta, dict) else None
+    meta = read_json(path, "the description of a cache")
+    version = meta.get("format")
     if version != FORMAT:
         raise ValueError(
             f"expected a cache of format {FORMAT}, got format {version!r} in {path}: "
@@ -276,7 +287,45 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"expected splits {list(SPLITS)} and classes that begin with {SILENCE}, {UNKNOWN} in "
             f"{path}, got {meta['splits']} and {meta['classes'][:2]}"
         )
+    with naming(path, "the description of a cache"):
+        for key in ("classes", "all_words", "all_speakers"):
+            if not all(isinstance(name, str) for name in meta.get(key, [])):
+                raise ValueError(f"{key} that are no words")
+        if len(set(meta["classes"])) < len(meta["classes"]):
+            raise ValueError(f"a class twice in {meta['classes']}")
+        if meta["frontend"] != FRONTEND:
+            raise ValueError(f"features by {meta['frontend']}, not {FRONTEND}")
     return meta
+
+
+def _check_ranges(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """ValueError for an index that points at nothing, or a length that is none."""
+    ends = {
+        "lengths": (0, CLIP_SAMPLES),
+        "labels": (0, len(meta["classes"]) - 1),
+        "words": (0, len(meta["all_words"]) - 1),
+        "splits": (0, len(SPLITS) - 1),
+        "speakers": (0, len(meta.get("all_speakers", ())) - 1),
+    }
+    for name, (low, high) in ends.items():
+        array = arrays.get(name)
+        if array is not None and len(array) and not low <= array.min() <= array.max() <= high:
+            raise ValueError(
+                f"expected {low} to {high} in {path / name}.npy, got {array.min()} to {array.max()}"
+            )
+    if not np.isfinite(arrays["mel"]).all():
+        raise ValueError(f"expected numbers in {path / 'mel.npy'}, got NaN or infinity")
+
+
+def fingerprint(path: Path) -> str | None:
+    """SHA-256 of the files that a cache was prepared from; None where it does not say."""
+    file = path / "provenance.json"
+    if not file.is_file():
+        return None
+    found = read_json(file, "where the clips came from").get("sha256")
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{file}: expected a fingerprint, got {found!r}")
+    return found
 
 
 def _read_array(folder: Path, name: str) -> np.ndarray:
@@ -285,17 +334,12 @@ def _read_array(folder: Path, name: str) -> np.ndarray:
     dtype, shape = _LAYOUT[name]
     if not path.is_file():
         raise ValueError(f"expected the file {path.name} in the cache {folder}, got none")
-    try:
-        array = np.load(path, mmap_mode="r" if name in ("samples", "noise") else None)
-    except (ValueError, EOFError) as error:
-        # An empty array cannot be mapped; anything else that fails here is a damaged file.
-        try:
-            array = np.load(path)
-        except (ValueError, EOFError):
-            raise ValueError(f"expected an array in {path}, got: {error}") from error
+    array = read_array(path, mapped=name in ("samples", "noise"))
     matches = len(shape) == array.ndim and all(
         want in (None, got) for want, got in zip(shape, array.shape, strict=True)
     )
+    if name == "noise_bounds" and array.dtype == np.int64:
+        dtype = np.int64
     if array.dtype != dtype or not matches:
         wanted = [letter if letter is not None else "any" for letter in shape]
         raise ValueError(

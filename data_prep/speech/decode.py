@@ -1,34 +1,30 @@
 """Audio files of any rate and channel count to 16 kHz mono int16."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
+from data_prep.command.reading import read_bytes
 from data_prep.speech import cache
+from data_prep.speech.audio import Audio
 
 SAMPLE_RATE = cache.FRONTEND["sample_rate"]
 LOWEST_MAX_HZ = 2_000
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode the bytes of a wav, flac or ogg file to int16 [samples] at 16 kHz.
+    """Decode the bytes of an audio file to int16 [samples] at 16 kHz.
 
     16-bit mono at 16 kHz passes through bit for bit; all else goes through float32: mean of the
     channels, resampling, rounding with clipping. Raises ValueError on data that is no audio.
     """
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            plain = file.channels == 1 and file.samplerate == SAMPLE_RATE
-            if plain and file.subtype == "PCM_16":
-                samples = file.read(dtype="int16")
-            else:
-                channels = file.read(dtype="float32", always_2d=True)
-                samples = to_int16(resample(channels.mean(axis=1), file.samplerate))
-    except soundfile.SoundFileError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    with Audio(data) as file:
+        if file.is_plain and file.rate == SAMPLE_RATE:
+            samples = file.integers()
+        else:
+            parts = [np.zeros(0, np.float32), *file.blocks()]
+            samples = to_int16(resample(np.concatenate(parts), file.rate))
     if not len(samples):
         raise ValueError("no samples in it")
     return samples
@@ -64,7 +60,7 @@ def loudest_second(samples: np.ndarray) -> np.ndarray:
 def read(path: Path) -> np.ndarray:
     """Decode a file to int16 [samples] at 16 kHz. Raises ValueError that names the file."""
     try:
-        return decode(path.read_bytes())
+        return decode(read_bytes(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

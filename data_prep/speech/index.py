@@ -7,11 +7,15 @@ through a pattern of file names such as `{word}_{speaker}_{n}.wav`.
 import dataclasses
 import os
 import re
+import stat
 import string
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-AUDIO = (".wav", ".flac", ".ogg")
+from data_prep.speech.audio import ENDINGS
+
 NOISE_FOLDER = "_background_noise_"
 SENTENCES_FOLDER = "_speech_"  # of people talking: no clips, and negatives if they are named
 _FIELDS = {"word": r"(?P<word>[^/]+?)", "speaker": r"(?P<speaker>[^/]+?)", "n": r"(?P<n>\d+)"}
@@ -36,6 +40,8 @@ class Index:
     noise: tuple[str, ...]  # names of background tracks
     ignored: tuple[str, ...]  # audio files that do not match the layout
     pattern: str | None = None  # of file names; None: the Speech Commands layout
+    unusable: tuple[tuple[str, str], ...] = ()  # audio files that cannot be read, and why
+    others: tuple[tuple[str, int], ...] = ()  # endings that no audio is looked for in, and how many
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -54,7 +60,8 @@ def find(root: Path, pattern: str | None = None) -> Index:
         raise ValueError(f"expected a folder of audio, got {root}, which is not a folder")
     regex = compile_pattern(pattern) if pattern is not None else None
     clips, noise, ignored = [], [], []
-    for name in sorted(audio_files(root)):
+    found = _look(root)
+    for name in sorted(found.audio):
         parts = name.split("/")
         if SENTENCES_FOLDER in parts[:-1]:
             continue
@@ -64,16 +71,29 @@ def find(root: Path, pattern: str | None = None) -> Index:
         clip = _match(name, regex) if regex else _speech_commands(parts)
         if clip is None:
             ignored.append(name)
+        elif not clip.word.isprintable():
+            found.unusable[ascii(name)[1:-1]] = "its word cannot be written in a line"
         else:
             clips.append(clip)
-    index = Index(root, tuple(clips), tuple(noise), tuple(ignored), pattern)
+    index = Index(
+        root,
+        tuple(clips),
+        tuple(noise),
+        tuple(ignored),
+        pattern,
+        tuple(sorted(found.unusable.items())),
+        tuple(found.others.most_common()),
+    )
     if not clips:
-        wanted = f"the pattern {pattern!r}" if regex else "<word>/<file>.wav, .flac or .ogg"
-        seen = f"{len(ignored)} others such as {ignored[0]}" if ignored else "no audio files"
+        wanted = f"the pattern {pattern!r}" if regex else "<word>/<file>.wav"
+        left = [*ignored, *found.unusable]
+        seen = f"{len(left)} others such as {left[0]}" if left else "no audio files"
+        seen += "".join(f", {count} of {ending}" for ending, count in index.others)
         raise ValueError(f"expected files like {wanted} in {root}, got {seen}")
     if len(index.words) < 2:
         raise ValueError(
             f"expected clips of at least two words in {root}, got one word: {index.words[0]}"
+            + "".join(f"; {name}: {reason}" for name, reason in index.unusable[:1])
         )
     return index
 
@@ -103,8 +123,51 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(regex)
 
 
-def audio_files(root: Path, formats: tuple[str, ...] = AUDIO) -> Iterator[str]:
-    """Names of all audio files below `root`; hidden files and folders are left out."""
+def audio_files(root: Path) -> list[str]:
+    """Names of all audio files below `root`, sorted; hidden files and folders are left out."""
+    return sorted(_look(root).audio)
+
+
+@dataclasses.dataclass
+class _Found:
+    """What lies in a folder: names of audio files, those that are none with why, other endings."""
+
+    audio: list[str] = dataclasses.field(default_factory=list)
+    unusable: dict[str, str] = dataclasses.field(default_factory=dict)
+    others: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+def _look(root: Path) -> _Found:
+    """What lies below `root`; hidden files and folders are left out."""
+    found = _Found()
+    for name in _files(root):
+        ending = os.path.splitext(name)[1].lower()
+        if ending not in ENDINGS:
+            found.others[ending or "no ending"] += 1
+        elif (reason := _unusable(root, name)) is not None:
+            found.unusable[os.fsencode(name).decode("utf-8", "backslashreplace")] = reason
+        else:
+            found.audio.append(name)
+    return found
+
+
+def _unusable(root: Path, name: str) -> str | None:
+    """Why a file is not to be opened; None if nothing is against it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is no UTF-8"
+    try:
+        status = os.stat(root / name)
+    except OSError as error:  # a link to nowhere
+        return error.strerror or "cannot be looked at"
+    if not stat.S_ISREG(status.st_mode):
+        return "a pipe or a device, no file"
+    return None if os.access(root / name, os.R_OK) else "may not be read"
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Names of all files below `root` but hidden ones, and those of lists and licences."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -119,8 +182,18 @@ def audio_files(root: Path, formats: tuple[str, ...] = AUDIO) -> Iterator[str]:
         seen.add(real)
         relative = Path(folder).relative_to(root)
         for file in files:
-            if file.lower().endswith(formats) and not file.startswith("."):
+            if not file.startswith(".") and not (folder == str(root) and _is_text(file)):
                 yield (relative / file).as_posix()
+
+
+def _is_text(file: str) -> bool:
+    """Whether a name is one of those that stand beside the words: lists, licence, README."""
+    return file.lower().endswith((".txt", ".md", ".csv", ".json")) or "." not in file
+
+
+def composed(text: str) -> str:
+    """Text whose accents are part of their letters (NFC): systems differ in how they write them."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _match(name: str, regex: re.Pattern[str]) -> Clip | None:
@@ -130,8 +203,9 @@ def _match(name: str, regex: re.Pattern[str]) -> Clip | None:
         return None
     fields = found.groupdict()
     take = fields.get("n")
-    speaker = fields.get("speaker") or os.path.splitext(name)[0]
-    return Clip(name, fields["word"], speaker, int(take) if take is not None else None)
+    speaker = composed(fields.get("speaker") or os.path.splitext(name)[0])
+    number = int(take) if take is not None and len(take) < 10 else None
+    return Clip(name, composed(fields["word"]), speaker, number)
 
 
 def _speech_commands(parts: list[str]) -> Clip | None:
@@ -143,5 +217,5 @@ def _speech_commands(parts: list[str]) -> Clip | None:
         return None
     speaker, mark, rest = parts[1].partition("_nohash_")
     take = os.path.splitext(rest)[0]
-    number = int(take) if mark and take.isdecimal() else None
-    return Clip("/".join(parts), parts[0], speaker, number)
+    number = int(take) if mark and take.isdecimal() and len(take) < 10 else None
+    return Clip("/".join(parts), composed(parts[0]), composed(speaker), number)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from data_prep.speech import splits
 from data_prep.speech.cache import FRONTEND
@@ -18,13 +17,6 @@ from data_prep.speech.index import Clip, Index, audio_files
 
 SPEECH = "speech"
 BLOCK = FRONTEND["hop"]  # samples of which it is said whether someone speaks
-# What libsndfile reads by itself; raw samples it must be told about.
-FORMATS = tuple(
-    sorted(
-        {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
-        | {".aif", ".oga", ".opus"}
-    )
-)
 # Speech is what is at most 30 dB below a file's loud parts and above -60 dB of full scale, with
 # 100 ms to both sides, which bridge the pauses within words.
 BELOW_LOUD, FLOOR, LOUD_PERCENT = 10 ** (-30 / 20), 32.768, 95
@@ -111,7 +103,7 @@ def _files(source: str) -> tuple[Path, list[str], str]:
         return path.parent, [path.name], kind
     if not path.is_dir():
         raise ValueError(f"--negatives: expected a folder or a file, got {path}")
-    names = sorted(audio_files(path, FORMATS))
+    names = audio_files(path)
     if not names:
         raise ValueError(f"--negatives: expected audio in {path}, got none")
     return path, names, kind

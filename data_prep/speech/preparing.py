@@ -17,6 +17,7 @@ import soundfile
 
 from data_prep.command import cli as command
 from data_prep.command.progress import Progress, print_above
+from data_prep.command.reading import read_bytes
 from data_prep.speech import decode, splits
 from data_prep.speech.cache import (
     FRONTEND,
@@ -27,7 +28,7 @@ from data_prep.speech.cache import (
     is_cache,
     write_cache,
 )
-from data_prep.speech.index import Index, find
+from data_prep.speech.index import Index, composed, find
 from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
 from data_prep.speech.negatives import Negative, find_negatives
 
@@ -73,6 +74,9 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
+    if index.others:
+        counted = ", ".join(f"{count} of {ending}" for ending, count in index.others)
+        print(f"files of endings that are not read: {counted}")
     if index.ignored:
         print(f"{len(index.ignored)} audio files do not fit the layout: {_shown(index.ignored)}")
     names = [clip.name for clip in index.clips]
@@ -80,31 +84,40 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     skipped: dict[str, str] = {}
     cut: list[str] = []
     provenance: dict[str, Any] = {}
+    final: list[int] = []
+    for name, reason in index.unusable:
+        _skip(name, reason, skipped, options.strict)
 
     def rows() -> Iterator[CacheRow]:
         """Clips that can be read; the provenance is complete after the last one."""
         word_of = {word: i for i, word in enumerate(index.words)}
         speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
-        kept: Counter[tuple[str, int]] = Counter()
+        readable: list[int] = []
         files = _read_all(index.root, names, options.jobs, "clips")
-        for clip, split, (name, file) in zip(index.clips, split_of, files, strict=True):
+        for i, (clip, (name, file)) in enumerate(zip(index.clips, files, strict=True)):
             hashes[name] = file.sha256
             if file.samples is None:
                 _skip(name, file.reason, skipped, options.strict)
                 continue
             if file.cut:
                 cut.append(name)
-            kept[clip.word, split] += 1
+            readable.append(i)
             yield CacheRow(
                 file.samples,
                 label_of.get(clip.word, 1),
                 word_of[clip.word],
-                split,
+                split_of[i],
                 speaker_of[clip.speaker],
                 clip.name,
             )
+        clips = tuple(index.clips[i] for i in readable)
+        final[:], by = [split_of[i] for i in readable], rule
+        if len(clips) < len(index.clips) and clips:
+            # Those that cannot be read are dealt to no split.
+            final[:], by = splits.assign(dataclasses.replace(index, clips=clips), options.choice)
+        kept = Counter((clip.word, split) for clip, split in zip(clips, final, strict=True))
         provenance.update(
-            _provenance(index, options, words, rule, kept, hashes, skipped, cut, negatives)
+            _provenance(index, options, words, by, kept, hashes, skipped, cut, negatives)
         )
 
     def write_more(folder: Path) -> None:
@@ -142,7 +155,14 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         all_speakers=index.speakers,
         provenance=provenance,
         write_more=write_more if negatives else None,
+        splits=final,
     )
+    for word in words:
+        if not counts[word][SPLITS[0]]:
+            print(
+                f"no training clips of {word}: record more of it, name other --words, or split "
+                "by other speakers or takes"
+            )
     if cut:
         print(f"{len(cut)} clips longer than 1 s were cut to their loudest second: {_shown(cut)}")
     if skipped:
@@ -159,7 +179,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
 def wanted_words(index: Index, options: Options) -> tuple[str, ...]:
     """The words to detect, checked against those found."""
     everything = options.words == ("all",) or (not options.words and options.pattern is not None)
-    words = index.words if everything else options.words or WORDS
+    words = index.words if everything else tuple(map(composed, options.words)) or WORDS
     if len(set(words)) < len(words) or {SILENCE, UNKNOWN} & set(words):
         raise ValueError(f"expected different words other than the two fixed ones, got {words}")
     absent = [word for word in words if word not in index.words]
@@ -227,17 +247,20 @@ def _read_file(path: Path, whole: bool) -> _File:
     """Hash and decode one file; a failure becomes its reason."""
     digest = ""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
         samples = decode.decode(data)
-    except (ValueError, OSError) as error:
-        return _File(digest, None, command.one_line(error))
+    except (ValueError, OSError, MemoryError) as error:
+        # The same in every run, wherever the data lie.
+        reason = command.one_line(error).replace(f": {path}", "").replace(f"{path}: ", "")
+        return _File(digest, None, reason)
     kept = samples if whole else decode.loudest_second(samples)
     return _File(digest, kept, cut=len(kept) < len(samples))
 
 
 def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None:
     """Report an unreadable file, or fail on it."""
+    name = name if name.isprintable() else ascii(name)[1:-1]
     if strict:
         raise ValueError(f"cannot read {name}: {reason}")
     print_above(f"skipped {name}: {reason}", sys.stderr)

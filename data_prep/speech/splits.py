@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from data_prep.command.reading import read_text
 from data_prep.speech.cache import SPLITS
-from data_prep.speech.index import Clip, Index
+from data_prep.speech.index import Clip, Index, composed
 
 TRAINING, VALIDATION, TESTING = range(3)
 LISTS = {VALIDATION: "validation_list.txt", TESTING: "testing_list.txt"}
@@ -84,15 +85,16 @@ def _read_list(path: Path) -> set[str] | None:
     """Names in a list file without their endings (clips may have been re-encoded), or None."""
     if not path.is_file():
         return None
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return {os.path.splitext(line.strip())[0] for line in lines if line.strip()}
+    lines = [line.strip().replace("\\", "/") for line in read_text(path).split("\n")]
+    return {os.path.splitext(composed(line.removeprefix("./")))[0] for line in lines if line}
 
 
 def _by_lists(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> tuple[list[int], str]:
     """A list alone decides who is in its split; a split without a list goes by the hash."""
     splits = []
+    stale = _stale(clips, lists)
     for clip in clips:
-        stem = os.path.splitext(clip.name)[0]
+        stem = composed(os.path.splitext(clip.name)[0])
         listed = [split for split, entries in lists.items() if entries and stem in entries]
         hashed = hash_split(clip.speaker)
         if listed:
@@ -100,7 +102,23 @@ def _by_lists(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> tuple
         else:
             splits.append(hashed if lists.get(hashed, set()) is None else TRAINING)
     used = " and ".join(LISTS[split] for split, entries in lists.items() if entries is not None)
-    return splits, f"by {used}"
+    return splits, f"by {used}{stale}"
+
+
+def _stale(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> str:
+    """Entries that name no clip, for the user; ValueError where a list names none at all."""
+    stems = {composed(os.path.splitext(clip.name)[0]) for clip in clips}
+    said = []
+    for split, entries in lists.items():
+        absent = sorted((entries or set()) - stems)
+        if absent and len(absent) == len(entries or ()):
+            raise ValueError(
+                f"expected names of clips such as {min(stems)} in {LISTS[split]}, "
+                f"got {len(absent)} others such as {absent[0]}"
+            )
+        if absent:
+            said.append(f"{len(absent)} entries of {LISTS[split]} name no clip ({absent[0]}, …)")
+    return "".join(f"; {line}" for line in said)
 
 
 def _by_takes(clips: Sequence[Clip], takes: dict[int, frozenset[int]]) -> tuple[list[int], str]:

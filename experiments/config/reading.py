@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import runpy
 import types
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config.ranges import check_fields, typed
 from experiments.config.schema import Config, Hooks
 
 
@@ -27,6 +29,7 @@ def load_config(path: str) -> tuple[Config, Hooks]:
         raise ValueError(
             f"--config: expected get_config() to return a Config, got {type(config).__name__}"
         )
+    check_fields(config)
     return config, Hooks(namespace.get("build_net"), namespace.get("build_cost"))
 
 
@@ -37,6 +40,8 @@ def override(config: Any, assignments: Sequence[str]) -> Any:
         if not equals:
             raise ValueError(f"--set: expected name=value, got {assignment!r}")
         config = _assign(config, name.strip().split("."), text.strip(), name.strip())
+    if isinstance(config, Config):
+        check_fields(config)
     return config
 
 
@@ -46,8 +51,10 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-    """The inverse of `to_json`; a field that does not exist or has another type raises."""
-    return _from_json(Config, values, "")
+    """The inverse of `to_json`; raises for unknown fields and impossible values."""
+    config = _from_json(Config, values, "")
+    check_fields(config)
+    return config
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -71,6 +78,7 @@ def difference(old: Config, new: Config) -> list[str]:
     ]
 
 
+@functools.cache
 def _types(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -105,22 +113,26 @@ def _parse(kind: Any, text: str, path: str) -> Any:
         return None if text.lower() == "none" else _parse(arms[0], text, path)
     try:
         if typing.get_origin(kind) is tuple:
-            return tuple(arms[0](part) for part in text.strip("()").split(",") if part.strip())
+            return tuple(
+                arms[0](part.strip()) for part in text.strip("()").split(",") if part.strip()
+            )
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         name = getattr(kind, "__name__", str(kind))
         raise ValueError(f"config field {path!r}: expected {name}, got {text!r}") from error
 
 
 def _from_json(cls: type, values: Mapping[str, Any], path: str) -> Any:
     fields = {}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"config field {path.rstrip('.')!r}: expected fields, got {values!r}")
     for name, value in values.items():
         kind = _known_field(cls, name, path + name)
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             value = _from_json(kind, value, f"{path}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
+        else:
+            value = typed(kind, value, path + name)
         fields[name] = value
     return cls(**fields)

@@ -8,7 +8,6 @@ memory; those of a batch are sent when it is drawn, and the batch is the same bi
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from data_prep.speech.cache import Cache, open_cache
+from data_prep.speech.cache import Cache, fingerprint, open_cache
 from experiments.config import DataConfig, is_cepstral
 from experiments.datasets.negatives import open_tracks
 from experiments.machine.execution import on_cpu
@@ -72,8 +71,12 @@ class AudioSource:
         self._mesh = mesh
         self.cache = open_cache(config.cache)
         self.classes = tuple(self.cache.classes)
-        provenance = json.loads((Path(config.cache) / "provenance.json").read_text())
-        self.sha256 = str(provenance["sha256"])
+        self.sha256 = fingerprint(Path(config.cache)) or ""
+        if not self.sha256:
+            raise ValueError(
+                f"{config.cache}: expected provenance.json with the fingerprint of the clips, got "
+                "none: prepare it again"
+            )
         clip_bytes = self.cache.samples.dtype.itemsize * self.cache.samples.shape[1]
         needed = clip_bytes * sum(
             len(self.cache.indices(name)) for name in ("training", "validation")
@@ -179,6 +182,11 @@ def open_split(
     rows = cache.indices(name)
     if not len(rows):
         raise ValueError(f"expected {name} clips in the cache {cache.path}, got none")
+    if len(cache.noise) >= 2**31:  # places in it are drawn in 32 bits
+        raise ValueError(
+            f"expected less than 2^31 samples (37 h) of noise in {cache.path}, got "
+            f"{len(cache.noise):,}"
+        )
     shape = (len(rows), cache.samples.shape[1])
     # Samples that stay where they are need not be read now.
     samples = np.broadcast_to(np.int16(0), shape) if on_host else np.asarray(cache.samples[rows])

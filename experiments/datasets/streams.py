@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
+
+from data_prep.command.reading import read_text
+from data_prep.speech.audio import Audio
 
 WORD_MS = 1000
+_TIME = re.compile(r"\d{1,12}(\.\d*)?", re.ASCII)
 
 
 class Stream(NamedTuple):
@@ -27,18 +31,19 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> S
     for path, what in ((wav, "--stream"), (labels, "--labels")):
         if not path.is_file():
             raise ValueError(f"{what}: expected a file, got {path}")
-    try:
-        samples, found = soundfile.read(wav, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"--stream: expected an audio file, got {wav}: {error}") from error
-    if found != rate:
-        raise ValueError(f"--stream: expected {rate} Hz, got {found} Hz: {wav}")
+    with Audio(wav) as file:
+        if file.rate != rate:
+            raise ValueError(f"--stream: expected {rate} Hz, got {file.rate} Hz: {wav}")
+        samples = np.concatenate([np.zeros(0, np.float32), *file.blocks()])
+    if not len(samples):
+        raise ValueError(f"--stream: expected audio, got a file without samples: {wav}")
     words, times = [], []
-    for number, line in enumerate(labels.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(labels).split("\n"), 1):
         if not line.strip():
             continue
-        word, comma, time_ms = (part.strip() for part in line.partition(","))
-        if not comma or not time_ms.replace(".", "", 1).isdigit():
+        # A word may have commas in it, its time has none.
+        word, comma, time_ms = (part.strip() for part in line.rpartition(","))
+        if not comma or not _TIME.fullmatch(time_ms):
             raise ValueError(f"{labels}:{number}: expected `word, ms`, got {line!r}")
         if word not in classes[1:]:
             raise ValueError(
@@ -48,7 +53,7 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> S
         times.append(round(float(time_ms)))
     if not words:
         raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
-    return Stream(wav.stem, samples.mean(1), rate, words, times)
+    return Stream(wav.stem, samples, rate, words, times)
 
 
 def window_labels(

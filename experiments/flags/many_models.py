@@ -9,6 +9,7 @@ from absl import flags
 
 from data_prep.command.cli import word_list
 from experiments.config.wording import parse_macs
+from experiments.flags.trust import define_trust_flag
 
 if TYPE_CHECKING:
     from experiments.runs.trained import TrainedModel
@@ -47,6 +48,7 @@ def define_model_flags(values: flags.FlagValues) -> None:
         "Where to write the result as JSON; a list if there are several.",
         flag_values=values,
     )
+    define_trust_flag(values)
 
 
 def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[float]]:
@@ -63,7 +65,9 @@ def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[floa
     folders = run_folder.expand_sweeps([*map(resolve, values.workdir), *named])
     if not folders:
         raise ValueError("--workdir, --pretrained: expected a model, got none")
-    models = [read_model(folder, values.checkpoint, budgets) for folder in folders]
+    models = [
+        read_model(folder, values.checkpoint, budgets, trust=values.trust) for folder in folders
+    ]
     if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
         flag = "--budgets" if budgets else "--cost_weights"
         raise ValueError(f"{flag}: expected a run with model.conditioned, got none")

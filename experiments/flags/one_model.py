@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments.config.wording import parse_macs
+from experiments.flags.trust import define_trust_flag
 
 DEFAULT_MODEL = "pretrained:kws_noise"  # rooms are not quiet
 DEFAULT_PRICE = 0.1
@@ -38,6 +39,7 @@ def define_model_flags(values: flags.FlagValues) -> None:
         upper_bound=1,
         flag_values=values,
     )
+    define_trust_flag(values)
 
 
 def define_runtime_flags(values: flags.FlagValues) -> None:
@@ -82,7 +84,7 @@ def chosen_model(values: flags.FlagValues) -> TrainedModel:
         raise ValueError("--workdir, --pretrained: expected one of them, got both")
     named = values.workdir or (PREFIX + values.pretrained if values.pretrained else DEFAULT_MODEL)
     budgets = [] if values.budget is None else [parse_macs(values.budget)]
-    model = read_model(named, values.checkpoint, budgets)
+    model = read_model(named, values.checkpoint, budgets, trust=values.trust)
     if model.info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {model.workdir}")
     return model

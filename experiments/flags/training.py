@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments.config import Config, load_config, override
+from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_memory, keep_programs
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _define_run_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "set", [], "Override of a config field, e.g. train.steps=500.", flag_values=values
     )
+    define_trust_flag(values)
 
 
 def _define_process_flags(values: flags.FlagValues) -> None:

@@ -16,17 +16,18 @@ from experiments.live.decisions import Spending, event
 from experiments.live.sources import Source
 from experiments.runs.trained import TrainedModel
 from sanas_jax.data.clips import FIRST_WORD
+from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Heard, Session
 
 
 def listen(
     session: Session, model: TrainedModel, source: Source, every_step: bool
 ) -> dict[str, Any]:
-    """Print what is heard; the figures of the summary."""
+    """Print what is heard; the figures of the summary, and what is wrong with the source."""
     spending = Spending(model)
     words, milliseconds = 0, []
     told_dropped = 0.0
-    begin, interrupted = time.perf_counter(), False
+    begin, interrupted, failed = time.perf_counter(), False, ""
     bar = tqdm(
         total=source.seconds and round(source.seconds),
         desc="audio",
@@ -49,8 +50,11 @@ def listen(
             bar.update(round(session.seconds) - bar.n)
     except KeyboardInterrupt:
         interrupted = True
+    except ValueError as error:  # what was heard until then is worth telling
+        failed = str(error)
     except BrokenPipeError:
         # Nobody reads on: the end. What Python would flush at exit goes nowhere.
+        interrupted = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         bar.close()
@@ -70,6 +74,7 @@ def listen(
         "ms_per_frame_p99": float(np.percentile(times, 99)),
         "dropped_seconds": source.dropped_seconds,
         "interrupted": interrupted,
+        **({"error": failed} if failed else {}),
     } | spending.summary()
 
 
@@ -88,6 +93,17 @@ def _steps(session: Session, source: Source, model: TrainedModel) -> Iterator[tu
     heard = session.finish()
     for one in heard:
         yield one, 1000 * (time.perf_counter() - begin) / len(heard)
+
+
+def shortage(summary: dict[str, Any], detector: Detector) -> str:
+    """Why too little was heard for a word to be found in it; "" where it was enough."""
+    if summary["interrupted"] or summary["steps"] >= detector.min_count:
+        return ""
+    heard = f"{summary['seconds']:.2f} s of audio" if summary["seconds"] else "no audio"
+    return (
+        f"expected {detector.min_count} decisions or more, which the detector asks for, got "
+        f"{heard} and {summary['steps']}: experiments.evaluate_clips takes single clips"
+    )
 
 
 def describe(summary: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
+
+from data_prep.speech.audio import Audio, is_container
 
 BLOCK_SECONDS = 0.2
 # A queue that is full means that the machine does not keep up: what comes then is dropped.
@@ -44,25 +45,22 @@ class Wav(Source):
         """Open it; ValueError for what is no audio. `paced`: as fast as it was spoken."""
         if not path.is_file():
             raise ValueError(f"--wav: expected a file, got {path}")
-        try:
-            self._file = soundfile.SoundFile(path)
-        except soundfile.SoundFileError as error:
-            raise ValueError(f"--wav: expected an audio file, got {path}: {error}") from error
-        self.seconds = self._file.frames / self._file.samplerate
-        self._resampler = Resampler(self._file.samplerate, rate)
+        self.audio = Audio(path)
+        self.audio.check_numbers()
+        self.seconds = self.audio.seconds
+        self._resampler = Resampler(self.audio.rate, rate)
         self._paced = paced
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Blocks of a fifth of a second."""
         begin, heard = time.monotonic(), 0
-        size = max(1, round(BLOCK_SECONDS * self._file.samplerate))
-        with self._file as file:
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
+        with self.audio as file:
+            for block in file.blocks(max(1, round(BLOCK_SECONDS * file.rate))):
                 heard += len(block)
                 if self._paced:
-                    late = time.monotonic() - begin - heard / file.samplerate
+                    late = time.monotonic() - begin - heard / file.rate
                     time.sleep(max(0.0, -late))
-                yield self._resampler(block.mean(1), False)
+                yield self._resampler(block, False)
         yield self._resampler(np.zeros(0, np.float32), True)
 
 
@@ -75,11 +73,24 @@ class Pipe(Source):
         self._resampler = Resampler(given, rate)
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """What has arrived, until the pipe ends; half a sample at its end is dropped."""
-        rest = b""
+        """What has arrived, until the pipe ends; half a sample at its end is dropped.
+
+        ValueError for a file with a header, whose bytes would be taken for samples.
+        """
+        rest, is_first = b"", True
         read = getattr(self._stream, "read1", self._stream.read)
         while data := read(self._size):
             data = rest + data
+            if is_first and len(data) < 4:  # not enough to tell
+                rest = data
+                continue
+            if is_first and is_container(data):
+                raise ValueError(
+                    "--stdin: expected raw 16-bit samples, got a file with a header "
+                    f"({data[:4].decode('ascii', 'replace')}): --wav reads those, and --rate says "
+                    "at how many Hz raw samples are"
+                )
+            is_first = False
             whole = len(data) // 2 * 2
             data, rest = data[:whole], data[whole:]
             yield self._resampler(np.frombuffer(data, "<i2").astype(np.float32) / 32768, False)

@@ -32,5 +32,9 @@ def num_cores() -> int:
 
 
 def user_cache() -> Path:
-    """The project's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sanas-jax"
+    """The project's folder in the user's cache; OSError where nobody says where that is."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(given) if given else Path.home() / ".cache") / "sanas-jax"
+    except RuntimeError:
+        raise OSError("expected a home folder, got none: set HOME or XDG_CACHE_HOME") from None

@@ -1,6 +1,7 @@
 """Settings of the machine that must hold before jax is used. Imports nothing of jax by itself."""
 
 import ctypes
+import errno
 import os
 import sys
 from pathlib import Path
@@ -18,7 +19,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 def prepare_platform() -> None:
     """Add what CPU convolutions need to XLA_FLAGS; a value that the user gave stays as it is."""
-    given = os.environ.get("XLA_FLAGS", "").split()
+    text = os.environ.get("XLA_FLAGS", "")
+    # What is no flag is the name of a file with flags, to which none can be added.
+    if text.strip() and not text.strip().startswith("-"):
+        if not Path(text).is_file():
+            return  # XLA says so
+        text = Path(text).read_text(encoding="utf-8", errors="replace")
+    given = text.split()
     if not any(flag.partition("=")[0] == _XLA_FLAG for flag in given):
         os.environ["XLA_FLAGS"] = " ".join([*given, f"{_XLA_FLAG}={_XLA_VALUE}"])
 
@@ -44,6 +51,7 @@ def keep_programs(asked: str | None = None) -> None:
     Raises:
       ValueError for a folder that was asked for and cannot be made.
     """
+    check_platform()
     if asked == "none":
         return
     try:
@@ -53,6 +61,20 @@ def keep_programs(asked: str | None = None) -> None:
             raise ValueError(
                 f"--compilation_cache: expected a folder or 'none', got {asked}: {error.strerror}"
             ) from error
+
+
+def check_platform() -> None:
+    """ValueError where jax finds none of the devices that JAX_PLATFORMS asks for."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS") or "nothing"
+        reason = " ".join(str(error).split())[:200] or "no such device is here"
+        raise ValueError(
+            f"JAX_PLATFORMS: expected a platform that jax finds here, got {asked}: {reason}"
+        ) from error
 
 
 def cache_programs(folder: Path) -> None:
@@ -67,6 +89,8 @@ def cache_programs(folder: Path) -> None:
         return
     kind = cpu_kind()
     (folder / kind).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder / kind, os.W_OK):  # jax would say so of every program
+        raise PermissionError(errno.EACCES, "may not be written", str(folder / kind))
     jax.config.update(_CACHE_DIR, str(folder / kind))
     # As it comes, jax keeps those that took a second; a command that starts waits for all.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

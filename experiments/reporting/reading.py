@@ -30,7 +30,7 @@ from experiments.runs.stored_results import (
 from experiments.runs.trained import training_of
 
 
-def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+def read_runs(paths: Sequence[Path], *, trust: bool = False) -> list[RunRecord]:
     """Runs and the members of sweeps, each folder once.
 
     They are named as their folders, or by their paths if folders share a name.
@@ -39,12 +39,12 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     names = [path.resolve().name for path in unique]
     if len(set(names)) < len(names):
         names = list(map(str, unique))
-    return [read_run(path, name) for path, name in zip(unique, names, strict=True)]
+    return [read_run(path, name, trust=trust) for path, name in zip(unique, names, strict=True)]
 
 
-def read_run(path: Path, name: str) -> RunRecord:
+def read_run(path: Path, name: str, *, trust: bool = False) -> RunRecord:
     """A run and what it was evaluated on; ValueError for what is not one."""
-    info = run_folder.read(path)
+    info = run_folder.read(path, trust=trust)
     training = training_of(info)
     model = training.model
     edge_macs, controller_macs = macs_per_step(model, info.config.model.static)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.config import flatten, load_config
+from experiments.config import flatten
 from experiments.reporting.run_record import RunRecord
 from experiments.runs.stored_results import StreamResult
 
 
-def launch(run: RunRecord) -> list[str]:
-    """The command that trains the run again: the config file it kept, and what was overridden."""
-    config_file = str(run.path / "config.py")
-    default, _ = load_config(config_file)
-    before = flatten(dataclasses.asdict(default))
-    words = ["python", "-m", "experiments.launch", "--config", config_file]
+def launch(run: RunRecord) -> list[list[str]]:
+    """The command that trains the run again: the config file it kept, and what was overridden.
+
+    Where nobody wrote down what the file says, every field is; it is not run to find out. There is
+    no command without a config file.
+    """
+    config_file = run.path / "config.py"
+    if not config_file.is_file():
+        return []
+    made_of = run.info.made_of
+    before = {} if made_of is None else flatten(dataclasses.asdict(made_of))
+    words = ["python", "-m", "experiments.launch", "--config", str(config_file)]
     words += ["--data", run.info.config.data.cache, "--workdir", f"{run.path}_again"]
     for key, value in flatten(dataclasses.asdict(run.info.config)).items():
-        if value != before[key] and key != "data.cache":
+        if key != "data.cache" and (key not in before or value != before[key]):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             words += ["--set", f"{key}={text}"]
-    return words
+    return [words]
 
 
 def evaluations(run: RunRecord) -> list[list[str]]:

@@ -47,7 +47,7 @@ def made_section(runs: Sequence[RunRecord]) -> str:
             "classes": ", ".join(map(plain, run.info.classes)),
             "data (SHA-256)": run.info.data_sha256,
         }
-        lines = [reproduce.launch(run), *reproduce.evaluations(run)]
+        lines = [*reproduce.launch(run), *reproduce.evaluations(run)]
         config = document.facts(flatten(to_json(run.info.config)))
         content = document.facts(facts) + document.commands(lines)
         return content + document.folded("The whole config", config)

@@ -6,6 +6,7 @@ leaves the previous checkpoint as the latest.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,21 @@ class Checkpoints:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, tree: Any) -> None:
-        """Write a checkpoint, replacing one of the same step, and wait until it is complete."""
-        self._checkpointer.save(step, tree, overwrite=True)
+        """Write a checkpoint, replacing one of the same step, and wait until it is complete.
+
+        Raises OSError where it cannot be written; the last one is as it was.
+        """
+        # Each of orbax's threads logs what went wrong with all that led there: 700 lines.
+        logger = logging.getLogger("absl")
+        before = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            self._checkpointer.save(step, tree, overwrite=True)
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            cause = str(error.__cause__ or error).splitlines()[0][:200]
+            raise OSError(f"{self._folder / str(step)}: could not be written: {cause}") from error
+        finally:
+            logger.setLevel(before)
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a checkpoint into the structure, dtypes and devices of `like`.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
 from typing import Any
 
+from data_prep.command.reading import naming, read_json
 from experiments.runs.trained import TrainedModel
 from sanas_jax.streaming.detector import Detector
 
@@ -17,9 +17,14 @@ def chosen_detector(model: TrainedModel, price: float | None, threshold: float |
     """The calibrated detector, the protocol's where there is none or a threshold is asked for."""
     if threshold is not None:
         return Detector(threshold=threshold)
-    if not (model.workdir / "detector.json").is_file():
+    if not has_detector(model):
         return Detector()
     return read_detector(model.workdir, model.step, price)[0]
+
+
+def has_detector(model: TrainedModel) -> bool:
+    """Whether detectors were calibrated for a model."""
+    return (model.workdir / "detector.json").is_file()
 
 
 def detectors_of(
@@ -58,8 +63,8 @@ def read_detector(
     path = workdir / "detector.json"
     if not path.is_file():
         raise ValueError(f"{workdir}: expected detector.json, got none: run experiments.calibrate")
-    try:
-        found = json.loads(path.read_text())
+    found = read_json(path, "what calibrate writes")
+    with naming(path, "what calibrate writes"):
         of_step, entries = found["step"], found["detectors"]
         # Entries of before several rates could be asked for do not say theirs.
         rates = [entry.get("false_alarms_per_hour_limit") for entry in entries]
@@ -67,9 +72,12 @@ def read_detector(
         entries = [each for each, own in zip(entries, rates, strict=True) if own == wanted]
         if price is not None:
             entries = sorted(entries, key=lambda entry: abs(log(entry["cost_weight"] / price)))
+        whole = ("min_count", "silence_label")
+        for entry in entries:
+            for name, value in entry["settings"].items():
+                if type(value) is not int and (name in whole or type(value) is not float):
+                    raise ValueError(f"{name} {value!r}")
         chosen = [(Detector(**each["settings"]), each["cost_weight"]) for each in entries]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected what calibrate writes, got {error!r}") from error
     if of_step != step:
         raise ValueError(
             f"{path}: expected detectors for step {step}, got those for step {of_step}: "

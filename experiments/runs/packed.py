@@ -1,7 +1,7 @@
 """Packed models: trained networks that travel without the run they come from.
 
-A packed model is a folder that begins as a run's does (config.json, config.py and frontend.npz, see
-`folder`), and holds in place of checkpoints
+A packed model is a folder that begins as a run's does (config.json and frontend.npz, see `folder`;
+config.py only where a network or a cost is code), and holds in place of checkpoints
 
     params.npz       float32 arrays by path, such as `net/conv_0/kernel`, and `step`
     metrics.jsonl    of a conditioned network: what it spends at which price
@@ -14,13 +14,13 @@ run's folder is read, `pretrained:NAME` stands for one of them.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from data_prep.command.reading import naming, read_npz
 from sanas_jax.rollout import Sanas, abstract_model
 
 SHIPPED = Path(__file__).parents[1] / "pretrained_models"
@@ -69,12 +69,12 @@ def read_params(folder: Path, model: Sanas, static: bool) -> tuple[int, dict[str
     """
     every = abstract_model(model)
     expected = stored_parts(every, static)
-    try:
-        with np.load(folder / PARAMS) as file:
-            arrays = dict(file)
+    arrays = read_npz(folder / PARAMS, "packed parameters")
+    with naming(folder / PARAMS, "packed parameters"):
         step = int(arrays.pop("step"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{folder / PARAMS}: expected packed parameters, got {error}") from error
+        for name, array in arrays.items():
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name} with what is no finite number")
     shapes = {name: leaf.shape for name, leaf in _by_path(expected).items()}
     found = {name: array.shape for name, array in arrays.items()}
     wrong = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))

@@ -11,7 +11,6 @@ the second folder all lie in the first; what is inside says which detector they 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import json_text, new_files, write_json
+from data_prep.command.reading import naming, read_json
 from experiments.runs.packed import is_packed
 
 T = TypeVar("T")
@@ -210,12 +210,10 @@ def detector_suffix(detector: str) -> str:
 
 def read_result(file: Path, read: Callable[[Any], T]) -> T:
     """What `read` makes of the JSON that `evaluate` wrote."""
-    try:
-        return read(json.loads(file.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: expected a result of evaluate, got {error!r}; run it again"
-        ) from error
+    expected = "a result of evaluate (run it again)"
+    found = read_json(file, expected)
+    with naming(file, expected):
+        return read(found)
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
@@ -236,11 +234,10 @@ def save_stream_result(
         return
     path = result_path(workdir, result.stream, result.cost_weight, result.detector_kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.npz.tmp")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, **trace._asdict(), **to_draw)
-    temporary.replace(path.with_suffix(".npz"))
-    write_json(path, result.to_json())
+    with new_files(path.with_suffix(".npz"), path) as (arrays, said):
+        with open(arrays, "wb") as file:
+            np.savez_compressed(file, **trace._asdict(), **to_draw)
+        said.write_text(json_text(result.to_json()), encoding="utf-8")
 
 
 def save_image_result(workdir: Path, result: ImageResult) -> None:

@@ -77,7 +77,11 @@ class TrainedModel:
 
 
 def read_model(
-    reference: str | Path, checkpoint: str = "latest", budgets: Sequence[float] = ()
+    reference: str | Path,
+    checkpoint: str = "latest",
+    budgets: Sequence[float] = (),
+    *,
+    trust: bool = False,
 ) -> TrainedModel:
     """A trained model; a conditioned one's prices, looked up for budgets in MACs.
 
@@ -85,9 +89,10 @@ def read_model(
       reference: folder of a run or of a packed model, or `pretrained:NAME`.
       checkpoint: "latest", or the number of a step.
       budgets: MACs per frame; without any, the prices at which it is validated.
+      trust: run what its config.py brings, as of `folder.read`.
     """
     workdir = resolve(reference)
-    info = run_folder.read(workdir)
+    info = run_folder.read(workdir, trust=trust)
     sanas = model_of(info)
     step, params = restore_params(workdir, info, sanas, checkpoint)
     prices = prices_of(info.config)

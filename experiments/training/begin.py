@@ -44,7 +44,7 @@ class _Checked(NamedTuple):
     """What may begin.
 
     Fields:
-      hooks: of the config file.
+      hooks: of the config file; made_of its config.
       known: descriptions of the runs that have begun.
       saved: folders with a checkpoint.
       mesh, data, built: as of `Job`.
@@ -53,6 +53,7 @@ class _Checked(NamedTuple):
     """
 
     hooks: Hooks
+    made_of: Config | None
     known: dict[Path, RunInfo]
     saved: set[Path]
     mesh: Mesh | None
@@ -66,8 +67,11 @@ class _Checked(NamedTuple):
 def begin(
     configs: Sequence[Config],
     workdirs: Sequence[Path],
-    config_file: str,
+    config_file: str | None,
     execution: Execution | None = None,
+    *,
+    hooks: Hooks | None = None,
+    trust: bool = False,
 ) -> Iterator[Job]:
     """Create the folders of new runs, read those of old ones; nothing is written on bad input.
 
@@ -77,11 +81,16 @@ def begin(
     Args:
       configs: one per run, equal but for `train.budget`, `train.cost_weight` and `train.seed`.
       workdirs: one per run.
-      config_file: Python file that the configs come from, for its hooks.
+      config_file: Python file that the configs come from, for its hooks; None if there is none.
       execution: on which devices, and how.
+      hooks: in place of those of a config file.
+      trust: run what the config.py of `train.init_from` brings.
     """
     execution = execution or Execution()
-    checked = _check(configs, workdirs, config_file, execution)
+    made_of = None
+    if config_file is not None:
+        made_of, hooks = load_config(config_file)
+    checked = _check(configs, workdirs, hooks or Hooks(), made_of, execution, trust)
     wait_for_all("looked for runs")
     with ExitStack() as held:
         if is_first():
@@ -101,10 +110,14 @@ def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | Non
 
 
 def _check(
-    configs: Sequence[Config], workdirs: Sequence[Path], config_file: str, execution: Execution
+    configs: Sequence[Config],
+    workdirs: Sequence[Path],
+    hooks: Hooks,
+    made_of: Config | None,
+    execution: Execution,
+    trust: bool,
 ) -> _Checked:
     """Read all that runs need; ValueError for what cannot be, and nothing is written."""
-    _, hooks = load_config(config_file)
     first = configs[0]
     known = _known_runs(configs, workdirs)
     execution.steps_at_once(first.train.log_every)
@@ -121,15 +134,17 @@ def _check(
     if init_from and len(saved) < len(workdirs):
         fresh = jax.eval_shape(partial(fresh_member, built), run_keys(first.train.seed).init)
         net, like = built.model.net, fresh.train.params
-        initial = read_initial_weights(init_from, data.classes, data.input_shape, first, net, like)
+        initial = read_initial_weights(
+            init_from, data.classes, data.input_shape, first, net, like, trust=trust
+        )
         say(initial.summary)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
-    return _Checked(hooks, known, saved, mesh, data, built, targets, initial)
+    return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial)
 
 
 def _create(
-    checked: _Checked, configs: Sequence[Config], workdirs: Sequence[Path], config_file: str
+    checked: _Checked, configs: Sequence[Config], workdirs: Sequence[Path], config_file: str | None
 ) -> None:
     """Describe the runs that are new in their folders, which this process holds."""
     new = [pair for pair in zip(configs, workdirs, strict=True) if pair[1] not in checked.known]
@@ -223,7 +238,14 @@ def _info_of_new_runs(checked: _Checked, config: Config) -> RunInfo:
         frontend, weights = data.fit(checked.built.settings, key)
         frontend = initial.info.frontend if initial else frontend
     return RunInfo(
-        config, checked.hooks, data.classes, data.sha256, frontend, weights, data.input_shape
+        config,
+        checked.hooks,
+        data.classes,
+        data.sha256,
+        frontend,
+        weights,
+        data.input_shape,
+        checked.made_of,
     )
 
 

@@ -36,7 +36,8 @@ def write_run(out: Path, source: Path, info: run_folder.RunInfo, params: dict[st
     for part in ("net", "stats"):
         if part in kept:
             kept[part] = {name: params[part][name] for name in kept[part]}
-    run_folder.create(out, info, str(source / "config.py"))
+    config_file = source / "config.py"
+    run_folder.create(out, info, str(config_file) if config_file.is_file() else None)
     checkpoints = Checkpoints(out / "checkpoints", keep=2)
     checkpoints.save(0, init_member(state._replace(params=kept)))
     checkpoints.close()

@@ -52,6 +52,8 @@ def read_initial_weights(
     config: Config,
     net: Net,
     like: Params,
+    *,
+    trust: bool = False,
 ) -> InitialWeights:
     """Read what runs of `net` take over; ValueError if it is of another network.
 
@@ -61,9 +63,10 @@ def read_initial_weights(
       config: of the new run; it must name the features that the network learnt on.
       net: its network.
       like: its parameters, of which only the shapes are looked at.
+      trust: run what the config.py of that run brings.
     """
     folder = resolve(reference)
-    info = run_folder.read(folder)
+    info = run_folder.read(folder, trust=trust)
     _check_features(info, input_shape, config)
     _, params = restore_params(folder, info, model_of(info))
     params = stored_parts(params, info.config.model.static)

@@ -12,6 +12,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from data_prep.command.atomic import write_json
+from data_prep.command.reading import naming, read_text
 from experiments.machine.multihost import is_first
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics import truncate_metrics
@@ -58,7 +59,7 @@ class Front:
         self._checkpoints = Checkpoints(folder / "front")
         self._path = folder / "front.json"
         self._size = size
-        points = json.loads(self._path.read_text()) if self._path.is_file() else []
+        points = _read_points(self._path) if self._path.is_file() else []
         on_disk = set(self._checkpoints.steps())
         self.points = [p for p in points if p["step"] <= resume_step and p["step"] in on_disk]
         for step in on_disk - {p["step"] for p in self.points}:
@@ -77,6 +78,16 @@ class Front:
             if old not in kept:
                 self._checkpoints.delete(old["step"])
         self.points = kept
+
+
+def _read_points(path: Path) -> list[dict[str, Any]]:
+    with naming(path, "the points of a front"):
+        points = json.loads(read_text(path))
+        for point in points:
+            if type(point["step"]) is not int:
+                raise ValueError(f"step {point['step']!r}")
+            float(point["macs_per_frame"]), float(point["frame_accuracy"])
+        return list(points)
 
 
 def thin_front(points: Sequence[dict[str, Any]], size: int) -> list[dict[str, Any]]:

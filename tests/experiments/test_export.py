@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from examples.jax_listen import load, run, tell
-from experiments.config import Config, ModelConfig
+from experiments.config import Config, ModelConfig, load_config
 from experiments.config.model import macs_per_step
 from experiments.export import cli
 from experiments.live.engine import runtime_of
@@ -68,8 +68,12 @@ def small(tmp_path_factory):
     """A packed network of the shipped one's family: blocks over rows, exits, reuse."""
     folder = tmp_path_factory.mktemp("packed") / "small"
     write_described(folder, Config(model=SEPARABLE))
-    (folder / "config.py").write_text(CONFIG_FILE + BUILD_NET)
-    params = make_lively(init_model(model_of(run_folder.read(folder)), jax.random.key(1)))
+    config_file = tmp_path_factory.mktemp("config") / "config.py"
+    config_file.write_text(CONFIG_FILE + BUILD_NET)
+    _, hooks = load_config(str(config_file))
+    run_folder.create(folder, run_folder.read(folder)._replace(hooks=hooks), str(config_file))
+    model = model_of(run_folder.read(folder, trust=True))
+    params = make_lively(init_model(model, jax.random.key(1)))
     kernel = np.random.default_rng(78).standard_normal((8, len(CLASSES)))  # words do fire
     params["net"]["out"]["Dense_0"]["kernel"] = kernel
     write_params(folder, 120, params)
@@ -86,7 +90,7 @@ def audio():
 
 def listened(reference, audio, prices=PRICES, detector=None):
     """What a session hears; the second price holds from step `CHANGE` on."""
-    model = read_model(reference)
+    model = read_model(reference, trust=True)
     session = Session(runtime_of(model), cost_weight=prices[0], detector=detector)
     heard = []
     for sample in range(0, len(audio), 1000):
@@ -101,7 +105,7 @@ def listened(reference, audio, prices=PRICES, detector=None):
 def expected(small, audio):
     heard = listened(small, audio)
     live = np.stack([h.live for h in heard])
-    gated = [edge.gated for edge in read_model(small).sanas.net.edges]
+    gated = [edge.gated for edge in read_model(small, trust=True).sanas.net.edges]
     assert ((live.mean(0) > 0.05) & (live.mean(0) < 0.95))[gated].sum() >= 3
     return heard
 
@@ -115,7 +119,7 @@ def command(monkeypatch, capsys, *argv):
 
 
 def exported(monkeypatch, capsys, folder, out, *argv, price=PRICES[0]):
-    told = [] if price is None else ["--cost_weight", price]
+    told = ["--trust"] if price is None else ["--trust", "--cost_weight", price]
     code, said, err = command(monkeypatch, capsys, "--workdir", folder, "--out", out, *told, *argv)
     assert (code, err) == (0, "")
     assert said.startswith(f"wrote {out}")
@@ -161,7 +165,7 @@ def onnx_steps(out, about, audio, prices=PRICES, profile=None):
 @pytest.mark.slow
 def test_jax_answers_as_a_session(small, audio, expected, tmp_path, monkeypatch, capsys):
     about = exported(monkeypatch, capsys, small, tmp_path / "out")
-    model = read_model(small)
+    model = read_model(small, trust=True)
     net = model.sanas.net
     macs, controller = macs_per_step(model.sanas, False)
     assert about["classes"] == list(model.info.classes)
@@ -218,7 +222,7 @@ def test_onnx_answers_as_a_session_and_runs_nothing_that_is_off(
     posteriors, live, gammas, profile = found
     assert_same(expected, posteriors, live, gammas, atol=1e-4)
 
-    net = read_model(small).sanas.net
+    net = read_model(small, trust=True).sanas.net
     graph = onnx.load(tmp_path / "out" / "onnx" / "step.onnx").graph
     ifs = {node.name: node for node in graph.node if node.op_type == "If"}
     assert set(ifs) == set(net.index) - {"keep"}  # which has no block
@@ -399,7 +403,7 @@ def test_shipped_models_answer_as_a_session(name, audio, tmp_path, monkeypatch, 
     pytest.importorskip("onnxruntime")
     reference = f"pretrained:{name}"
     about = exported(monkeypatch, capsys, reference, tmp_path / "out", "--format", "jax,onnx")
-    model = read_model(reference)
+    model = read_model(reference, trust=True)
     assert about["detector"] == asdict(chosen_detector(model, PRICES[0], None))
     heard = listened(reference, audio, (PRICES[0], None))
     assert_same(heard, *run(load(tmp_path / "out"), audio), atol=1e-5)

@@ -156,7 +156,7 @@ def test_train_from_another_run_starts_with_its_parameters(cache, uninterrupted,
     ("extra", "message"),
     [
         (["--set=train.step=3"], "did you mean 'steps'"),
-        (["--set=train.steps=-3"], "'train.steps': expected ≥ 1, got -3"),
+        (["--set=train.steps=-3"], "'train.steps': expected a number in [1, 2147483647], got -3"),
         (["--set=train.penalty=min"], "'train.penalty': expected one of ['abs', 'max']"),
         (["--set=model.family=vgg"], "model.family': expected one of"),
         (["--data=/nowhere"], "expected a cache folder"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -193,3 +194,47 @@ def test_bad_flags_are_one_line(monkeypatch, capsys, argv, message):
     assert (code, events) == (1, [])
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_a_damaged_file_gives_its_words_a_summary_and_a_line(wav, tmp_path, monkeypatch, capsys):
+    whole = tmp_path / "whole.flac"
+    soundfile.write(whole, soundfile.read(wav)[0], 16000)
+    (tmp_path / "cut.flac").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    code, heard, err = listen(
+        monkeypatch, capsys, "--wav", tmp_path / "cut.flac", "--every_step", "--threshold=0.5"
+    )
+    assert code == 1
+    assert len(heard) > 20
+    *summary, last = err.splitlines()
+    assert "words in" in summary[-2]
+    assert re.fullmatch(r"error: .*cut\.flac: damaged after \d+\.\d\d s: .*", last)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1])
+def test_too_little_audio_is_said(tmp_path, monkeypatch, capsys, seconds):
+    soundfile.write(tmp_path / "a.wav", bursts()[: int(16000 * seconds)], 16000)
+    code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav")
+    assert (code, heard) == (1, [])
+    got = f"got {seconds:.2f} s of audio" if seconds else "got no audio"
+    assert got in err.splitlines()[-1]
+    assert "experiments.evaluate_clips" in err.splitlines()[-1]
+
+
+def test_numbers_that_are_none_are_said_before_anything_is_heard(tmp_path, monkeypatch, capsys):
+    samples = bursts().astype(np.float32)
+    samples[-1] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav", "--every_step")
+    assert (code, heard) == (1, [])
+    assert err == (
+        f"error: {tmp_path / 'a.wav'}: expected numbers, got NaN or infinity at 20.000 s\n"
+    )
+
+
+def test_a_file_in_a_pipe_is_not_taken_for_samples(wav):
+    with open(wav, "rb") as file:
+        done = subprocess.run([*COMMAND, "--stdin"], stdin=file, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "got a file with a header (RIFF): --wav reads those" in done.stderr.splitlines()[-1]

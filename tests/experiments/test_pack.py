@@ -50,7 +50,7 @@ def test_a_packed_model_answers_as_the_run(trained: Path, shipped: Path, tmp_pat
     assert run_pack(trained, shipped, *SAID) == 0
     folder = shipped / "toy"
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("README.md", "config.json", "config.py", "detector.json", "frontend.npz"),
+        *("README.md", "config.json", "detector.json", "frontend.npz"),
         *("metrics.jsonl", "params.npz"),
     ]
     assert json.loads((folder / "detector.json").read_text()) == {"made": "by a test"}

@@ -17,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-import soundfile
 from aiohttp import WSMessage, WSMsgType, web
 
 from experiments.live.engine import Engine
@@ -35,6 +36,9 @@ from experiments.live.sources import UNPLUGGED_SECONDS, Resampler, Wav
 RATES = (8_000, 192_000)  # Hz, of a microphone
 QUEUE_SECONDS = 3.0  # of a microphone; what comes when it is full is dropped
 SLOW_SECONDS = 10.0  # after which a client that does not read is disconnected
+MOST_WAITING = 10_000  # pieces of a microphone's samples; they have any lengths
+# In that time, from one client: a microphone at 192 kHz sends a tenth of it.
+RATE_SECONDS, MOST_MESSAGES, MOST_BYTES = 10.0, 20_000, 40 << 20
 FAST_BLOCKS = 5  # blocks of a file in one message when nobody waits for their time
 Result = TypeVar("Result")
 
@@ -58,16 +62,25 @@ class Client:
         self._player: asyncio.Task[None] | None = None
         self._switching = asyncio.Lock()
         self._microphone: Microphone | None = None
+        self._rate = _Rate()
 
     async def serve(self, hello: Message) -> None:
         """Until the connection ends."""
         await self.send({"type": "hello", "token": self.token, **hello})
         try:
             async for message in self._socket:
+                # What has come already is handed over without waiting: others have their turn.
+                await asyncio.sleep(0)
+                if message.type == WSMsgType.ERROR:  # no frame of a WebSocket: it is closed by now
+                    break
+                self._rate.count(message)
                 try:
                     await self._take(message)
                 except ValueError as error:
                     await self.send({"type": "error", "message": str(error)})
+        except ConnectionError:
+            self._disconnect()
+            raise
         finally:
             await self.stop()
 
@@ -83,7 +96,7 @@ class Client:
 
     async def play_file(self, wav: Wav, name: str, *, fast: bool, kept: ExitStack) -> None:
         """Listen to a file from now on; `kept`, what it needs, is closed when that is over."""
-        await self._play(self._play_wav(wav, "file", name, [], fast), kept=kept)
+        await self._play(partial(self._play_wav, wav, "file", name, [], fast), kept=kept)
 
     async def stop(self) -> None:
         """End the source, if there is one."""
@@ -102,9 +115,9 @@ class Client:
                 microphone = Microphone(
                     round(_number("rate", command.get("rate"), *RATES)), self._engine.rate
                 )
-                await self._play(self._play_microphone(microphone), microphone=microphone)
+                await self._play(partial(self._play_microphone, microphone), microphone=microphone)
             case "demo":
-                await self._play(self._play_demo(fast=command.get("fast") is True))
+                await self._play(partial(self._play_demo, fast=command.get("fast") is True))
             case "stop":
                 # A microphone's last words are still to be heard.
                 if self._microphone is not None:
@@ -131,7 +144,7 @@ class Client:
 
     async def _play(
         self,
-        source: Coroutine[Any, Any, None],
+        source: Callable[[], Coroutine[Any, Any, None]],
         *,
         kept: ExitStack | None = None,
         microphone: Microphone | None = None,
@@ -140,7 +153,9 @@ class Client:
         async with self._switching:
             await self._cancel()
             self._microphone = microphone
-            self._player = asyncio.create_task(self._guard(source, kept or ExitStack()))
+            self._player = asyncio.create_task(self._guard(source))
+            if kept is not None:  # also of one that is cancelled before it begins
+                self._player.add_done_callback(lambda _: kept.close())
 
     async def _cancel(self) -> None:
         if self._player is not None:
@@ -148,12 +163,12 @@ class Client:
             await asyncio.wait([self._player])
         self._player, self._microphone = None, None
 
-    async def _guard(self, source: Coroutine[Any, Any, None], kept: ExitStack) -> None:
+    async def _guard(self, source: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A source to its end; what is wrong with it is told to the client."""
-        with kept, suppress(ConnectionError):
+        with suppress(ConnectionError):
             try:
-                await source
-            except (ValueError, OSError, soundfile.SoundFileError) as error:
+                await source()
+            except (ValueError, OSError) as error:
                 await self.send({"type": "error", "message": str(error)})
                 await self.send({"type": "end", "reason": "stopped"})
 
@@ -220,19 +235,22 @@ class Microphone:
         self.dropped_seconds, self.ended = 0.0, ""
         self._given, self._resample = given, Resampler(given, rate)
         self._waiting: list[np.ndarray] = []
+        self._count = 0  # of the samples that wait
         self._has_news, self._is_over = asyncio.Event(), False
 
     def put(self, data: bytes) -> None:
         """PCM as it comes; ValueError for half a sample."""
         if len(data) % 2:
             raise ValueError(f"samples: expected 16-bit PCM, got {len(data)} bytes")
-        samples = np.frombuffer(data, "<i2").astype(np.float32) / 32768
-        if self._is_over:
+        if self._is_over or not data:
             return
-        if sum(map(len, self._waiting)) + len(samples) > QUEUE_SECONDS * self._given:
-            self.dropped_seconds += len(samples) / self._given
+        count = len(data) // 2
+        full = self._count + count > QUEUE_SECONDS * self._given
+        if full or len(self._waiting) >= MOST_WAITING:
+            self.dropped_seconds += count / self._given
             return
-        self._waiting.append(samples)
+        self._waiting.append(np.frombuffer(data, "<i2").astype(np.float32) / 32768)
+        self._count += count
         self._has_news.set()
 
     def end(self) -> None:
@@ -252,10 +270,28 @@ class Microphone:
         if self._waiting:
             samples = np.concatenate(self._waiting)
             self._waiting.clear()
+            self._count = 0
             if self._is_over:
                 self._has_news.set()
             return self._resample(samples, False)
         return None if self._is_over else np.zeros(0, np.float32)
+
+
+class _Rate:
+    """How much a client sends: more than a microphone ever does is refused."""
+
+    def __init__(self) -> None:
+        self._begin, self._messages, self._bytes = time.monotonic(), 0, 0
+
+    def count(self, message: WSMessage) -> None:
+        """Another message; ConnectionError if there are too many, or too large ones."""
+        now = time.monotonic()
+        if now - self._begin > RATE_SECONDS:
+            self._begin, self._messages, self._bytes = now, 0, 0
+        self._messages += 1
+        self._bytes += len(message.data) if isinstance(message.data, str | bytes) else 0
+        if self._messages > MOST_MESSAGES or self._bytes > MOST_BYTES:
+            raise ConnectionResetError("the client sends too much")
 
 
 def _take_blocks(chunks: Iterator[np.ndarray], count: int) -> np.ndarray | None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import data_prep
+
 MINUTES, GAP_MS = 1.0, 1200
 VOICES = 12
 OTHER_WORDS = ("cat", "house", "seven", "happy")  # that a model does not listen for
@@ -88,6 +90,7 @@ async def _command(*words: object) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        cwd=Path(data_prep.__file__).parents[1],  # where one stands may be another data_prep
     )
     try:
         _, errors = await process.communicate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -15,24 +16,24 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
-import soundfile
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from experiments.live.engine import Engine
 from experiments.live.page.client import Client
+from experiments.live.page.connections import Connection, serving
 from experiments.live.page.content import TYPES, describe, read_files
 from experiments.live.page.demo import Demo
 from experiments.live.sources import Wav
 from sanas_jax.data.clips import FIRST_WORD
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+KEY = "key"  # of the address, and the cookie
 MOST_CLIENTS = 8
 MESSAGE_BYTES = 1 << 18
 UPLOAD_BYTES = 128 << 20
 PIECE_SECONDS = 20.0  # that may pass between two pieces of an upload
 MOST_SECONDS = 2 * 3600.0  # of a file
-FILE_RATES = (1_000, 384_000)  # Hz
 MOST_CHANNELS = 16
 AUDIO_TYPES = re.compile(r"audio/[\w.+-]+|application/(ogg|octet-stream)", re.ASCII)
 HEADERS = {
@@ -62,26 +63,41 @@ def serve(host: str, port: int, make: Callable[[], Engine]) -> None:
     """Serve the page until Ctrl-C; `make` loads the model once the address is ours."""
     with listening_socket(host, port) as address:
         engine = make()
-        app = make_app(engine, is_local=host in LOOPBACK)
+        key = "" if host in LOOPBACK else secrets.token_urlsafe(16)
+        app = make_app(engine, is_local=host in LOOPBACK, key=key)
         shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{address.getsockname()[1]}/"
-
-        def announce(_: str) -> None:
-            """Once it serves, and Ctrl-C means to stop."""
-            print(f"{url}  {engine.model.workdir.name}", flush=True)
-            if host not in LOOPBACK:
-                print("whoever can reach this machine can use it", file=sys.stderr)
-
-        web.run_app(app, sock=address, print=announce, access_log=None, shutdown_timeout=2.0)
+        url = f"http://{shown}:{address.getsockname()[1]}/" + (f"?{KEY}={key}" if key else "")
+        said = [f"{url}  {engine.model.workdir.name}"]
+        if key:
+            said.append("whoever has this address, and can reach this machine, can use it")
+        asyncio.run(_until_stopped(app, address, said))
         engine.runtime.close()
     # Another Ctrl-C would only meet the interpreter as it cleans up, and be told as its errors are.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("stopped", file=sys.stderr)
 
 
-def make_app(engine: Engine, *, is_local: bool = True) -> web.Application:
-    """The server; `is_local`: requests must name this machine as such."""
-    server = Server(engine, is_local)
+async def _until_stopped(app: web.Application, address: socket.socket, said: list[str]) -> None:
+    """Serve, say so once Ctrl-C means to stop, and stop."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stopped.set)
+    async with serving(app, address):
+        with suppress(OSError):  # nobody reads it
+            print(*said, sep="\n", flush=True)
+        await stopped.wait()
+
+
+def make_app(engine: Engine, *, is_local: bool = True, key: str = "") -> web.Application:
+    """The server.
+
+    Args:
+      engine: what listens.
+      is_local: requests must name this machine as such.
+      key: that the page's address must bring, if it is not empty.
+    """
+    server = Server(engine, is_local, key)
     app = web.Application(middlewares=[server.guard], client_max_size=MESSAGE_BYTES)
     app.cleanup_ctx.append(server.resources)
     app.on_shutdown.append(server.say_goodbye)
@@ -96,8 +112,8 @@ def make_app(engine: Engine, *, is_local: bool = True) -> web.Application:
 class Server:
     """The handlers, and what they share."""
 
-    def __init__(self, engine: Engine, is_local: bool) -> None:
-        self._engine, self._is_local = engine, is_local
+    def __init__(self, engine: Engine, is_local: bool, key: str) -> None:
+        self._engine, self._is_local, self._key = engine, is_local, key
         self._hello, self._files = describe(engine), read_files()
         self._clients: dict[str, Client] = {}
         self._sockets: set[web.WebSocketResponse] = set()
@@ -124,7 +140,11 @@ class Server:
         """Refuse what another site's page may have sent.
 
         A name that was made to point here (DNS rebinding) shows in Host, another site in Origin.
+        Where any name may be meant, the key of the page's address is asked for; a browser keeps it
+        for what the page asks for, and gives it to no other name.
         """
+        if isinstance(request.protocol, Connection):
+            request.protocol.has_asked()
         name = re.sub(r":\d+$", "", request.host)
         if self._is_local and name not in LOOPBACK:
             return _refuse(421, f"host: expected this machine's own name, got {name[:100]!r}")
@@ -132,7 +152,13 @@ class Server:
             origin = request.headers.get("Origin", "none")
             if origin not in (f"http://{request.host}", f"https://{request.host}"):
                 return _refuse(403, f"origin: expected this server's own, got {origin[:100]!r}")
-        return await handler(request)
+        given = request.query.get(KEY) or request.cookies.get(KEY, "")
+        if self._key and not secrets.compare_digest(given.encode(), self._key.encode()):
+            return _refuse(403, "address: expected the whole one that the server printed")
+        response = await handler(request)
+        if self._key and KEY in request.query:
+            response.set_cookie(KEY, self._key, httponly=True, samesite="Strict")
+        return response
 
     async def page(self, request: web.Request) -> web.Response:
         """The page's files."""
@@ -208,20 +234,16 @@ class Server:
 def open_audio(path: Path, rate: int) -> Wav:
     """A file that somebody sent; ValueError unless it is audio of a sensible size."""
     try:
-        info = soundfile.info(path)
         wav = Wav(path, rate)
-    except (ValueError, RuntimeError):
-        raise ValueError("file: expected WAV, FLAC, OGG or MP3, got something else") from None
-    low, high = FILE_RATES
-    if not (low <= info.samplerate <= high and info.channels <= MOST_CHANNELS):
+    except ValueError as error:  # the path is none that the sender knows
+        raise ValueError(str(error).replace(f"{path}: ", "file: ")) from None
+    channels, seconds = wav.audio.channels, wav.seconds
+    if channels > MOST_CHANNELS or seconds is None or not 0 < seconds <= MOST_SECONDS:
+        wav.audio.close()
+        length = "an unknown length" if seconds is None else f"{seconds:.0f} s"
         raise ValueError(
-            f"file: expected {low} to {high} Hz and at most {MOST_CHANNELS} channels, "
-            f"got {info.samplerate} Hz and {info.channels}"
-        )
-    if not 0 < info.duration <= MOST_SECONDS:
-        raise ValueError(
-            f"file: expected more than nothing and at most {MOST_SECONDS / 3600:g} h, "
-            f"got {info.duration:.0f} s"
+            f"file: expected at most {MOST_CHANNELS} channels, more than nothing and at most "
+            f"{MOST_SECONDS / 3600:g} h, got {channels} and {length}"
         )
     return wav
 

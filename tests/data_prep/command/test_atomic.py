@@ -1,10 +1,32 @@
-"""Files that appear complete or not at all."""
+"""Files and folders that appear complete or not at all, whatever fails and whoever is killed."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from data_prep.command.atomic import write_json
+from data_prep.command import atomic
+from data_prep.command.atomic import new_files, new_folder, write_json
+from tests.helpers.faults import Fault, failing, points
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_prep.command import atomic
+if sys.argv[2] == "exchange":
+    Path.rename_ = Path.rename
+    def rename(self, target):
+        moved = self.rename_(target)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.rename = rename
+with atomic.new_folder(Path(sys.argv[1])) as folder:
+    (folder / "a").write_text("new")
+    if sys.argv[2] == "write":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_write_json_is_readable_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -16,3 +38,98 @@ def test_write_json_is_readable_and_replaces_what_was_there(tmp_path: Path) -> N
     write_json(path, [])
     assert path.read_text() == "[]\n"
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def replace_folder(out: Path, text: str) -> None:
+    with new_folder(out) as folder:
+        for name in ("a", "b"):
+            (folder / name).write_text(text)
+
+
+def replace_files(out: Path, text: str) -> None:
+    with new_files(out / "a", out / "b") as new:
+        for path in new:
+            path.write_text(text)
+
+
+def content(out: Path) -> dict[str, str]:
+    assert os.listdir(out.parent) == ["out"], "leftovers"
+    return {path.name: path.read_text() for path in sorted(out.iterdir())}
+
+
+@pytest.mark.parametrize("replace", [replace_folder, replace_files])
+@pytest.mark.parametrize("error", [28, 5])  # ENOSPC, EIO
+def test_a_fault_at_any_point_leaves_the_old(tmp_path: Path, replace, error: int) -> None:
+    out = tmp_path / "out"
+    replace(out, "old")
+    with failing(Fault(error, at=-1)) as fault:
+        replace(out, "old")
+    assert fault.count >= 5
+    failed = 0
+    for at in range(fault.count):
+        text = "new"
+        try:
+            with failing(Fault(error, at=at)):
+                replace(out, "new")
+        except OSError:
+            failed, text = failed + 1, "old"
+        # A folder that need not be made may fail to be.
+        assert text == "old" or points(fault)[at] == "mkdir"
+        assert content(out) == {"a": text, "b": text}, (at, points(fault)[at])
+        replace(out, "old")
+    assert failed >= 5
+
+
+@pytest.mark.parametrize("when", ["write", "exchange"])
+def test_the_next_sweeps_what_a_killed_one_left(tmp_path: Path, when: str) -> None:
+    out = tmp_path / "out"
+    replace_folder(out, "old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), when])
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".out.*.partial"))) == 1
+    replace_folder(out, "new")
+    assert content(out) == {"a": "new", "b": "new"}
+
+
+def test_what_somebody_writes_is_not_swept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with new_folder(out) as one:
+        (one / "a").write_text("one")
+        with new_folder(out) as other:
+            (other / "a").write_text("other")
+        assert (one / "a").is_file()
+        with new_folder(tmp_path / "out.b") as third:
+            (third / "a").write_text("third")
+            with new_folder(out) as other:
+                (other / "a").write_text("other")
+            assert third.is_dir()
+    assert content_of(out) == "one"
+    assert content_of(tmp_path / "out.b") == "third"
+
+
+def content_of(out: Path) -> str:
+    return (out / "a").read_text()
+
+
+def test_what_is_new_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
+    said = []
+    sync, rename, replace = os.fsync, os.rename, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (said.append("sync"), sync(fd)))
+    monkeypatch.setattr(os, "rename", lambda *a, **k: (said.append("rename"), rename(*a, **k)))
+    monkeypatch.setattr(os, "replace", lambda *a, **k: (said.append("rename"), replace(*a, **k)))
+    replace_folder(tmp_path / "out", "new")
+    assert said == ["sync"] * 3 + ["rename", "sync"]  # two files, their folder; the one around it
+    said.clear()
+    replace_files(tmp_path / "out", "newer")
+    assert said == ["sync"] * 2 + ["rename"] * 2 + ["sync"]
+    assert atomic.PARTIAL == ".partial"
+
+
+def test_a_folder_that_was_away_when_its_writer_was_killed_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    replace_folder(out, "old")
+    subprocess.run([sys.executable, "-c", KILLED, str(out), "exchange"])
+    assert not out.exists()
+    with pytest.raises(ZeroDivisionError), new_folder(out):
+        print(1 / 0)
+    assert content(out) == {"a": "old", "b": "old"}

@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
+
+from data_prep.command.cli import run
 
 # A command that keeps a temporary folder and answers each line it reads with the same line.
 DRIVER = """
@@ -73,3 +76,47 @@ def test_a_hang_up_that_is_ignored_stays_ignored(tmp_path, hang_up):
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 130
+
+
+def run_failing(error):
+    def body(values):
+        raise error
+
+    return run(lambda values: None, body, "", ["command"])
+
+
+def test_a_fault_of_ours_is_one_line_and_a_file(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_failing(KeyError("a\nb")) == 1
+    (trace,) = tmp_path.iterdir()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "error: a fault of sanas_jax, please report it: KeyError: 'a\\nb'; "
+        f"the trace is in {trace}\n"
+    )
+    assert "Traceback" in trace.read_text()
+    assert "raise error\nKeyError" in trace.read_text()
+
+
+def test_a_fault_of_ours_without_a_place_for_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert run_failing(RuntimeError("two\nlines")) == 1
+    assert "RuntimeError: two lines; the trace is in nowhere (No such" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_no_fault_of_ours(capsys):
+    assert run_failing(MemoryError("Unable to allocate 1 EiB")) == 1
+    assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 1 EiB\n"
+
+
+def test_names_that_a_stream_cannot_print_are_shown_as_codes(tmp_path):
+    code = "import sys; from data_prep.command.cli import run\n" + (
+        "def body(values): print('f\\xfcnf'); raise ValueError('a\\udcff.wav')\n"
+        "sys.exit(run(lambda values: None, body, '', ['command']))"
+    )
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True)
+    assert done.returncode == 1
+    assert done.stdout == b"f\\xfcnf\n"
+    assert done.stderr == b"error: a\\udcff.wav\n"

@@ -131,7 +131,7 @@ def test_open_cache_rejects_another_format(folder: Path) -> None:
     with pytest.raises(ValueError, match="expected a cache of format 1, got format 2"):
         open_cache(folder)
     (folder / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match="expected JSON"):
+    with pytest.raises(ValueError, match="got JSONDecodeError"):
         open_cache(folder)
 
 

@@ -40,7 +40,7 @@ def test_wav_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"--wav: expected a file"):
         Wav(tmp_path / "none.wav", 16000)
     (tmp_path / "text.wav").write_text("not audio")
-    with pytest.raises(ValueError, match=r"--wav: expected an audio file"):
+    with pytest.raises(ValueError, match=r"text\.wav: expected audio, got Format"):
         Wav(tmp_path / "text.wav", 16000)
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     assert not len(heard(Wav(tmp_path / "empty.wav", 16000)))

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -104,3 +105,30 @@ def test_a_run_of_another_network_is_one_line(
         error = capfd.readouterr().err
         assert "expected a checkpoint of this network and version, could not read it" in error
         assert error.count("\n") == 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from data_prep.command.cli import run
+from experiments.runs.checkpoints import Checkpoints
+
+def body(values):
+    checkpoints = Checkpoints(Path(sys.argv[1]), keep=2)
+    tree = {"a": np.random.default_rng(0).standard_normal(100_000)}
+    checkpoints.save(0, tree)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    checkpoints.save(1, tree)
+
+sys.exit(run(lambda values: None, body, "", ["command"]))
+"""
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_last_checkpoint_stays(tmp_path):
+    command = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / 'checkpoints' / '1'}: could not be written")
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [0]
