@@ -40,7 +40,7 @@ def _checked(line: Any) -> dict[str, Any]:
     if not isinstance(line, dict) or type(line["step"]) is not int:
         raise ValueError(f"{str(line)[:40]!r}")
     for row in line.get("calibration", []):
-        for name in ("cost_weight", "macs_per_frame"):
-            if not 0 < float(row[name]) < math.inf:
-                raise ValueError(f"{name} {row[name]!r} in its calibration")
+        price, macs = (float(row[name]) for name in ("cost_weight", "macs_per_frame"))
+        if not (0 < price < math.inf and 0 <= macs < math.inf):  # 0: everything is off
+            raise ValueError(f"{price} and {macs} in its calibration")
     return line

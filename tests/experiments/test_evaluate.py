@@ -152,7 +152,7 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     assert "expected at least 1.01 s of audio" in capsys.readouterr().err
     (tmp_path / "s.wav").write_bytes(b"RIFF not really")
     assert run_evaluate("--workdir", trained, *stream) == 1
-    assert "expected an audio file" in capsys.readouterr().err
+    assert "s.wav: expected audio" in capsys.readouterr().err
 
 
 def test_negatives_are_scored_without_labels(trained, tmp_path, capsys):
