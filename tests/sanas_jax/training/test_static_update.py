@@ -158,7 +158,14 @@ def test_the_gradient_is_that_of_score_function_grad(make, monkeypatch):
         of_sample = gates_lib.Gamma(gamma.logits[0])
         return jax.vmap(lambda k: gates_lib.sample(of_sample, k))(jax.random.split(key, M))
 
+    def partners(gates, gamma, key):
+        """Drawn for rows [B·M], whose samples are neighbours."""
+        rows = [x.swapaxes(0, 1).reshape(B * M, -1) for x in (gates, gamma.logits)]
+        other = gates_lib.antithetic(rows[0], gates_lib.Gamma(rows[1]), key)
+        return other.reshape(B, M, -1).swapaxes(0, 1)
+
     monkeypatch.setattr(estimators, "sample", draw)
+    monkeypatch.setattr(estimators, "antithetic", partners)
     model, optimizer, key = PIXELS, optax.sgd(1.0), jax.random.key(3)
     objective = objective_of(model, score=Score(make(), M, 0.0))
     state, batch = state_of(model, optimizer, objective), batch_of(model)

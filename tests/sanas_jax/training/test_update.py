@@ -244,7 +244,7 @@ def test_samples_are_independent_rollouts_of_the_same_streams():
 def test_leave_one_out_needs_two_samples():
     run = jax.jit(make_update(MODEL, OPTIMIZER, Objective(OBJECTIVE.price, Score(leave_one_out()))))
     with pytest.raises(
-        ValueError, match=r"expected returns \[T, M, B\] of at least 2.*\(4, 1, 6\)"
+        ValueError, match=r"expected returns \[..., M, B\] of at least 2.*\(4, 1, 6\)"
     ):
         run(fresh_state(), single_batch(), jax.random.key(0), budget())
 
