@@ -209,6 +209,7 @@ def unroll(
     trunk: Trunk | None = None,
     mask: jax.Array | None = None,
     remat: bool = False,
+    written_out: bool | None = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -227,6 +228,8 @@ def unroll(
         the statistics. None: all, and the frames beyond the last window.
       remat: compute a step again for its gradient in place of keeping what is inside of it: memory
         for time, where most of a network is behind early joins.
+      written_out: all steps one after the other in the program in place of a loop. None: in
+        training where convolutions run in the steps and jax's default device is a CPU.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -266,12 +269,10 @@ def unroll(
 
         return _step(model, params, carry, run, key, forced or policy, mask_t)
 
-    return jax.lax.scan(
-        jax.checkpoint(body) if remat else body,
-        carry,
-        (trunk.values, gates, mask),
-        unroll=train and _is_slow_in_a_loop(model.net),
-    )
+    if written_out is None:
+        written_out = train and _is_slow_in_a_loop(model.net)
+    body_of = jax.checkpoint(body) if remat else body
+    return jax.lax.scan(body_of, carry, (trunk.values, gates, mask), unroll=written_out)
 
 
 def run_trunk(

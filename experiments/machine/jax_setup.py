@@ -33,11 +33,14 @@ def prepare_platform() -> None:
 def prepare_streaming() -> None:
     """For small programs one after the other; too late where jax has computed something already.
 
-    jax hands a program on a CPU to another thread, to go on meanwhile. A step of a stream is waited
-    for, and the hand-over takes a quarter of a small network's.
+    One stream keeps no accelerator busy, so it is heard on the CPU unless JAX_PLATFORMS asks for
+    another device. There jax hands a program to another thread, to go on meanwhile; but a step of a
+    stream is waited for, and the hand-over takes a quarter of a small network's.
     """
     import jax
 
+    if not os.environ.get("JAX_PLATFORMS"):
+        jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     keep_programs()
 

@@ -287,3 +287,18 @@ def test_wrong_shapes_raise():
         step(MODEL, PARAMS, carry, stream_of(5), key)
     with pytest.raises(ValueError, match="hop: expected at least 1 frame, got 0"):
         Sanas(stream_net(), hop=0)
+
+
+@pytest.mark.parametrize("written_out", [None, True, False])
+def test_steps_are_a_loop_or_written_out(written_out):
+    """By themselves written out: it trains convolutions behind a join, on a CPU."""
+    model = Sanas(early_join_net(), Controller(nn.GRUCell(3)), hop=4)
+    params = init_model(model, jax.random.key(0))
+
+    def run(params, stream):
+        carry, key = init_carry(model, 2, stats=params.get("stats")), jax.random.key(1)
+        return unroll(model, params, carry, stream, key, train=True, written_out=written_out)[1]
+
+    program = jax.make_jaxpr(run)(params, jnp.zeros((2, 8 + 3 * 4, 5, 1)))
+    (scan,) = [eqn for eqn in program.eqns if eqn.primitive.name == "scan"]
+    assert scan.params["unroll"] == (1 if written_out is False else 4)
