@@ -41,7 +41,7 @@ def new_folder(out: Path) -> Iterator[Path]:
                 out.rename(old)
             new.rename(out)
             _sync(out.parent)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: it goes on, with what was there back in its place
             if not new.exists():
                 out.rename(new)
             if old.exists():
@@ -76,7 +76,7 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
                 replaced.append(number)
             for parent in {target.parent for target in targets}:
                 _sync(parent)
-        except BaseException:
+        except BaseException:  # Ctrl-C too, as above
             for number in replaced:
                 if old[number].exists():
                     old[number].replace(targets[number])

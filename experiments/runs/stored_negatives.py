@@ -14,16 +14,14 @@ from data_prep.command.atomic import write_json
 from experiments.runs.packed import is_packed
 from experiments.runs.stored_results import (
     DETECTORS,
-    Stored,
+    Detected,
     at_price,
-    detector_of,
     read_result,
-    suffix_of,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NegativeResult(Stored):
+class NegativeResult(Detected):
     """A model on audio without its words, at one price and with one detector.
 
     Bounds are exact 95 % bounds of a Poisson rate.
@@ -66,16 +64,6 @@ class NegativeResult(Stored):
     full_macs_per_frame: float
     roc: list[dict[str, float]]
     detections: list[dict[str, Any]]
-
-    @property
-    def detector_kind(self) -> str:
-        """One of `DETECTORS`."""
-        return detector_of(self.to_json())
-
-    @property
-    def suffix(self) -> str:
-        """What to add to the set's name, such as " at λ=0.5, calibrated"; "" for neither."""
-        return suffix_of(self.cost_weight, self.detector_kind)
 
 
 def save_negative_result(workdir: Path, result: NegativeResult) -> None:

@@ -49,8 +49,24 @@ class Stored:
         return {name: v for name, v in values.items() if v is not None or name in always}
 
 
+class Detected(Stored):
+    """What a detector fired on, at one price."""
+
+    cost_weight: float | None
+
+    @property
+    def detector_kind(self) -> str:
+        """One of `DETECTORS`."""
+        return detector_of(self.to_json())
+
+    @property
+    def suffix(self) -> str:
+        """What to add to a name, such as " at λ=0.5, calibrated"; "" for neither."""
+        return suffix_of(self.cost_weight, self.detector_kind)
+
+
 @dataclass(frozen=True, kw_only=True)
-class StreamResult(Stored):
+class StreamResult(Detected):
     """A model on a labelled stream, at one price and with one detector.
 
     What is None by default is not in results of before it was measured.
@@ -113,16 +129,6 @@ class StreamResult(Stored):
     detections: list[dict[str, Any]]
     macs_per_frame_incremental: float | None = None
     full_macs_per_frame_incremental: float | None = None
-
-    @property
-    def detector_kind(self) -> str:
-        """One of `DETECTORS`."""
-        return detector_of(self.to_json())
-
-    @property
-    def suffix(self) -> str:
-        """What to add to the stream's name, such as " at λ=0.5, calibrated"; "" for neither."""
-        return suffix_of(self.cost_weight, self.detector_kind)
 
 
 @dataclass(frozen=True, kw_only=True)
