@@ -31,9 +31,9 @@ def main() -> None:
     """Print the commands of `data_prep` and `experiments`."""
     listed = commands("data_prep") | commands("experiments")
     width = max(map(len, listed))
-    for command, line in listed.items():
-        print(f"python -m {command:{width}}  {line}")
-    print("\nEach has --help. Measurements: python -m experiments.benchmarks.all --help")
+    lines = [f"python -m {command:{width}}  {line}" for command, line in listed.items()]
+    lines += ["", "Each has --help. Measurements: python -m experiments.benchmarks.all --help"]
+    print("\n".join(lines))  # at once: a reader such as `head` may be gone after a few lines
 
 
 if __name__ == "__main__":
