@@ -25,9 +25,10 @@ from experiments.benchmarks.peers import numpy_mix
 from experiments.benchmarks.peers.numpy_mix import Draws
 from experiments.config import load_config
 from experiments.config.build import build_training
+from sanas_jax.data.choosing import MORE_WORDS, PERTURBATION
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.mix_settings import MixSettings
-from sanas_jax.data.mixing import MORE_WORDS, PERTURBATION, AudioBatch, draw_batch
+from sanas_jax.data.mixing import AudioBatch, draw_batch
 
 __all__ = ["benchmark", "main", "table"]
 

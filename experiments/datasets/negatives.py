@@ -11,8 +11,9 @@ from data_prep.speech.cache import Cache
 from data_prep.speech.negative_cache import Negatives as Stored
 from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.negatives import BLOCK
-from sanas_jax.data.negatives import Negatives, Tracks
+from sanas_jax.data.negatives import Negatives
 from sanas_jax.data.recipe import Recipe
+from sanas_jax.data.tracks import Tracks
 from sanas_jax.sharding import place
 
 

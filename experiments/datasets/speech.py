@@ -2,7 +2,7 @@
 
 A `Source` hides what kind of data a run has: clips of speech, mixed into streams on the device, or
 images, each a stream of one step. Clips that are too many for the device stay on disk, mapped into
-memory; those of a batch are sent when it is drawn, and the batch is the same bit for bit.
+memory; those of a batch are sent when it is drawn, and the batch is the same but for rounding.
 """
 
 from __future__ import annotations

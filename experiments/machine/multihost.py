@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -24,6 +26,10 @@ from data_prep.command.cli import one_line
 # A process that is lost is missed after so many seconds, and the others end.
 HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 3
+# A process that is told to end has so many seconds to come out of a computation.
+ENDING_SECONDS = 10
+ENDING_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+GOES_ON = "the same command in all processes goes on from the last checkpoint"
 
 
 def join(
@@ -68,16 +74,17 @@ def failing_at_once() -> Iterator[None]:
     Waiting, as jax does at exit, would keep them waiting for this one.
     """
     try:
+        if jax.process_count() > 1:
+            _end_when_told()
         yield
     except BaseException as error:
         if jax.process_count() == 1:
             raise
-        again = "the same command in all processes goes on from the last checkpoint"
         status = 1
         if isinstance(error, KeyboardInterrupt):
-            line, status = f"interrupted: {again}", 130
+            line, status = f"interrupted: {GOES_ON}", 130
         elif isinstance(error, jax.errors.JaxRuntimeError):
-            line = f"error: another process was lost, or a device failed; {again}: "
+            line = f"error: another process was lost, or a device failed; {GOES_ON}: "
             line += one_line(error)[:300]
         elif isinstance(error, ValueError | OSError):
             line = f"error: {one_line(error)}"
@@ -87,6 +94,25 @@ def failing_at_once() -> Iterator[None]:
         if is_first():  # without it jax aborts the others, who may have a line of their own to say
             time.sleep(GRACE_SECONDS)
         os._exit(status)
+
+
+def _end_when_told() -> None:
+    """Have a signal end this process even where it waits, in a computation, for one that has ended.
+
+    Python answers signals between two of its own instructions only; until then there would be none.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(heard, 1)[0] not in ENDING_SIGNALS:
+            pass
+        time.sleep(ENDING_SECONDS)
+        print(f"interrupted: {GOES_ON}", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def is_first() -> bool:

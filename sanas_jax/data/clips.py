@@ -137,8 +137,3 @@ def below(count: jax.Array, uniform: jax.Array) -> jax.Array:
     """An integer in [0, count) from a uniform number in [0, 1), which has 23 random bits."""
     # The product may round up to `count`.
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
-
-
-def as_float(samples: jax.Array) -> jax.Array:
-    """int16 to float32 in [-1, 1)."""
-    return samples.astype(jnp.float32) / 32768

@@ -19,14 +19,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips, as_float, below, choose_clip
+from sanas_jax.data.choosing import Choice, choose_item
+from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips
 from sanas_jax.data.labelling import item_labels
 from sanas_jax.data.mix_settings import MixSettings, windows_of
-from sanas_jax.data.negatives import RAMP_SECONDS, Heard, choose_negatives, nearness
-from sanas_jax.data.variation import change_speed, log_uniform, snr_gain, white
-
-# What the keys are for that are folded out of an item's: draws that the plain recipe does without.
-MORE_WORDS, PERTURBATION, WHITE_NOISE, NEGATIVES = 1, 2, 3, 4
+from sanas_jax.data.negatives import RAMP_SECONDS, Heard, hear_negatives, nearness
+from sanas_jax.data.tracks import as_float, segment
+from sanas_jax.data.variation import read_along, snr_gain, white
 
 
 @jax.tree_util.register_dataclass
@@ -73,23 +72,24 @@ def draw_rows(
     _check_draw(clips, settings, key)
     if sounds is None and not clips.samples.shape[0]:
         raise ValueError("sounds: expected the samples of the chosen clips, for they are not here")
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    chosen = _choose_rows(clips, settings, key, rows)
+    # All of them before any is mixed: the mixing is then one and the same, wherever they come from.
+    sounds = clips.samples[chosen.clips] if sounds is None else sounds
+    make = partial(_mix_item, clips, settings)
+
+    def in_turn(chosen: Choice, sounds: jax.Array) -> tuple[jax.Array, ...]:
+        return lax.map(lambda item: make(*item), (chosen, sounds))
+
     # On a CPU one after the other: XLA would fuse the batch so that words and noise are computed
     # anew for each of their uses, at twice the time.
-    draw = partial(_draw_item, clips, settings)
-
-    def in_turn(keys: jax.Array, sounds: jax.Array | None) -> tuple[jax.Array, ...]:
-        return lax.map(lambda item: draw(*item), (keys, sounds))
-
-    signal, *steps = lax.platform_dependent(keys, sounds, cpu=in_turn, default=jax.vmap(draw))
+    signal, *steps = lax.platform_dependent(chosen, sounds, cpu=in_turn, default=jax.vmap(make))
     labels, mask, weight = (values.T for values in steps)
     return AudioBatch(signal=signal, labels=labels, mask=mask, weight=weight)
 
 
 def chosen_clips(clips: Clips, settings: MixSettings, key: jax.Array, rows: jax.Array) -> jax.Array:
     """Numbers [B, words] of the clips in rows [B] of a batch; silent ones have a number, too."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-    return jax.vmap(lambda key: _draw_words(clips, settings, key)[1])(keys)
+    return _choose_rows(clips, settings, key, rows).clips
 
 
 def mix(
@@ -127,52 +127,38 @@ def mix(
     return signal, inside & (position >= begin) & (position < begin + size)
 
 
-def _draw_words(
-    clips: Clips, settings: MixSettings, key: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array]:
-    """An item's uniform numbers [9], [n]; numbers of its clips [n], and whether silent [n]."""
-    # All the draws at once: a generator call per draw takes up to twice as long to compile. In
-    # float32 with `jax_enable_x64` too: the same numbers.
-    uniform = jax.random.uniform(key, (9,), jnp.float32)
-    choices, places = uniform[None, :3], uniform[4:5]
-    if settings.words_per_item > 1:
-        shape = (settings.words_per_item - 1, 4)
-        more = jax.random.uniform(jax.random.fold_in(key, MORE_WORDS), shape, jnp.float32)
-        choices = jnp.concatenate([choices, more[:, :3]])
-        places = jnp.concatenate([places, more[:, 3]])
-    index, silent = jax.vmap(partial(choose_clip, clips, settings))(choices)
-    return (uniform, places), index, silent
+def _choose_rows(clips: Clips, settings: MixSettings, key: jax.Array, rows: jax.Array) -> Choice:
+    """Fields [B, ...]."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    choose = partial(choose_item, clips, settings)
+    # On a CPU in turn here too: in vectors of another length a factor may end in another bit, and
+    # a row would depend on how many there are.
+    in_turn = partial(lax.map, choose)
+    chosen: Choice = lax.platform_dependent(keys, cpu=in_turn, default=jax.vmap(choose))
+    return chosen
 
 
-def _draw_item(
-    clips: Clips, settings: MixSettings, key: jax.Array, samples: jax.Array | None
+def _mix_item(
+    clips: Clips, settings: MixSettings, choice: Choice, sounds: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """One item: signal [max_samples], labels [T], mask [T], weight [T]."""
-    (uniform, places), index, silent = _draw_words(clips, settings, key)
-    shortest, longest = settings.min_samples, settings.max_samples
-    length = shortest + below(jnp.int32(longest - shortest + 1), uniform[3])
-    heard = None
-    if settings.has_negatives:
-        own = jax.random.fold_in(key, NEGATIVES)
-        heard = choose_negatives(clips.negatives, settings, length, longest, own)
-        silent = silent | heard.alone
-    labels = jnp.where(silent, SILENCE, clips.labels[index])
-    if samples is None:
-        samples = clips.samples[index]
-    sounds = _perturbed(as_float(samples), clips.lengths[index], settings, key)
-    words = jnp.where(silent[:, None], 0.0, sounds)
-    offsets = _choose_offsets(length, clips.samples.shape[1], settings, places)
-    noise = _choose_noise(clips, settings, length, uniform[5:7], key)
+    """One item with clips int16 [n, S]: signal [max_samples], labels [T], mask [T], weight [T]."""
+    length, silent, labels = choice.length, choice.silent, choice.labels
+    words = jnp.where(silent[:, None], 0.0, _varied(as_float(sounds), choice))
+    noise = _hear_noise(clips, settings, choice)
     if settings.snr_range_db is None:
-        gain = settings.max_noise_gain * uniform[7]
+        gain = settings.max_noise_gain * choice.loudness
     else:
         low, high = settings.snr_range_db
-        gain = snr_gain(words, ~silent, noise, length, low + (high - low) * uniform[7])
-    gain = jnp.where(uniform[8] < settings.noise_probability, gain, 0.0)
-    if heard is not None:
-        noise = _with_negatives(gain * noise, heard, words, ~silent, offsets, length, settings)
+        gain = snr_gain(words, ~silent, noise, length, low + (high - low) * choice.loudness)
+    gain = jnp.where(choice.noisy, gain, 0.0)
+    heard = None
+    if choice.negatives is not None:
+        heard = hear_negatives(clips.negatives, choice.negatives, settings.max_samples)
+        noise = _with_negatives(
+            gain * noise, heard, words, ~silent, choice.offsets, length, settings
+        )
         gain = jnp.float32(1)
-    signal, masks = mix(words, offsets, length, noise, gain)
+    signal, masks = mix(words, choice.offsets, length, noise, gain)
     if heard is not None and settings.negative_label == "unknown":
         speech = heard.active & ~(masks & ~silent[:, None]).any(0)
         masks = jnp.concatenate([masks, speech[None]])
@@ -203,54 +189,21 @@ def _with_negatives(
     return background + (1 - (1 - under) * near) * heard.speech
 
 
-def _perturbed(
-    sounds: jax.Array, lengths: jax.Array, settings: MixSettings, key: jax.Array
-) -> jax.Array:
+def _varied(sounds: jax.Array, choice: Choice) -> jax.Array:
     """Clips [n, S] of changed speed and amplitude."""
-    plain = (1.0, 1.0)
-    if settings.speed_range == plain and settings.gain_range == plain:
-        return sounds
-    uniform = jax.random.uniform(
-        jax.random.fold_in(key, PERTURBATION), (2, len(sounds)), jnp.float32
-    )
-    if settings.speed_range != plain:
-        factors = log_uniform(uniform[0], settings.speed_range)
-        sounds = jax.vmap(change_speed)(sounds, lengths, factors)
-    return sounds * log_uniform(uniform[1], settings.gain_range)[:, None]
+    if choice.speed is not None:
+        sounds = jax.vmap(read_along)(sounds, choice.speed)
+    return sounds if choice.gain is None else sounds * choice.gain[:, None]
 
 
-def _choose_offsets(
-    length: jax.Array, size: int, settings: MixSettings, uniform: jax.Array
-) -> jax.Array:
-    """Where words [n] of `size` samples begin, in order of time, from a uniform number each.
-
-    The room that words leave is shared out by sorted uniform numbers, so that all arrangements are
-    as likely. A word that is cut has a sample in the item at least.
-    """
-    words, margin = uniform.shape[0], size - 1 if settings.cut_words else 0
-    step = size - settings.overlap_samples
-    free = length + 2 * margin - size - (words - 1) * step
-    return jnp.sort(below(free + 1, uniform)) + step * jnp.arange(words) - margin
-
-
-def _choose_noise(
-    clips: Clips, settings: MixSettings, length: jax.Array, uniform: jax.Array, key: jax.Array
-) -> jax.Array:
-    """Segment of a track, or white noise: [max_samples], which counts up to `length`; from two."""
+def _hear_noise(clips: Clips, settings: MixSettings, choice: Choice) -> jax.Array:
+    """Segment of a track, or white noise: [max_samples], which counts up to the item's length."""
     samples = settings.max_samples
-    if clips.noise.shape[0]:
-        track = below(jnp.int32(clips.noise_bounds.shape[0] - 1), uniform[0])
-        begin = clips.noise_bounds[track]
-        size = clips.noise_bounds[track + 1] - begin
-        # A track shorter than the item starts anywhere and is repeated, hence the remainder below.
-        start = below(jnp.where(size >= length, size - length + 1, size), uniform[1])
-        noise = as_float(clips.noise[begin + (start + jnp.arange(samples)) % size])
-    else:
-        noise = jnp.zeros(samples, jnp.float32)
-    if settings.white_noise:
-        draws = jax.random.uniform(
-            jax.random.fold_in(key, WHITE_NOISE), (samples + 1,), jnp.float32
-        )
+    noise = jnp.zeros(samples, jnp.float32)
+    if choice.noise is not None:
+        noise = as_float(segment(clips.noise, choice.noise, samples))
+    if choice.white_noise is not None:
+        draws = jax.random.uniform(choice.white_noise, (samples + 1,), jnp.float32)
         noise = jnp.where(draws[-1] < settings.white_noise, white(draws[:-1]), noise)
     return noise
 

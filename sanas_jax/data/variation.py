@@ -17,18 +17,47 @@ def change_speed(clip: jax.Array, length: ArrayLike, factor: ArrayLike) -> jax.A
     Speed and pitch change together, by linear interpolation. A faster sound keeps its middle; a
     slower one too, as far as the frame of S samples has room, and is else cut off at both ends.
     """
-    size = clip.shape[0]
+    return read_along(clip, reading(clip.shape[0], length, factor))
+
+
+def reading(size: int, length: ArrayLike, factor: ArrayLike) -> jax.Array:
+    """How `change_speed` reads a clip of `size` samples: where first, and how much further each.
+
+    int32 [4]: whole samples and parts of the first place, then of the step between two. Places are
+    counted in whole numbers, so that no two programs round them in different ways.
+    """
+    unit = 1 << part_bits(size)
+    factor = jnp.round(jnp.asarray(factor) * unit) / unit
     duration = jnp.asarray(length) / factor
     room = size - duration
     start = jnp.where(room < 0, room / 2, jnp.clip((length - duration) / 2, 0, room))
     # Samples are the middles of their intervals, so that the first and last are treated alike.
-    source = (jnp.arange(size) + 0.5 - start) * factor - 0.5
-    source = jnp.clip(source, -1, size)
-    below = jnp.floor(source)
-    padded = jnp.pad(clip, (1, 2))
-    index = below.astype(jnp.int32) + 1
-    part = source - below
-    return (1 - part) * padded[index] + part * padded[index + 1]
+    first = (0.5 - start) * factor - 0.5
+    numbers = []
+    for value in (first, factor):
+        whole = jnp.floor(value)
+        numbers += [whole, jnp.floor((value - whole) * unit)]
+    return jnp.stack(numbers).astype(jnp.int32)
+
+
+def read_along(clip: jax.Array, places: jax.Array) -> jax.Array:
+    """Samples [S] of a clip [S] at places as of `reading`; silence lies beyond its ends."""
+    size, bits = clip.shape[0], part_bits(clip.shape[0])
+    first, first_part, step, step_part = places
+    count = jnp.arange(size)
+    parts = first_part.astype(jnp.uint32) + count.astype(jnp.uint32) * step_part.astype(jnp.uint32)
+    index = first + count * step + (parts >> bits).astype(jnp.int32)
+    part = (parts & ((1 << bits) - 1)).astype(jnp.float32) / (1 << bits)
+    inside = (index >= -1) & (index < size)
+    index = jnp.clip(index, -1, size - 1)
+    padded = jnp.pad(clip, 1)
+    before, after = padded[index + 1], padded[index + 2]
+    return jnp.where(inside, before + part * (after - before), 0.0)
+
+
+def part_bits(size: int) -> int:
+    """Binary digits of a part of a sample, of which `size` steps fit in 32 bits."""
+    return 32 - (size + 1).bit_length()
 
 
 def log_uniform(uniform: jax.Array, bounds: tuple[float, float]) -> jax.Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sanas_jax.data.clips import FIRST_WORD, SILENCE, UNKNOWN, Clips
 from sanas_jax.data.mix_settings import MixSettings
+from sanas_jax.data.variation import part_bits
 
 
 class Draws(NamedTuple):
@@ -119,8 +120,10 @@ def _choose(clips: HostClips, settings: MixSettings, draws: np.ndarray) -> int |
 
 
 def _change_speed(clip: np.ndarray, length: int, factor: float) -> np.ndarray:
-    """`sanas_jax.augment_speech.change_speed`."""
+    """`sanas_jax.data.variation.change_speed`, which counts speeds in such steps."""
     size = len(clip)
+    unit = 1 << part_bits(size)
+    factor = round(factor * unit) / unit
     duration = length / factor
     room = size - duration
     start = room / 2 if room < 0 else np.clip((length - duration) / 2, 0, room)

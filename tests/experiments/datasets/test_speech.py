@@ -13,6 +13,9 @@ from experiments.datasets import speech
 from experiments.datasets.speech import AudioSource
 from sanas_jax.data.recipe import Recipe
 
+# Programs that differ in where clips come from may round a product and a sum at once, or not.
+ROUNDING = 1e-4
+
 VARIED = (
     "data.speed_range=0.5,0.6",
     "data.gain_range=(0.1,0.2)",
@@ -48,6 +51,11 @@ def config(tmp_path_factory):
     )
     model = ModelConfig(maps=(4, 4), static=True)
     return Config(model=model, data=DataConfig(cache=str(folder)))
+
+
+def assert_same_batch(ours, theirs):
+    np.testing.assert_allclose(ours.features, theirs.features, atol=ROUNDING)
+    jax.tree.map(np.testing.assert_array_equal, ours[1:], theirs[1:])
 
 
 def settings_of(config):
@@ -122,7 +130,7 @@ def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
         there.validation(frontend, settings, keys[0], 4, 2),
         strict=True,
     ):
-        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert_same_batch(ours, theirs)
 
     sent = there.feed(settings, keys, 4)
     assert sent.shape == (3, 4, 2, 16_000)
@@ -130,10 +138,10 @@ def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
     for key, of_batch in zip(keys, sent, strict=True):
         resident = draw(here.training, frontend, settings, key, np.arange(4))
         streamed = draw(there.training, frontend, settings, key, np.arange(4), of_batch)
-        jax.tree.map(np.testing.assert_array_equal, resident, streamed)
+        assert_same_batch(resident, streamed)
     # Some rows of a batch, as a device draws them.
     rows = np.array([3, 1])
     part = draw(there.training, frontend, settings, keys[2], rows, sent[2][rows])
-    np.testing.assert_array_equal(part.features, resident.features[rows])
+    np.testing.assert_allclose(part.features, resident.features[rows], atol=ROUNDING)
     with pytest.raises(ValueError, match="sounds: expected the samples of the chosen clips"):
         draw(there.training, frontend, settings, keys[0], rows)

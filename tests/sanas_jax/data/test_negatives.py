@@ -10,7 +10,8 @@ import pytest
 from sanas_jax.data.clips import Clips
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.mixing import draw_batch
-from sanas_jax.data.negatives import Negatives, Tracks, nearness
+from sanas_jax.data.negatives import Negatives, nearness
+from sanas_jax.data.tracks import Tracks
 from tests.helpers.audio import ratio_by_loop
 
 pytestmark = pytest.mark.usefixtures("branch")

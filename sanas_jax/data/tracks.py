@@ -1,0 +1,96 @@
+"""Recordings one after another in a single array, and segments of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tracks:
+    """Recordings one after another; make them with `Tracks.create`.
+
+    samples: [M] int16
+    bounds: [N + 1] int32, recording i is samples[bounds[i]:bounds[i + 1]]
+    active: [M / block] bool, where someone speaks, a whole number of samples each
+    """
+
+    samples: jax.Array
+    bounds: jax.Array
+    active: jax.Array
+
+    @classmethod
+    def create(
+        cls,
+        samples: ArrayLike,
+        bounds: ArrayLike,
+        active: ArrayLike = True,
+        *,
+        put: Callable[[Any], Any] = jnp.asarray,
+    ) -> Tracks:
+        """Check the arrays and move them to the device with `put`."""
+        audio, edges = np.asarray(samples), np.asarray(bounds)
+        speaks = np.atleast_1d(np.asarray(active, bool))
+        if audio.ndim != 1 or not audio.size or audio.dtype != np.int16 or audio.size >= 2**31:
+            raise ValueError(
+                f"samples: expected int16 [samples], fewer than 2^31, "
+                f"got {audio.dtype} {audio.shape}"
+            )
+        if (
+            edges.ndim != 1
+            or edges.dtype.kind not in "iu"
+            or edges.size < 2
+            or edges[0] != 0
+            or edges[-1] != audio.size
+            or (np.diff(edges.astype(np.int64)) <= 0).any()
+        ):
+            raise ValueError(f"bounds: expected integers that rise from 0 to {audio.size}")
+        if speaks.ndim != 1 or not speaks.size or audio.size % speaks.size:
+            raise ValueError(
+                f"active: expected [blocks] that divide {audio.size} samples, got {speaks.shape}"
+            )
+        return cls(put(audio), put(edges.astype(np.int32)), put(speaks))
+
+    @property
+    def block(self) -> int:
+        """Samples of which it is said whether someone speaks."""
+        return self.samples.shape[0] // self.active.shape[0]
+
+
+def choose_segment(tracks: Tracks, length: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Where a recording begins, its samples, and where in it a segment starts: [3] int32.
+
+    From two uniform numbers; a recording is drawn as often as it is long. `length` samples of the
+    segment count.
+    """
+    total = tracks.samples.shape[0]
+    at = jnp.minimum((uniform[0] * total).astype(jnp.int32), total - 1)
+    track = jnp.searchsorted(tracks.bounds, at, side="right") - 1
+    begin = tracks.bounds[track]
+    size = tracks.bounds[track + 1] - begin
+    room = jnp.where(size >= length, size - length + 1, size)
+    start = jnp.minimum((uniform[1] * room).astype(jnp.int32), room - 1)
+    return jnp.stack([begin, size, start])
+
+
+def places(chosen: jax.Array, samples: int) -> jax.Array:
+    """Indices [samples] of a segment that begins as `chosen` [3]; a short recording is repeated."""
+    begin, size, start = chosen
+    return begin + (start + jnp.arange(samples)) % size
+
+
+def segment(values: jax.Array, chosen: jax.Array, samples: int) -> jax.Array:
+    """[samples] of values [M], as `places` says."""
+    return values[places(chosen, samples)]
+
+
+def as_float(samples: jax.Array) -> jax.Array:
+    """int16 to float32 in [-1, 1)."""
+    return samples.astype(jnp.float32) / 32768
