@@ -76,10 +76,11 @@ def choose_negatives(
     shares = (recipe.negative_speech, recipe.negative_sounds)
     for name, share, draws in zip(segments, shares, (uniform[2:4], uniform[5:7]), strict=True):
         tracks = getattr(negatives, name, None)
-        if share and tracks is None:
+        if not share:
+            continue
+        if tracks is None:
             raise ValueError(f"negative_{name}: expected {name} to draw from, got none")
-        if share:
-            segments[name] = choose_segment(tracks, length, draws)
+        segments[name] = choose_segment(tracks, length, draws)
     talks, is_sound = uniform[0] < shares[0], uniform[1] < shares[1]
     low, high = recipe.negative_snr_db
     return NegativeChoice(
