@@ -4,10 +4,11 @@ Every word that fires is one line of JSON on standard output:
 
     {"time_ms": 12400, "word": "yes", "score": 0.83, "macs": 214312, "ms": 0.31}
 
-time_ms: where the window that fired begins; macs, ms: what its step computed, and how long that
-took. Silence and words that are not wanted print nothing. Edges that are off are not run and rows
-are computed once, so what it costs is real. With --every_step each decision is a line. At the end,
-or at Ctrl-C, a summary goes to standard error.
+time_ms: where the window that fired begins, before 0 in a clip, which is heard with silence around
+it; macs, ms: what its step computed, and how long that took. Silence and words that are not wanted
+print nothing. Edges that are off are not run and rows are computed once, so what it costs is real.
+With --every_step each decision is a line. At the end, or at Ctrl-C, a summary goes to standard
+error.
 
 Without a model by name it is the one of the package that was trained in noise. --serve shows it all
 on a web page instead (`experiments.serve`).

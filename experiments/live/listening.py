@@ -43,7 +43,9 @@ def listen(
             is_word = heard.detection is not None and heard.detection.label >= FIRST_WORD
             words += is_word
             if every_step or is_word:
-                print(json.dumps(event(heard, model, macs, ms)), flush=True)
+                said = event(heard, model, macs, ms)
+                said["time_ms"] -= round(1000 * source.silence)
+                print(json.dumps(said), flush=True)
             if source.dropped_seconds > told_dropped:
                 told_dropped = source.dropped_seconds
                 print(f"dropped {told_dropped:.1f} s of audio so far", file=sys.stderr)
@@ -60,7 +62,13 @@ def listen(
         bar.close()
     if source.ended:
         print(source.ended, file=sys.stderr)
-    seconds = time.perf_counter() - begin
+    if source.silence:
+        print(
+            f"a clip of {source.seconds:.2f} s: heard with {source.silence:g} s of silence before "
+            "and after it",
+            file=sys.stderr,
+        )
+    wall_seconds = time.perf_counter() - begin
     times = np.array(milliseconds or [0.0])
     return {
         "model": model.workdir.name,
@@ -69,7 +77,7 @@ def listen(
         "words": words,
         "steps": len(milliseconds),
         "real_time_factor": float(times.sum()) / 1000 / max(session.seconds, 1e-9),
-        "wall_seconds": seconds,
+        "wall_seconds": wall_seconds,
         "ms_per_frame": float(times.mean()),
         "ms_per_frame_p99": float(np.percentile(times, 99)),
         "dropped_seconds": source.dropped_seconds,

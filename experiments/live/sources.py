@@ -18,6 +18,9 @@ BLOCK_SECONDS = 0.2
 # A queue that is full means that the machine does not keep up: what comes then is dropped.
 QUEUE_SECONDS = 10.0
 UNPLUGGED_SECONDS = 3.0
+# A file of so many seconds is a word that was cut out: it is heard with silence around it.
+CLIP_SECONDS = (0.1, 2.0)
+SILENCE_SECONDS = 1.0
 
 
 class Source:
@@ -27,11 +30,13 @@ class Source:
       seconds: the length of what there is, None if nobody knows.
       dropped_seconds: of audio that was lost so far.
       ended: why a live source ended by itself, "" if nothing is to be said.
+      silence: seconds without a sample, put before and after what there is.
     """
 
     seconds: float | None = None
     dropped_seconds: float = 0.0
     ended: str = ""
+    silence: float = 0.0
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Mono float32 [n], of any lengths."""
@@ -48,11 +53,16 @@ class Wav(Source):
         self.audio = Audio(path)
         self.audio.check_numbers()
         self.seconds = self.audio.seconds
+        shortest, longest = CLIP_SECONDS
+        if self.seconds is not None and shortest <= self.seconds < longest:
+            self.silence = SILENCE_SECONDS
+        self._around = np.zeros(round(self.silence * rate), np.float32)
         self._resampler = Resampler(self.audio.rate, rate)
         self._paced = paced
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Blocks of a fifth of a second."""
+        """Blocks of a fifth of a second; silence around a clip."""
+        yield self._around
         begin, heard = time.monotonic(), 0
         with self.audio as file:
             for block in file.blocks(max(1, round(BLOCK_SECONDS * file.rate))):
@@ -62,6 +72,7 @@ class Wav(Source):
                     time.sleep(max(0.0, -late))
                 yield self._resampler(block, False)
         yield self._resampler(np.zeros(0, np.float32), True)
+        yield self._around
 
 
 class Pipe(Source):

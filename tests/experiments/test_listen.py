@@ -211,7 +211,7 @@ def test_a_damaged_file_gives_its_words_a_summary_and_a_line(wav, tmp_path, monk
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("seconds", [0, 0.5, 1])
+@pytest.mark.parametrize("seconds", [0, 0.05])
 def test_too_little_audio_is_said(tmp_path, monkeypatch, capsys, seconds):
     soundfile.write(tmp_path / "a.wav", bursts()[: int(16000 * seconds)], 16000)
     code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav")
@@ -219,6 +219,15 @@ def test_too_little_audio_is_said(tmp_path, monkeypatch, capsys, seconds):
     got = f"got {seconds:.2f} s of audio" if seconds else "got no audio"
     assert got in err.splitlines()[-1]
     assert "experiments.evaluate_clips" in err.splitlines()[-1]
+
+
+def test_a_clip_is_heard_with_silence_around_it(tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "a.wav", bursts()[:12_000], 16000)
+    code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav", "--every_step")
+    assert code == 0
+    assert "a clip of 0.75 s: heard with 1 s of silence before and after it" in err
+    # Windows of 1 s every 0.2 s, the first one all silence.
+    assert [line["time_ms"] for line in heard] == list(range(-1000, 800, 200))
 
 
 def test_numbers_that_are_none_are_said_before_anything_is_heard(tmp_path, monkeypatch, capsys):
