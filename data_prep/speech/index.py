@@ -55,7 +55,7 @@ class Index:
 
 
 def find(root: Path, pattern: str | None = None) -> Index:
-    """Index a data folder. Raises ValueError when it is missing, has no clips, or one word only."""
+    """Index a data folder. Raises ValueError when it is missing or has no clips."""
     if not root.is_dir():
         raise ValueError(f"expected a folder of audio, got {root}, which is not a folder")
     regex = compile_pattern(pattern) if pattern is not None else None
@@ -90,11 +90,6 @@ def find(root: Path, pattern: str | None = None) -> Index:
         seen = f"{len(left)} others such as {left[0]}" if left else "no audio files"
         seen += "".join(f", {count} of {ending}" for ending, count in index.others)
         raise ValueError(f"expected files like {wanted} in {root}, got {seen}")
-    if len(index.words) < 2:
-        raise ValueError(
-            f"expected clips of at least two words in {root}, got one word: {index.words[0]}"
-            + "".join(f"; {name}: {reason}" for name, reason in index.unusable[:1])
-        )
     return index
 
 

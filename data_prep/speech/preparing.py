@@ -69,6 +69,12 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     decode.check_max_hz(options.max_hz)
     _check_out(data, out, options.overwrite)
     index = find(data, options.pattern)
+    if len(index.words) < 2 and not options.negatives:
+        unusable = "".join(f"; {name}: {reason}" for name, reason in index.unusable[:1])
+        raise ValueError(
+            f"expected clips of at least two words in {data}, or --negatives to tell one from, got "
+            f"one word: {index.words[0]}{unusable}"
+        )
     words = wanted_words(index, options)
     negatives = find_negatives(options.negatives, options.negative_speaker, options.heard)
     split_of, rule = splits.assign(index, options.choice)

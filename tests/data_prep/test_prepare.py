@@ -117,6 +117,12 @@ def test_prepare_keeps_negatives_beside_the_clips(
         assert (plain / f"{name}.npy").read_bytes() == (out / f"{name}.npy").read_bytes()
     assert sha256(plain) != sha256(out)
     assert open_negatives(plain) is None
+    single = [save(tmp_path / "one" / "yes" / f"{i}.wav", seconds=0.5) for i in range(30)]
+    one = ("--data", tmp_path / "one", "--words", "yes", "--out", tmp_path / "alone")
+    assert prepare(*one, *negatives) == 0
+    assert open_cache(tmp_path / "alone").classes[2:] == ("yes",)
+    assert len(open_cache(tmp_path / "alone").samples) == len(single)
+    capsys.readouterr()
     assert prepare(*words, "--out", tmp_path / "bad", "--heard", heard) == 1
     assert "expected them with --negatives" in capsys.readouterr().err
     assert prepare(*words, "--out", tmp_path / "bad", "--negatives", tmp_path / "gone") == 1
