@@ -10,7 +10,7 @@ print nothing. Edges that are off are not run and rows are computed once, so wha
 With --every_step each decision is a line. At the end, or at Ctrl-C, a summary goes to standard
 error.
 
-Without a model by name it is the one of the package that was trained in noise. --serve shows it all
+Without a model by name it is `kws` of the package. --serve shows it all
 on a web page instead (`experiments.serve`).
 """
 

@@ -184,7 +184,7 @@ def test_readme_and_workspace_are_short():
 
 
 def test_readme_names_the_words_of_the_shipped_models():
-    about = (ROOT / "experiments/pretrained_models/kws_modern/README.md").read_text("utf-8")
+    about = (ROOT / "experiments/pretrained_models/kws/README.md").read_text("utf-8")
     words = re.search(r"knows silence, unknown, ([\w, ]+)", about)[1]
     assert words in PAGES["README.md"]
 
@@ -245,15 +245,16 @@ def test_first_word_of_the_readme_is_heard_and_evaluated(checkout):
     (checkout / "words.wav").rename(checkout / "stream.wav")
     (checkout / "words_labels.txt").rename(checkout / "stream_labels.txt")
     (checkout / "words.json").rename(checkout / "stream.json")
-    evaluating = block_with("docs/using.md", "evaluate --pretrained kws_modern")[0]
-    assert "kws_modern" in type_in([*evaluating, "--cost_weights=0.1"], checkout)
+    evaluating = block_with("docs/using.md", "evaluate --pretrained kws ")[0]
+    assert "kws" in type_in([*evaluating, "--cost_weights=0.1"], checkout)
 
 
 @pytest.mark.slow
 @needs_voices
 def test_own_words_of_the_readme_train(checkout):
-    speak = "python -m data_prep.synthesize --out said --voices 5 --words lumos,nox"
+    speak = "python -m data_prep.synthesize --out said --voices 20 --words lumos,nox --sentences 2"
     type_in(speak.split(), checkout)
+    (checkout / "said" / "_speech_").rename(checkout / "talk")
     recordings = checkout / "recordings"
     recordings.mkdir()
     for path in sorted((checkout / "said").glob("[a-z]*/*.wav")):

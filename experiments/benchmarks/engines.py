@@ -53,7 +53,7 @@ def benchmark(
     settings: Settings,
     stream: Path,
     steps: int | None = None,
-    name: str = "pretrained:kws_noise",
+    name: str = "pretrained:kws",
     prices: Sequence[float] = (0.1,),
 ) -> Result:
     """Time a trained network on a stream at each price."""
@@ -240,7 +240,7 @@ def define_flags(values: flags.FlagValues) -> None:
         1,
         flag_values=values,
     )
-    flags.DEFINE_string("model", "pretrained:kws_noise", "Trained network.", flag_values=values)
+    flags.DEFINE_string("model", "pretrained:kws", "Trained network.", flag_values=values)
     flags.DEFINE_string("stream", None, "WAV to hear.", required=True, flag_values=values)
     flags.DEFINE_list("cost_weights", ["0.1"], "λ that it is told.", flag_values=values)
 

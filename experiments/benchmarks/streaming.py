@@ -60,7 +60,7 @@ TOLERANCE = 1e-3
 def benchmark(
     settings: Settings,
     steps: int | None = None,
-    models: Sequence[str] = ("pretrained:kws_modern",),
+    models: Sequence[str] = ("pretrained:kws",),
     stream: Path | None = None,
     prices: Sequence[float] = (0.1,),
 ) -> Result:
@@ -198,9 +198,7 @@ def define_flags(values: flags.FlagValues) -> None:
         1,
         flag_values=values,
     )
-    flags.DEFINE_list(
-        "model", ["pretrained:kws_modern"], "Trained networks to time.", flag_values=values
-    )
+    flags.DEFINE_list("model", ["pretrained:kws"], "Trained networks to time.", flag_values=values)
     flags.DEFINE_string("stream", None, "WAV on which they decide.", flag_values=values)
     flags.DEFINE_list("cost_weights", ["0.1"], "λ that they are told there.", flag_values=values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,8 @@ def calibrated(
     """
     classes = model.info.classes
     negatives = to_search(sets) if sets else None
-    trials = try_all(streams, traces, classes, negatives=negatives)
+    most = max(limits) if sets else inf
+    trials = try_all(streams, traces, classes, negatives=negatives, limit=most)
     out = Calibrated([], [])
     for limit in limits:
         best = best_trial(trials, limit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from math import inf
 from typing import NamedTuple
 
@@ -104,6 +105,7 @@ def try_all(
     classes: Sequence[str],
     tolerance_ms: float = TOLERANCE_MS,
     negatives: Negatives | None = None,
+    limit: float = inf,
 ) -> list[Trial]:
     """Every setting of the grid, tried on the same posteriors.
 
@@ -113,6 +115,7 @@ def try_all(
       classes: names [K], silence first.
       tolerance_ms: largest distance to the truth.
       negatives: audio without words, on which false alarms are counted in place of the streams.
+      limit: of those an hour; what has more is not tried on the streams, and gains nothing.
     """
     if not streams or len(streams) != len(traces):
         raise ValueError(
@@ -122,17 +125,20 @@ def try_all(
     hours = _hours(streams)
     others = negatives.traces if negatives else ()
     trials = []
-    for detector, found in _search([*traces, *others], STRICT if negatives else THRESHOLDS):
+    for detector, (on_streams, on_others) in _search(
+        (traces, others), STRICT if negatives else THRESHOLDS
+    ):
+        alarms = negatives.count(on_others()) / negatives.hours if negatives else 0.0
+        if alarms > limit:
+            trials.append(Trial(detector, -inf, alarms, inf))
+            continue
         counts = [
             score_stream(detections, truth, stream.times_ms, tolerance_ms=tolerance_ms)
-            for detections, truth, stream in zip(found, truths, streams, strict=False)
+            for detections, truth, stream in zip(on_streams(), truths, streams, strict=True)
         ]
-        on_streams = sum(count.false_alarms for count in counts) / hours
-        alarms = on_streams
-        if negatives is not None:
-            alarms = negatives.count(found[len(traces) :]) / negatives.hours
+        own = sum(count.false_alarms for count in counts) / hours
         gain = float(np.mean([count.correct_pct - count.wrong_pct for count in counts]))
-        trials.append(Trial(detector, gain, alarms, on_streams))
+        trials.append(Trial(detector, gain, alarms if negatives else own, own))
     return trials
 
 
@@ -221,17 +227,35 @@ def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> li
 
 
 def _search(
-    traces: Sequence[Trace], thresholds: Sequence[float]
-) -> Iterator[tuple[Detector, list[list[Detection]]]]:
-    """Every setting of the grid, and what it detects in each stream."""
+    groups: Sequence[Sequence[Trace]], thresholds: Sequence[float]
+) -> Iterator[tuple[Detector, list[Callable[[], list[list[Detection]]]]]]:
+    """Every setting of the grid, and what tells its detections in the streams of each group."""
+    every = [trace for group in groups for trace in group]
     for window_ms in WINDOWS_MS:
-        least = _min_count(traces, window_ms)
-        smoothed = [smooth(t.posteriors, t.times_ms, window_ms, least) for t in traces]
+        least = _min_count(every, window_ms)
+        smoothed = [
+            [smooth(t.posteriors, t.times_ms, window_ms, least) for t in group] for group in groups
+        ]
         for threshold in thresholds:
-            steps = [candidates(each, threshold) for each in smoothed]
+            firing = [_Firing(group, threshold) for group in smoothed]
             for suppression_ms in SUPPRESSIONS_MS:
                 detector = Detector(window_ms, threshold, suppression_ms, least)
-                yield detector, [fire(each, suppression_ms) for each in steps]
+                yield detector, [partial(each.detections, suppression_ms) for each in firing]
+
+
+class _Firing:
+    """Streams at a threshold, looked at once somebody asks."""
+
+    def __init__(self, smoothed: Sequence[Smoothed], threshold: float) -> None:
+        self._smoothed, self._threshold = smoothed, threshold
+
+    @cached_property
+    def _steps(self) -> list[Candidates]:
+        return [candidates(each, self._threshold) for each in self._smoothed]
+
+    def detections(self, suppression_ms: float) -> list[list[Detection]]:
+        """Of each stream."""
+        return [fire(each, suppression_ms) for each in self._steps]
 
 
 def _min_count(traces: Sequence[Trace], window_ms: float) -> int:

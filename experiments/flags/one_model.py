@@ -12,7 +12,7 @@ from absl import flags
 from experiments.config.wording import parse_macs
 from experiments.flags.trust import define_trust_flag
 
-DEFAULT_MODEL = "pretrained:kws_noise"  # rooms are not quiet
+DEFAULT_MODEL = "pretrained:kws"
 DEFAULT_PRICE = 0.1
 
 

@@ -14,6 +14,8 @@ run's folder is read, `pretrained:NAME` stands for one of them.
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from sanas_jax.rollout import Sanas, abstract_model
 SHIPPED = Path(__file__).parents[1] / "pretrained_models"
 PREFIX = "pretrained:"
 PARAMS = "params.npz"
+# Models of an earlier version, which go with the next one, and what takes their place.
+OLD = {"kws_modern": "kws", "kws_noise": "kws"}
 
 
 def resolve(reference: str | Path) -> Path:
@@ -41,7 +45,18 @@ def resolve(reference: str | Path) -> Path:
         raise ValueError(
             f"pretrained model: expected one of {', '.join(names()) or 'none so far'}; got {name!r}"
         )
+    if name in OLD:
+        _say_old(name)
     return SHIPPED / name
+
+
+@lru_cache
+def _say_old(name: str) -> None:
+    """Once a process."""
+    print(
+        f"{PREFIX}{name} goes with the next version: {PREFIX}{OLD[name]} hears more and is quieter",
+        file=sys.stderr,
+    )
 
 
 def names() -> list[str]:

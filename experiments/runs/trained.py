@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from experiments.config.build import Training, build_training
 from experiments.config.model import build_model, macs_per_step, prices_of
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
@@ -155,6 +154,9 @@ def model_of(info: RunInfo) -> Sanas:
 
 def training_of(info: RunInfo) -> Training:
     """All static objects of a run, its objective and optimiser among them."""
+    # Half a second to import, which listening need not wait for.
+    from experiments.config.build import build_training
+
     return build_training(info.config, len(info.classes), info.hooks, info.input_shape)
 
 
@@ -213,4 +215,5 @@ def _deployed(checkpoints: Checkpoints, step: int, averaged: bool, like: Params)
 
 
 if TYPE_CHECKING:
+    from experiments.config.build import Training
     from experiments.runs.checkpoints import Checkpoints

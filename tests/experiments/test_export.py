@@ -398,7 +398,7 @@ def test_a_folder_without_an_export_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kws_modern", "kws_noise"])
+@pytest.mark.parametrize("name", ["kws", "kws_noise"])
 def test_shipped_models_answer_as_a_session(name, audio, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
     reference = f"pretrained:{name}"

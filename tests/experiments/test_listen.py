@@ -117,7 +117,7 @@ def test_engines_hear_the_same(wav, monkeypatch, capsys):
         if engine == "native" and "no C compiler here" in err:
             pytest.skip(err)
         assert code == 0
-        assert f"kws_noise, {engine}: " in err
+        assert f"kws, {engine}: " in err
         heard[engine] = [{k: v for k, v in e.items() if k not in ("ms", "score")} for e in events]
     assert heard["xla"] == heard["native"]
 

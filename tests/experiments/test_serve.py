@@ -480,7 +480,7 @@ def test_ctrl_c_ends_it_cleanly(sent):
     )
     line = process.stdout.readline()
     assert line.startswith("http://127.0.0.1:")
-    assert line.rstrip().endswith("kws_noise")
+    assert line.rstrip().endswith("kws")
 
     url = line.split()[0]
 

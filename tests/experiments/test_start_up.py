@@ -20,7 +20,7 @@ jax.monitoring.register_event_duration_secs_listener(
 """
 READ = """
 from experiments.runs.trained import read_model
-read_model("pretrained:kws_noise")
+read_model("pretrained:kws")
 print(len(compiled))
 """
 LISTEN = """

@@ -163,8 +163,8 @@ def test_streaming_sides_agree(monkeypatch):
     names = [name for name in result["rows"] if name.endswith(f", {pytorch.EAGER}")]
     assert len(names) == 4  # two networks, two architectures
     assert max(result["agreement"].values()) < streaming.TOLERANCE
-    full = result["rows"]["kws_modern, everything"]
-    cheap = result["rows"]["kws_modern, cheapest"]
+    full = result["rows"]["kws, everything"]
+    cheap = result["rows"]["kws, cheapest"]
     assert cheap["macs"] < full["macs"] < full["window_macs"]
 
 

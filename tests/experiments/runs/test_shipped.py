@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.evaluation.stream_inference import run_group
+from experiments.runs import packed
 from experiments.runs.packed import SHIPPED
 from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
@@ -21,7 +22,7 @@ def model(request):
 
 
 def test_they_are_there():
-    assert NAMES == ["kws_modern", "kws_noise"]
+    assert NAMES == ["kws", "kws_modern", "kws_noise"]
 
 
 def test_it_is_small_and_says_what_it_is(model):
@@ -49,8 +50,9 @@ def test_it_is_quiet_in_silence_and_the_one_for_quiet_rooms_cheap(model):
             assert jnp.median(spent) < 0.05 * macs.sum()  # at its first step it looks closely
 
 
-def test_the_one_for_noise_hears_no_word_in_it():
-    model = read_model("pretrained:kws_noise")
+@pytest.mark.parametrize("name", ["kws", "kws_noise"])
+def test_those_for_noise_hear_no_word_in_it(name):
+    model = read_model(f"pretrained:{name}")
     rate = model.info.frontend.sample_rate
     noise = np.asarray(0.03 * jax.random.normal(jax.random.key(0), (20 * rate,)))
     own = [(model.params, model.info.frontend)]
@@ -58,3 +60,12 @@ def test_the_one_for_noise_hears_no_word_in_it():
     found = run_group(model.sanas, False, own, prices, [noise])
     for posteriors in found.posteriors[0]:
         assert (posteriors[0].argmax(1) == 0).mean() > 0.95
+
+
+def test_a_model_of_an_earlier_version_is_read_with_a_line(capsys):
+    packed._say_old.cache_clear()
+    for _ in range(2):
+        read_model("pretrained:kws_noise")
+    assert capsys.readouterr().err.count("pretrained:kws hears more") == 1
+    read_model("pretrained:kws")
+    assert not capsys.readouterr().err

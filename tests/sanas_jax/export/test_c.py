@@ -384,7 +384,7 @@ def test_sanitizers_find_nothing(net, padding, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kws_modern", "kws_noise"])
+@pytest.mark.parametrize("name", ["kws", "kws_noise"])
 def test_shipped_models_answer_as_with_xla(name):
     from tests.experiments.test_listen import bursts
 
