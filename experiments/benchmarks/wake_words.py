@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.wake_words --model runs/mine --recordings computer \
         --negatives talks/speech --negatives sounds [--peer_word alexa] [--json out.json]
 
-Every recording is heard by itself, with a second and a half of silence after it, in one thread.
+Every recording is heard by itself, with a second and a half of silence after it.
 --recordings have the words of the model, one each: what does not make it fire is a miss; the
 engines' words are others, so of them only false alarms and time can be compared (their packages:
 `peers.wake_word_engines`). Rates have exact 95 % bounds.
