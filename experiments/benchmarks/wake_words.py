@@ -28,7 +28,7 @@ from experiments.benchmarks.peers.wake_word_engines import Count, micro_wake_wor
 from experiments.evaluation.alarms import poisson_bounds
 from experiments.live.engine import runtime_of
 from experiments.machine.jax_setup import prepare_streaming
-from experiments.runs.detectors import chosen_detector
+from experiments.runs.detectors import chosen_detector, read_detector
 from experiments.runs.trained import read_model
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.streaming.session import Session
@@ -41,11 +41,14 @@ GAP = np.zeros(3 * decode.SAMPLE_RATE // 2, np.int16)
 Recordings = dict[str, list[np.ndarray]]  # of each kind, int16 [n]
 
 
-def ours(name: str, price: float) -> Count:
-    """A trained model at a price, as `listen` has it."""
+def ours(name: str, price: float, rate: float | None = None) -> Count:
+    """A trained model at a price as `listen` has it, or calibrated to `rate` alarms an hour."""
     model = read_model(name)
     told = price if model.conditioned else None
-    detector = chosen_detector(model, told, None)
+    if rate is None:
+        detector = chosen_detector(model, told, None)
+    else:
+        detector, _ = read_detector(model.workdir, model.step, told, rate)
     session = Session(runtime_of(model, engine="auto"), cost_weight=told, detector=detector)
 
     def count(samples: np.ndarray) -> int:
@@ -100,6 +103,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "model", ["pretrained:kws"], "Trained networks, with their detectors.", flag_values=values
     )
     flags.DEFINE_float("cost_weight", 0.1, "λ that they are told.", 1e-9, flag_values=values)
+    flags.DEFINE_float(
+        "false_alarms_per_hour",
+        None,
+        "Rate that the models' detectors were calibrated to, if not the first of each.",
+        flag_values=values,
+    )
     flags.DEFINE_multi_string(
         "negatives",
         None,
@@ -123,7 +132,8 @@ def run(values: flags.FlagValues) -> None:
     words = [recording for kind in of_words.values() for recording in kind]
     results = {}
     for name in values.model:
-        results[name] = measure(ours(name, values.cost_weight), negatives, words)
+        count = ours(name, values.cost_weight, values.false_alarms_per_hour)
+        results[name] = measure(count, negatives, words)
         print(line(name, results[name]), flush=True)
     for name, make in PEERS.items():
         try:

@@ -28,7 +28,7 @@ def test_alarms_by_kind_and_misses(tmp_path, monkeypatch, capsys):
         save(tmp_path / "rain" / f"{i}.wav", 0.0, 15)
         save(tmp_path / "mine" / f"{i}.wav", LOUD if i else 0.0)
     (tmp_path / "heard.tsv").write_text("file\theard\n0.wav\tmine\n")
-    monkeypatch.setattr(wake_words, "ours", lambda name, price: loud)
+    monkeypatch.setattr(wake_words, "ours", lambda name, price, rate: loud)
 
     def absent(word):
         raise ImportError(word)
@@ -51,6 +51,13 @@ def test_alarms_by_kind_and_misses(tmp_path, monkeypatch, capsys):
     assert rain["alarms"] == 0
     assert found["one, alexa"]["misses"] is None
     assert "25.0 % of 4 missed" in printed.out
+
+
+def test_a_rate_that_the_detectors_are_not_for_is_named(tmp_path, capsys):
+    save(tmp_path / "speech" / "0.wav", 0.0)
+    flags = [f"--negatives={tmp_path / 'speech'}", "--false_alarms_per_hour=17"]
+    assert wake_words.main(["wake_words", *flags]) == 1
+    assert "expected one of the rates" in capsys.readouterr().err
 
 
 def test_an_engine_that_has_fired_is_not_asked_again_for_a_while():
