@@ -47,6 +47,7 @@ FLOORS = (
         "experiments/reporting/images",
         "experiments/reporting/streams",
         "experiments/benchmarks/decisions",
+        "experiments/benchmarks/day",
     ),
     ("experiments", "experiments/benchmarks"),
 )

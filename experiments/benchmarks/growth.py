@@ -18,36 +18,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
 from data_prep.command import cli as command
+from experiments.benchmarks.day.training_step import Point, side_of
 from experiments.benchmarks.harness import entry, records
 from experiments.benchmarks.harness.entry import Settings
-from experiments.benchmarks.harness.measure import Side, measure
-from experiments.benchmarks.harness.programs import build
+from experiments.benchmarks.harness.measure import measure
 from experiments.benchmarks.harness.records import Result, result, table
-from experiments.config import Hooks, ModelConfig, load_config, override
-from experiments.config.build import build_training, target_of
 from experiments.figures.growth import growth_figure
-from experiments.training.steps import make_train_steps, place_batch
-from sanas_jax.blocks import Dense
-from sanas_jax.costs import count_macs
-from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.sharding import BUDGET, jit_onto, make_mesh, place
-from sanas_jax.training import Batch, init_state
-from sanas_jax.training.budgets import init_member
 
 __all__ = ["benchmark", "main", "table"]
 
 NAME = "growth"
-CONFIG = Path(__file__).parents[1] / "configs" / "kws_small.py"
-NUM_CLASSES, WIDTH, COEFFICIENTS = 12, 16, 40
 AXES: dict[str, tuple[int, ...]] = {
     "batch": (8, 16, 32, 64, 128, 256),
     "steps": (6, 11, 21, 41, 81),
@@ -58,75 +43,11 @@ AXES: dict[str, tuple[int, ...]] = {
 REPEATS = 7
 
 
-class Point(NamedTuple):
-    """What a step is of; one field differs along an axis. `edges` 0: those of kws_small."""
-
-    batch: int = 64
-    steps: int = 11
-    edges: int = 0
-    budgets: int = 1
-    devices: int = 1
-
-
 def points_of(axis: str, quick: bool) -> list[Point]:
     """The points of an axis; the first ones, with a small batch, where it is quick."""
     base = Point(batch=8) if quick else Point()
     counts = AXES[axis][: 2 if quick else None]
     return [base._replace(**{axis: count}) for count in counts]
-
-
-def side_of(point: Point) -> Side:
-    """One step per run, the state carried along."""
-    config, hooks = load_config(str(CONFIG))
-    config = override(config, [f"train.batch_size={point.batch}"])
-    if point.edges:
-        hooks = Hooks(build_net=partial(dense_graph, edges=point.edges))
-    built = build_training(config, NUM_CLASSES, hooks)
-    devices = jax.devices()[: point.devices]
-    mesh = make_mesh(devices, 1, point.batch)
-    train_steps = make_train_steps(config, built, None, mesh)
-
-    def stack(leaf: Any) -> jax.Array:
-        return jnp.stack([leaf] * point.budgets)
-
-    state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
-    by_budget = jit_onto(partial(jax.tree.map, stack), mesh, BUDGET)
-    members, targets, keys = (
-        by_budget(place(tree, mesh))
-        for tree in (init_member(state), target_of(config, built), jax.random.key(1))
-    )
-    rng = np.random.default_rng(0)
-    frames = built.model.window + built.model.hop * (point.steps - 1)
-    features = rng.standard_normal((point.batch, frames, COEFFICIENTS, 1)).astype(np.float32)
-    labels = rng.integers(0, NUM_CLASSES, (point.steps, point.batch), np.int32)
-    whole = Batch(jnp.asarray(features), jnp.asarray(labels), jnp.ones(labels.shape, bool))
-    batches = jax.tree.map(lambda leaf: leaf[None], place_batch(whole, mesh))
-    numbers = np.zeros(1, np.int32)
-    program = build(train_steps, members, batches, keys, targets, numbers)
-    macs = count_macs(train_steps, members, batches, keys, targets, numbers)
-
-    def run() -> None:
-        nonlocal members
-        members, metrics = program.run(members, batches, keys, targets, numbers)
-        jax.block_until_ready((members, metrics))
-
-    return Side(run, macs=macs).compiled(program)
-
-
-def dense_graph(model: ModelConfig, num_classes: int, *, edges: int) -> Net:
-    """A graph of `edges` gates: of as many layers as have that many pairs, each pair an edge."""
-    del model
-    count = 2
-    while count * (count - 1) // 2 < edges:
-        count += 1
-    if count * (count - 1) // 2 != edges:
-        raise ValueError(f"edges: expected a number of pairs (1, 3, 6, 10, …), got {edges}")
-    names = [f"l{i}" for i in range(count)]
-    layers = (Layer(names[0]), *(Layer(name, nn.relu) for name in names[1:]), Layer("out"))
-    pairs = [(a, b) for j, b in enumerate(names) for a in names[:j]]
-    inner = tuple(Edge(f"{a}-{b}", a, b, Dense(WIDTH)) for a, b in pairs)
-    last = Edge("out", names[-1], "out", Dense(num_classes), gated=False)
-    return Net((101, COEFFICIENTS, 1), layers, (*inner, last), output="out", features=names[-1])
 
 
 def benchmark(settings: Settings, only: Sequence[str] = ()) -> Result:

@@ -10,7 +10,6 @@ batches. Notes say how long a cache takes to open, and its clips to reach the de
 
 from __future__ import annotations
 
-import itertools
 import sys
 import tempfile
 import time
@@ -33,18 +32,15 @@ from data_prep.speech.cache import (
     open_cache,
     write_cache,
 )
+from experiments.benchmarks.day.loop_steps import first_batch, make_dispatches
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure
 from experiments.benchmarks.harness.records import Result, result, table
 from experiments.config import Config, DataConfig, load_config, override
-from experiments.config.build import Training, build_training, target_of
+from experiments.config.build import Training, build_training
 from experiments.datasets.speech import AudioSource
-from experiments.machine.prefetch import ahead
-from experiments.training.steps import batch_key, make_draw, make_train_steps
 from sanas_jax.data.mix_settings import MixSettings
-from sanas_jax.training import init_state
-from sanas_jax.training.budgets import init_member
 
 __all__ = ["benchmark", "main", "table"]
 
@@ -84,13 +80,13 @@ def benchmark(settings: Settings, clips: Sequence[int]) -> Result:
             )
             frontend, _ = here.fit(recipe, jax.random.key(0))
             ways = {"on the device": here, "from the host": there}
-            drawn = [_first_batch(config, built, source, frontend) for source in ways.values()]
+            drawn = [first_batch(config, built, source, frontend) for source in ways.values()]
             agreement[f"batches of {count:,} clips"] = max(
                 float(np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).max())
                 for a, b in zip(*map(jax.tree.leaves, drawn), strict=True)
             )
             sides |= {
-                f"{count:,} clips {where}": Side(_training(config, built, source, frontend, steps))
+                f"{count:,} clips {where}": Side(_waited(config, built, source, frontend, steps))
                 for where, source in ways.items()
             }
         hold(agreement, 0.0, "clips on the device and from the host give other batches")
@@ -127,44 +123,12 @@ def write_noise(folder: Path, count: int) -> None:
     )
 
 
-def _first_batch(config: Config, built: Training, source: AudioSource, frontend: Any) -> Any:
-    draw = make_draw(config, built, source.draw)
-    numbers, sent = next(_sent(config, built, source))
-    return draw(source.training, sent, frontend, jax.random.key(1), numbers)
-
-
-def _sent(config: Config, built: Training, source: AudioSource) -> Iterator[tuple[np.ndarray, Any]]:
-    """Numbers of steps, one at a time, and what is sent for them."""
-    keys = jax.jit(jax.vmap(batch_key, (None, 0)))
-    recipe = built.settings
-    assert isinstance(recipe, MixSettings)
-    for step in itertools.count():
-        numbers = np.array([step], np.int32)
-        own = keys(jax.random.key(1), numbers)
-        yield numbers, source.feed(recipe, own, config.train.batch_size)
-
-
-def _training(
+def _waited(
     config: Config, built: Training, source: AudioSource, frontend: Any, steps: int
-) -> Callable[[], None]:
-    """So many steps of a run per call, as the train loop makes them."""
-    draw = make_draw(config, built, source.draw)
-    train_steps = make_train_steps(config, built, None)
-    state = init_state(built.model, built.optimizer, built.objective, jax.random.key(0))
-    target = target_of(config, built)
-    members, targets, keys = jax.tree.map(
-        lambda leaf: leaf[None], (init_member(state), target, jax.random.key(1))
-    )
-    feed = ahead(_sent(config, built, source))
-
-    def run() -> None:
-        nonlocal members
-        for numbers, sent in itertools.islice(feed, steps):
-            batches = draw(source.training, sent, frontend, jax.random.key(1), numbers)
-            members, _ = train_steps(members, batches, keys, targets, numbers)
-        jax.block_until_ready(members)
-
-    return run
+) -> Callable[[], object]:
+    """So many steps of a run per call, one in a program, waited for."""
+    dispatch = make_dispatches(config, built, source, frontend)
+    return lambda: jax.block_until_ready(dispatch(steps))
 
 
 def shown(found: Result) -> str:

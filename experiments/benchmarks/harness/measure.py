@@ -2,8 +2,8 @@
 
 A round runs each side once, A B C A B C …, so that other load hits all alike. Two of the sides are
 the machine's limits, measured by jax on the device and the threads that are used: multiplications
-of a large float32 matrix product, at jax's default precision as the networks' own are, and bytes of
-a pass over an array larger than the caches.
+of a large float32 matrix product, at jax's default precision as the networks' own are unless
+another is asked for, and bytes of a pass over an array larger than the caches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from experiments.benchmarks.harness.programs import Program
+from sanas_jax.training import PRECISIONS
 
 MATMUL, MEMORY = "limit: matmul", "limit: memory"
 PROBES = 5
@@ -67,13 +68,18 @@ def time_in_turn(runs: Mapping[str, Callable[[], object]], repeats: int) -> Time
     return times
 
 
-def measure(sides: Mapping[str, Side], repeats: int) -> dict[str, Any]:
+def measure(sides: Mapping[str, Side], repeats: int, precision: str = "default") -> dict[str, Any]:
     """Time sides and the machine's limits in turn.
+
+    Args:
+      sides: by name.
+      repeats: rounds.
+      precision: of the matrix product, as of `limits`.
 
     Returns:
       {"rows": {name: as of `row`}, "limits": {"macs_per_second", "bytes_per_second"}}.
     """
-    probes = limits()
+    probes = limits(precision)
     runs = {name: side.run for name, side in sides.items()} | _probe_runs(probes)
     times = time_in_turn(runs, repeats)
     rates = rates_of(probes, times.wall)
@@ -125,12 +131,17 @@ def row(
     return found
 
 
-def limits() -> dict[str, Side]:
-    """A matrix product and a pass over memory, compiled."""
+def limits(precision: str = "default") -> dict[str, Side]:
+    """A matrix product and a pass over memory, compiled.
+
+    Args:
+      precision: of the product, a name of `training.PRECISIONS`; of bfloat16 its factors are.
+    """
     on_cpu = jax.default_backend() == "cpu"
     size, length = (1024, 2**26) if on_cpu else (8192, 2**28)  # 256 MB; 1 GB
-    square = jax.random.normal(jax.random.key(0), (size, size))
-    product = jax.jit(lambda a: a @ a)
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    square = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=PRECISIONS[precision]))
     # In place: on a CPU most of the time would else go into fetching fresh pages.
     scale = jax.jit(lambda x: 0.999 * x + 0.001, donate_argnums=0)
     array = jnp.ones(length)
@@ -161,9 +172,9 @@ def rates_of(probes: Mapping[str, Side], wall: Mapping[str, Sequence[float]]) ->
     }
 
 
-def measure_limits(repeats: int) -> dict[str, float]:
+def measure_limits(repeats: int, precision: str = "default") -> dict[str, float]:
     """The limits alone, for what is timed in another way."""
-    probes = limits()
+    probes = limits(precision)
     return rates_of(probes, time_in_turn(_probe_runs(probes), repeats).wall)
 
 
