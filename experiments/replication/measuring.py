@@ -16,8 +16,7 @@ from data_prep.command.progress import counted
 from experiments.config import Config, TrainConfig, load_config, override
 from experiments.config.model import prices_of
 from experiments.replication.estimate import Rate
-from experiments.replication.plan import NETWORKS, Training
-from experiments.replication.scales import PRICES
+from experiments.replication.plan import NETWORKS, Training, cells
 from experiments.training.begin import begin
 from experiments.training.loop import make_steps, upcoming_batches
 from experiments.training.members import expand
@@ -113,4 +112,5 @@ def _configs(training: Training, cache: Path) -> Sequence[Config]:
     config = override(config, [*training.settings, f"data.cache={cache}"])
     if NETWORKS[training.network].at_prices != "trained":
         return [config]
-    return list(expand(config, [], PRICES, []).values())
+    prices = [cell.price for cell in cells() if cell.network == training.network]
+    return list(expand(config, [], [p for p in prices if p is not None], []).values())

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import configs
 from experiments.replication.scales import PRICES, SCALES, Scale
 from experiments.runs.stored_results import DETECTORS, at_price, result_path
 
 TEST_STREAMS = 3
 # False alarms per hour that detectors are calibrated to: the first, or the next that can be kept.
 ALARM_RATES = "10,100,1000"
-CONFIGS = Path(configs.__file__).parent
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 class Network(NamedTuple):

@@ -77,8 +77,8 @@ def _grid(rows: Sequence[Row], *, with_paper: bool) -> str:
         if with_paper:
             of_paper = [ref for ref in PAPER if ref.model == _OF_PAPER.get(network)]
             found += [(ref.million_macs / PAPER_WHOLE, _paper_cells(ref)) for ref in of_paper]
-        # What is not known yet stands last, by price.
-        found.sort(key=lambda pair: (pair[0] is None, pair[0] or 0.0))
+        if len(found) > 2:  # at prices: what is not known yet stands last
+            found.sort(key=lambda pair: (pair[0] is None, pair[0] or 0.0))
         lines += ["| " + " | ".join(cells) + " |" for _, cells in found]
     return "\n".join(lines)
 
