@@ -30,12 +30,14 @@ class Panel(NamedTuple):
     networks: Mapping[str, Sequence[Place]]
 
 
+# Of networks in the order in which they come.
 _LOOKS: Sequence[dict[str, Any]] = (
     {"color": LIGHT["muted"], "marker": "s"},
     {"color": LIGHT["ink"], "marker": "s"},
     {"color": LIGHT["run-1"], "marker": "s"},
     {"color": LIGHT["run-0"], "marker": "o"},
     {"color": LIGHT["run-2"], "marker": "D"},
+    {"color": LIGHT["word"], "marker": "s", "mfc": LIGHT["surface"], "ls": "none"},
     {"color": LIGHT["word"], "marker": "o", "mfc": LIGHT["surface"], "ls": ":"},
 )
 

@@ -89,7 +89,7 @@ def _cells(row: Row, whole: float | None) -> list[str]:
         row.label,
         _steps(row),
         *(_number(row.on_streams(name)) for name in _PERCENTAGES),
-        _MISSING if macs is None else f"{macs.mean / 1e6:.4g}M",
+        _macs(macs),
         _MISSING if share is None else f"{100 * share:.1f}",
         _number(row.on_clips("benchmark_accuracy_pct")),
     ]
@@ -117,6 +117,13 @@ def _number(value: Spread | None) -> str:
     if value is None:
         return _MISSING
     return f"{value.mean:.1f}" + ("" if value.sd is None else f" ± {value.sd:.1f}")
+
+
+def _macs(value: Spread | None) -> str:
+    if value is None:
+        return _MISSING
+    spread = f" ± {value.sd / 1e6:.2g}" if value.sd else ""
+    return f"{value.mean / 1e6:.4g}{spread}M"
 
 
 def _whole(rows: Iterable[Row]) -> float | None:

@@ -8,7 +8,8 @@ import pytest
 
 from data_prep.command.cli import run
 from experiments import paper
-from experiments.replication import plan, running
+from experiments.replication import measuring, plan, running
+from experiments.replication.measuring import measure
 from experiments.replication.plan import Cell, Setup
 from tests.helpers.paper_runs import write_heard, write_trained
 from tests.helpers.toy import write_toy_cache
@@ -76,7 +77,16 @@ def in_this_process(step, log, environment):
 @pytest.mark.slow
 def test_a_toy_is_made_stopped_and_gone_on_with(tmp_path, monkeypatch, capsys):
     cache, out = write_toy_cache(tmp_path / "clips"), tmp_path / "out"
-    monkeypatch.setattr(plan, "PRICES", (0.3, 1.0))
+    monkeypatch.setattr(plan, "PRICES", (1.0,))
+    monkeypatch.delitem(plan.NETWORKS, "longer")
+    measured = []
+
+    def measure_the_first(training, cache):
+        if not measured:
+            measured.append(measure(training, cache))
+        return measured[0]
+
+    monkeypatch.setattr(measuring, "measure", measure_the_first)
     ran = []
 
     def stopping(step, log, environment):
