@@ -1,9 +1,12 @@
-# Two commands: `make demo` and `make test`. Both set up what they need in $(VENV).
+# `make demo`, `make test` and others. All set up what they need in $(VENV).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUNS ?= runs/demo
 BENCH ?=
+DATA ?=
+SCALE ?= small
+PAPER ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
@@ -22,9 +25,13 @@ SANAS := $(NOISE) --set train.steps=$(SANAS_STEPS) --set train.eval_every=100 \
 PRICES := 0.03,0.1,0.3,1
 TRAINED := --workdir $(RUNS)/static --workdir $(RUNS)/sanas
 
-.PHONY: demo test test-slow lint rooms bench clean
+.PHONY: demo paper test test-slow lint rooms bench clean
 
 demo: $(RUNS)/report.html
+
+# The paper's table and figures: make paper DATA=speech_commands [SCALE=full] [PAPER="--seeds 3"]
+paper: $(STAMP)
+	$(PY) -m experiments.paper --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(PAPER)
 
 test: $(STAMP)
 	$(PY) -m pytest -n auto --dist loadfile -m "not slow"

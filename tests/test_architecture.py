@@ -44,6 +44,7 @@ FLOORS = (
     (
         "experiments/flags",
         "experiments/live/page",
+        "experiments/replication",
         "experiments/reporting/images",
         "experiments/reporting/streams",
         "experiments/benchmarks/decisions",

@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.config.wording import short
 from experiments.figures.style import LIGHT, NARROW, WIDE, legend, styled
-from experiments.reporting.streams.points import PAPER, PAPER_WHOLE, StreamPoint
+from experiments.reporting.paper import PAPER, PAPER_WHOLE
+from experiments.reporting.streams.points import StreamPoint
 from experiments.runs.stored_results import DETECTORS, detector_suffix
 
 # kind → look, name

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.config.wording import format_columns
+from experiments.reporting.paper import PAPER
 from experiments.reporting.points import Measured
 from experiments.reporting.run_record import RunRecord, Setting, shown_as
-from experiments.reporting.streams.points import PAPER, StreamPoint
+from experiments.reporting.streams.points import StreamPoint
 from experiments.runs.stored_negatives import NegativeResult
 from experiments.runs.stored_results import StreamResult, detector_suffix
 
