@@ -53,7 +53,7 @@ class Waiting:
         return self._array[max(self._end - self._kept, 0) : self._end].copy()
 
     def set(self, samples: np.ndarray, latest: np.ndarray | None = None) -> None:
-        """These wait [n ≤ most + room] in place of what did, after `latest`, which end as they do."""
+        """These wait [n ≤ most + room] in place of what did; `latest` end as they do."""
         gone = np.zeros(0, np.float32) if latest is None else latest[: -len(samples) or None]
         self._front = len(gone)
         self._end = self._front + len(samples)
