@@ -57,6 +57,7 @@ def main(values: flags.FlagValues) -> None:
         show_page(values)
         return
     from data_prep.command.atomic import write_json
+    from experiments.live.decisions import frontend_ms
     from experiments.live.engine import runtime_of, warm_up
     from experiments.live.listening import describe, listen, shortage
     from experiments.machine.jax_setup import prepare_streaming
@@ -77,6 +78,7 @@ def main(values: flags.FlagValues) -> None:
     session = Session(runtime, cost_weight=price, detector=detector)
     warm_up(session, rate)
     summary = listen(session, model, source, values.every_step)
+    summary["frontend_ms"] = frontend_ms(runtime)
     runtime.close()
     print(describe(summary), file=sys.stderr)
     if values.json:

@@ -1,16 +1,20 @@
-"""Time from samples to decision: a stream heard by XLA and by the native step, in turn.
+"""Time from samples to decision: a stream heard by several engines, in turn.
 
     python -m experiments.benchmarks.engines --stream s.wav [--cost_weights 0.1,1] [--json out.json]
 
 Batch of one. Each side is a session that is given the audio of a step and answers with a decision,
-detector and Python included; "call" is the native step by itself, from samples to posterior. The
-trained network decides what it runs, told each price. Blocks of decisions in turn, the same for all
-sides; posteriors and live edges must be the same. Features are timed by themselves: XLA's of a
-step's frames, the native ones of the frames before the first step, per step's frames.
+detector and Python included: XLA, the native step, the exported graph under onnxruntime; "call" is
+the native step by itself, from samples to posterior. The trained network decides what it runs, told
+each price; last, everything is on, and PyTorch computes the same, each window whole, on the same
+features. Blocks of decisions in turn, the same for all sides; posteriors and live edges must be the
+same. µs of CPU time are of single decisions, which other load on the machine hardly changes. Of XLA
+and native it is also said where their time goes (features are timed by themselves), and what is
+saved of everything on, in arithmetic and in time, features counted on both sides.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 import time
@@ -18,25 +22,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import soundfile
 from absl import flags
 from tqdm import tqdm
 
 from data_prep.command import cli as command
+from experiments.benchmarks.decisions.engines import OnnxEngine, WindowEngine
+from experiments.benchmarks.decisions.subjects import separable_in_torch
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure_limits, row
 from experiments.benchmarks.harness.records import Result, cpu_ratio, footer, result
+from experiments.benchmarks.peers import pytorch
 from experiments.flags.many_models import parse_price
-from experiments.live.decisions import Spending
+from experiments.live.decisions import Spending, frontend_ms
 from experiments.live.engine import native_runtime, runtime_of
 from experiments.machine.compiler import NoCompilerError
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
-from sanas_jax.costs import count_macs
-from sanas_jax.data.features import Frontend, extract
+from sanas_jax.data.features import Frontend
 from sanas_jax.export.c.library import Library
 from sanas_jax.streaming.session import Heard, Session, StreamEngine
 
@@ -46,7 +51,8 @@ NAME = "engines"
 REPEATS = 5
 STEPS, QUICK_STEPS = 500, 20  # decisions, over all blocks
 TOLERANCE = 1e-5
-Times = tuple[list[float], list[float]]  # seconds, and seconds of CPU, of each block's decisions
+EVERYTHING = "everything on"
+Times = tuple[list[float], list[float]]  # seconds, and seconds of CPU, of each decision
 
 
 def benchmark(
@@ -56,46 +62,101 @@ def benchmark(
     name: str = "pretrained:kws",
     prices: Sequence[float] = (0.1,),
 ) -> Result:
-    """Time a trained network on a stream at each price."""
+    """Time a trained network on a stream at each price, and with everything on."""
     prepare_streaming()
-    model = read_model(name)
-    try:
-        native = native_runtime(model)
-    except NoCompilerError as error:
-        raise ValueError(f"expected a C compiler to compare with, got {error}") from error
-    xla = runtime_of(model)
+    adapting = read_model(name)
+    notes: list[str] = []
     steps = steps or (QUICK_STEPS if settings.quick else STEPS)
     block = max(1, steps // settings.repeats)
-    frontend, hop = model.info.frontend, native.samples.step_advance
-    audio = _read(stream, frontend, native.samples.begin + (block * settings.repeats + 1) * hop)
     rates = measure_limits(settings.repeats)
     rows: dict[str, Any] = {}
     agreement: dict[str, float] = {}
-    for price in tqdm(prices, desc="prices", disable=None):
-        told = price if model.conditioned else None
-        base = f"λ = {price:g}, xla"
-        sides: dict[str, Callable[[np.ndarray], Any]] = {
-            base: _session(xla, told, audio, native),
-            f"λ = {price:g}, native": _session(native, told, audio, native),
-            f"λ = {price:g}, native call": _call(native, told, audio),
+    everything = _all_on(adapting)
+    cases = [] if adapting.static else [(f"λ = {p:g}", adapting, p) for p in prices]
+    cases.append((EVERYTHING, everything, prices[0]))
+    engines: dict[int, dict[str, StreamEngine]] = {}
+    for case, model, price in tqdm(cases, desc="prices", disable=None):
+        if id(model) not in engines:
+            engines[id(model)] = _engines(model, settings, notes, whole=case == EVERYTHING)
+        found = engines[id(model)]
+        native = found["native"]
+        assert isinstance(native, Library)
+        told, hop = price if model.conditioned else None, native.samples.step_advance
+        count = native.samples.begin + (block * settings.repeats + 1) * hop
+        audio = _read(stream, native.frontend, count)
+        sides = {
+            f"{case}, {engine}": _session(made, told, audio, native)
+            for engine, made in found.items()
         }
+        sides[f"{case}, native call"] = _call(native, told, audio)
         times, heard = _in_turn(sides, audio[native.samples.begin :], hop, block)
-        macs = _macs(model, heard[base])
-        for side, answers in heard.items():
-            agreement[side] = _difference(answers, heard[base])
-        for side, (seconds, cpu) in times.items():
-            told_side = Side(lambda: None, macs=macs)
-            rows[side] = row(told_side, seconds, times[base][0], base, rates)
-            rows[side]["cpu_seconds"] = statistics.median(cpu)
+        base = next(iter(sides))
+        for side, each in times.items():
+            agreement[side] = _difference(heard[side], heard[base])
+            engine = "native" if "native" in side else "xla"
+            macs = _macs(model, heard[base], engine)
+            rows[side] = _row(each, times[base], macs, base, block, rates)
+        for engine in ("xla", "native"):
+            front = frontend_ms(found[engine])
+            if front is not None:
+                rows[f"{case}, {engine}"]["frontend_seconds"] = front / 1000
     hold(agreement, TOLERANCE, "the engines give other posteriors")
-    rows |= _features(frontend, native, model.sanas.hop, block, settings.repeats, rates)
     return result(
-        f"from samples to decision, {settings.threads} threads, median of {settings.repeats} "
-        f"blocks of {block} in turn; MACs of controller and new rows, without features",
+        f"from samples to decision, {settings.threads} threads, {settings.repeats} blocks of "
+        f"{block} in turn; MACs of controller, new rows and, of XLA and native, features",
         settings.asked | {"model": name, "stream": stream.name, "block": block},
         {"rows": rows, "limits": rates},
         agreement=agreement,
+        notes=notes,
     )
+
+
+def _all_on(model: TrainedModel) -> TrainedModel:
+    """The model without its controller."""
+    config = model.info.config
+    static = dataclasses.replace(config.model, static=True)
+    info = model.info._replace(config=dataclasses.replace(config, model=static))
+    return dataclasses.replace(model, info=info)
+
+
+def _engines(
+    model: TrainedModel, settings: Settings, notes: list[str], *, whole: bool
+) -> dict[str, StreamEngine]:
+    """Engines by name, ours first; what is missing is noted. `whole`: PyTorch is one of them."""
+    try:
+        found: dict[str, StreamEngine] = {
+            "xla": runtime_of(model),
+            "native": native_runtime(model),
+        }
+    except NoCompilerError as error:
+        raise ValueError(f"expected a C compiler to compare with, got {error}") from error
+    missing: list[str] = []
+    try:
+        found[OnnxEngine.name] = OnnxEngine(model, settings.threads)
+    except ImportError:
+        missing.append("onnxruntime, which is not installed: pip install 'sanas-jax[onnx]'")
+    if whole and model.info.config.model.family == "separable":
+        if peer := pytorch.import_torch(settings, missing):
+            decide = separable_in_torch(model.sanas, model.params, peer, compiled=False)
+            found[pytorch.EAGER] = WindowEngine(model, pytorch.EAGER, decide)
+    notes += [note for note in missing if note not in notes]
+    return found
+
+
+def _row(
+    times: Times, base_times: Times, macs: int, base: str, block: int, rates: dict[str, float]
+) -> dict[str, Any]:
+    """What is known of a side; the first block is timed too, since sides are warm."""
+    means, base_means = (
+        np.reshape(each[0], (-1, block)).mean(1).tolist() for each in (times, base_times)
+    )
+    found = row(Side(lambda: None, macs=macs), means, base_means, base, rates)
+    cpu = np.array(times[1])
+    return found | {
+        "cpu_seconds": float(cpu.mean()),
+        "cpu_median": float(np.median(cpu)),
+        "cpu_p99": float(np.percentile(cpu, 99)),
+    }
 
 
 def _read(stream: Path, frontend: Frontend, count: int) -> np.ndarray:
@@ -141,16 +202,18 @@ def _call(
 def _in_turn(
     sides: dict[str, Callable[[np.ndarray], list[Any]]], audio: np.ndarray, hop: int, block: int
 ) -> tuple[dict[str, Times], dict[str, list[Any]]]:
-    """Mean seconds of a decision in each block, and all decisions; the first is not timed."""
+    """Seconds of each decision, and all decisions; the first is not timed."""
     times: dict[str, Times] = {name: ([], []) for name in sides}
     heard: dict[str, list[Any]] = {name: push(audio[:hop]) for name, push in sides.items()}
     for at in range(hop, len(audio) - block * hop + 1, block * hop):
         for name, push in sides.items():
-            begin, cpu = time.perf_counter(), time.process_time()
+            seconds, cpu_seconds = times[name]
             for start in range(at, at + block * hop, hop):
-                heard[name] += push(audio[start : start + hop])
-            times[name][0].append((time.perf_counter() - begin) / block)
-            times[name][1].append((time.process_time() - cpu) / block)
+                samples = audio[start : start + hop]
+                cpu, begin = time.process_time(), time.perf_counter()
+                heard[name] += push(samples)
+                seconds.append(time.perf_counter() - begin)
+                cpu_seconds.append(time.process_time() - cpu)
     return times, heard
 
 
@@ -163,71 +226,72 @@ def _difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
     return float(np.abs(one - other).max())
 
 
-def _macs(model: TrainedModel, heard: Sequence[Heard]) -> int:
-    """Mean multiplications of a decision."""
-    spending = Spending(model)
-    return round(statistics.fmean(spending.add(each.live) for each in heard))
-
-
-def _features(
-    frontend: Frontend,
-    native: Library,
-    hop: int,
-    block: int,
-    repeats: int,
-    rates: dict[str, float],
-) -> dict[str, Any]:
-    """Rows for the features of a step's frames."""
-    rng = np.random.default_rng(0)
-    samples = rng.uniform(-0.1, 0.1, native.samples.begin).astype(np.float32)
-    stream = native.stream(1.0)
-
-    def form(x: jax.Array) -> jax.Array:
-        return extract(frontend, x, centred=False)
-
-    program, x = jax.jit(form), samples[: native.samples.step]
-    jax.block_until_ready(program(x))
-    runs: dict[str, tuple[Callable[[], Any], float]] = {
-        "features, xla": (lambda: np.asarray(program(x)), 1.0),
-        "features, native": (lambda: stream.begin(samples), hop / native.first_frames),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, (run, share) in runs.items():
-            begin = time.perf_counter()
-            for _ in range(block):
-                run()
-            seconds[name].append((time.perf_counter() - begin) / block * share)
-    base, other = runs
-    side = Side(lambda: None, macs=count_macs(form, x))
-    return {
-        base: row(side, seconds[base], seconds[base], base, rates),
-        other: row(Side(lambda: None), seconds[other], seconds[base], base, rates),
-    }
+def _macs(model: TrainedModel, heard: Sequence[Heard], engine: str) -> int:
+    """Mean multiply-accumulates of a decision, features included."""
+    spending = Spending(model, engine)
+    mean = statistics.fmean(spending.add(each.live) for each in heard)
+    return round(mean + spending.summary()["frontend_macs"])
 
 
 def table(found: Result) -> str:
-    """A line per side: microseconds, and ratios to XLA's."""
+    """A line per side: µs and ratios to XLA's; then where time goes, and what is saved."""
     rows = found["rows"]
     width = max(map(len, rows))
     lines = [found["what"]]
     worst = max(found["agreement"].values())
     lines.append(f"posteriors agree to {worst:.1e}, live edges are the same")
     lines.append(
-        f"{'':{width}} {'µs':>7} {'CPU µs':>7} {'ratio (rounds)':>22} {'of CPU':>6} {'MACs':>8}"
+        f"{'':{width}} {'µs':>8} {'CPU µs':>8} {'median':>7} {'p99':>8} "
+        f"{'ratio (rounds)':>22} {'of CPU':>6} {'MACs':>8}"
     )
     for name, each in rows.items():
         low, high = each["ratio_range"]
-        cpu, of_cpu = each.get("cpu_seconds"), cpu_ratio(rows, name)
-        macs = each.get("macs")
+        of_cpu = cpu_ratio(rows, name)
+        cpu = (each[part] for part in ("seconds", "cpu_seconds", "cpu_median", "cpu_p99"))
+        mean, *rest = (f"{1e6 * seconds:.1f}" for seconds in cpu)
+        ours = ", onnx" not in name and pytorch.EAGER not in name
         lines.append(
-            f"{name:{width}} {1e6 * each['seconds']:7.1f} "
-            f"{'–' if cpu is None else f'{1e6 * cpu:.1f}':>7} "
-            f"{each['ratio']:6.2f} ({low:.2f} to {high:.2f})".ljust(width + 40)
-            + f"{'–' if of_cpu is None else f'{of_cpu:.2f}':>6} "
-            f"{'–' if macs is None else f'{macs / 1e6:.3f}M':>8}"
+            f"{name:{width}} {mean:>8} {rest[0]:>8} {rest[1]:>7} {rest[2]:>8} "
+            + f"{each['ratio']:.2f} ({low:.2f} to {high:.2f})".rjust(22)
+            + f" {'–' if of_cpu is None else f'{of_cpu:.2f}':>6} "
+            + (f"{each['macs'] / 1e6:7.3f}M" if ours else f"{'–':>8}")
         )
+    lines += ["", *_shares(rows), "", *_saved(rows)]
     return "\n".join([*lines, *footer(found, found["limits"])])
+
+
+def _shares(rows: dict[str, Any]) -> list[str]:
+    """Where the CPU time of native decisions goes; of XLA's, features and all else."""
+    lines = [
+        f"{'CPU µs of a decision':28} {'front end':>10} {'controller, edges':>18} {'Python':>8}"
+    ]
+    for name, each in rows.items():
+        case, _, engine = name.rpartition(", ")
+        if "frontend_seconds" not in each:
+            continue
+        front, whole = 1e6 * each["frontend_seconds"], 1e6 * each["cpu_seconds"]
+        if engine == "native":
+            call = 1e6 * rows[f"{case}, native call"]["cpu_seconds"]
+            rest = f"{call - front:18.1f} {whole - call:8.1f}"
+        else:
+            rest = f"{whole - front:18.1f} {'(in it)':>8}"
+        lines.append(f"{name:28} {front:10.1f} {rest}")
+    return lines
+
+
+def _saved(rows: dict[str, Any]) -> list[str]:
+    """Arithmetic and CPU time saved of everything on; features count on both sides."""
+    lines = [f"{'saved of everything on':28} {'MACs':>7} {'time':>7}"]
+    for name, each in rows.items():
+        case, _, engine = name.rpartition(", ")
+        whole = rows.get(f"{EVERYTHING}, {engine}")
+        if case == EVERYTHING or whole is None:
+            continue
+        macs = (
+            f"{1 - each['macs'] / whole['macs']:7.1%}" if engine != OnnxEngine.name else f"{'–':>7}"
+        )
+        lines.append(f"{name:28} {macs} {1 - each['cpu_seconds'] / whole['cpu_seconds']:7.1%}")
+    return lines
 
 
 def define_flags(values: flags.FlagValues) -> None:

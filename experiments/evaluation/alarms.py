@@ -127,6 +127,7 @@ def score_negatives(
         heard=heard,
         macs_per_frame=macs,
         macs_per_frame_with_controller=macs + model.controller_macs,
+        frontend_macs=model.frontend_macs(),
         full_macs_per_frame=float(edge_macs.sum()),
         roc=_roc(traced, detector, hours),
         detections=[

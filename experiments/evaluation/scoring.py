@@ -56,6 +56,7 @@ def score_model(
         threshold=detector.threshold,
         tolerance_ms=tolerance_ms,
         **score(stream, detections, classes, tolerance_ms),
+        frontend_macs=model.frontend_macs(),
         **costs(trace, model.edge_macs, model.controller_macs, classes),
         roc=roc(stream, trace, detector, classes, tolerance_ms),
         detections=[

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
 from experiments.runs.trained import TrainedModel
 from sanas_jax.costs.incremental import fresh_macs
-from sanas_jax.streaming.session import Heard
+from sanas_jax.data.features import by_fft
+from sanas_jax.streaming.session import Heard, StreamEngine
+
+TIMED = 50  # runs of the front end, whose median counts
 
 
 class Spending:
@@ -17,8 +21,11 @@ class Spending:
     The latter is `incremental.incremental_macs`, one step at a time.
     """
 
-    def __init__(self, model: TrainedModel) -> None:
-        """Nothing spent; every edge has missed all."""
+    def __init__(self, model: TrainedModel, engine: str = "native") -> None:
+        """Nothing spent; every edge has missed all. `engine`: the name, for the front end."""
+        in_jax = "fft" if by_fft(model.sanas.hop) else "convolution"
+        self._form = "native" if engine == "native" else in_jax
+        self._frontend = model.frontend_macs(self._form)
         net, hop = model.sanas.net, model.sanas.hop
         macs, self._controller = model.edge_macs, model.controller_macs
         fresh = fresh_macs(net, hop)
@@ -46,7 +53,27 @@ class Spending:
             "macs_per_frame_incremental": self._new / steps,
             "full_macs_per_frame": float(self._whole.sum()),
             "controller_macs": self._controller,
+            "frontend_macs": self._frontend,
         }
+
+
+def frontend_ms(engine: StreamEngine) -> float | None:
+    """Milliseconds that the features of a step take; None where they are not computed alone.
+
+    Measured where they are nearly all that is done, before the first step, per step's frames.
+    """
+    frontend, first = engine.frontend, engine.first_frames
+    if not first or frontend is None:
+        return None
+    stream, rng = engine.stream(1.0), np.random.default_rng(0)
+    audio = rng.uniform(-0.1, 0.1, frontend.span(first)).astype(np.float32)
+    stream.begin(audio)
+    times = []
+    for _ in range(TIMED):
+        begin = time.perf_counter()
+        stream.begin(audio)
+        times.append(time.perf_counter() - begin)
+    return 1000 * float(np.median(times)) * engine.model.hop / first
 
 
 def event(heard: Heard, model: TrainedModel, macs: float, ms: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def listen(
     session: Session, model: TrainedModel, source: Source, every_step: bool
 ) -> dict[str, Any]:
     """Print what is heard; the figures of the summary, and what is wrong with the source."""
-    spending = Spending(model)
+    spending = Spending(model, session.engine)
     words, milliseconds = 0, []
     told_dropped = 0.0
     begin, interrupted, failed = time.perf_counter(), False, ""
@@ -115,9 +115,9 @@ def shortage(summary: dict[str, Any], detector: Detector) -> str:
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """The summary in two lines."""
+    """The summary in three lines."""
     share = summary["macs_per_frame"] / summary["full_macs_per_frame"]
-    lost = summary["dropped_seconds"]
+    lost, front = summary["dropped_seconds"], summary.get("frontend_ms")
     return "\n".join(
         [
             f"{summary['model']}, {summary['engine']}: {summary['words']} words in "
@@ -130,5 +130,7 @@ def describe(summary: dict[str, Any]) -> str:
             f"{summary['full_macs_per_frame'] / 1e6:.3f}M ({1 - share:.1%} saved), "
             f"{summary['macs_per_frame_incremental'] / 1e6:.3f}M of them for rows that are new, "
             f"and {summary['controller_macs'] / 1e6:.3f}M for the controller",
+            f"  {summary['frontend_macs'] / 1e6:.3f}M more for the front end"
+            + ("" if front is None else f", {1000 * front:.0f} µs a frame"),
         ]
     )

@@ -39,6 +39,7 @@ class NegativeResult(Detected):
       by_word: word → the same for each word, `alarms`, `per_hour`, `low`, `high`.
       heard: `recordings`, `seconds`, `detections` where a word was heard; None if none was.
       macs_per_frame, macs_per_frame_with_controller: of the live edges, mean over the steps.
+      frontend_macs: as of `StreamResult`.
       full_macs_per_frame: of the whole network.
       roc: `threshold`, `alarms_per_hour` at several thresholds.
       detections: `word`, `ms` from the recording's start, `score`, `recording`, `heard` each.
@@ -61,6 +62,7 @@ class NegativeResult(Detected):
     heard: dict[str, float] | None = None
     macs_per_frame: float
     macs_per_frame_with_controller: float
+    frontend_macs: int | None = None
     full_macs_per_frame: float
     roc: list[dict[str, float]]
     detections: list[dict[str, Any]]

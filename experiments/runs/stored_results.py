@@ -89,6 +89,7 @@ class StreamResult(Detected):
       false_alarms_per_hour: by the rule "set".
       macs_per_frame: of the live edges, mean over the steps.
       macs_per_frame_with_controller: likewise.
+      frontend_macs: of a step's features, as the native engine computes them; in no other field.
       full_macs_per_frame: of the whole network.
       macs_per_frame_by_label: class → mean over its steps.
       frame_accuracy: share of the steps, 0 to 1.
@@ -121,6 +122,7 @@ class StreamResult(Detected):
     false_alarm_pct_list_rule: float | None = None
     macs_per_frame: float
     macs_per_frame_with_controller: float
+    frontend_macs: int | None = None
     full_macs_per_frame: float
     macs_per_frame_by_label: dict[str, float] | None = None
     frame_accuracy: float

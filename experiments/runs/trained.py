@@ -18,6 +18,8 @@ from experiments.runs.metrics import read_metrics
 from experiments.runs.packed import is_packed, read_params, resolve
 from sanas_jax.controller import gamma_of
 from sanas_jax.costs import edge_macs
+from sanas_jax.data.features import Frontend
+from sanas_jax.data.frontend_cost import frontend_cost
 from sanas_jax.gates import all_on, mode, sample
 from sanas_jax.graph import prune
 from sanas_jax.rollout import Policy, Sanas, abstract_model, init_carry
@@ -69,6 +71,11 @@ class TrainedModel:
     def controller_macs(self) -> int:
         """MACs of the controller per step; 0 where the architecture is constant."""
         return macs_per_step(self.sanas, self.static)[1]
+
+    def frontend_macs(self, form: str = "native") -> int:
+        """MACs of the features of a step, in a form of `frontend_cost`."""
+        frontend: Frontend = self.info.frontend
+        return frontend_cost(frontend, self.sanas.hop, form).total
 
     def at_prices(self, prices: list[float]) -> TrainedModel:
         """The model, told other prices."""

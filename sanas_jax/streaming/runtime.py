@@ -215,7 +215,8 @@ class Stream:
 
     def begin(self, x: np.ndarray) -> None:
         """The first `window − hop` frames, or their audio."""
-        self._memory = self._runtime.begin(self._memory, x)
+        # Waited for: x may be the caller's to change, and jax reads it where it is.
+        self._memory = jax.block_until_ready(self._runtime.begin(self._memory, x))
 
     def step(self, x: np.ndarray) -> Answer:
         """`hop` frames more, or their audio."""

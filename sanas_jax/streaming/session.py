@@ -15,6 +15,7 @@ What is heard does not depend on how the audio is cut into chunks, and equals `r
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +32,9 @@ from sanas_jax.streaming.detector import (
 )
 from sanas_jax.streaming.runtime import Answer
 from sanas_jax.streaming.step import Memory
+from sanas_jax.streaming.waiting import Waiting
+
+STEPS_AT_ONCE = 4  # whose audio is taken together from a long chunk
 
 
 class Steps(Protocol):
@@ -39,10 +43,10 @@ class Steps(Protocol):
     memory: Memory
 
     def begin(self, x: np.ndarray) -> None:
-        """The audio [n] of the first `window − hop` frames."""
+        """The audio [n] of the first `window − hop` frames; it may change afterwards."""
 
     def step(self, x: np.ndarray) -> Answer:
-        """The audio [n] of `hop` frames more."""
+        """The audio [n] of `hop` frames more; it may change afterwards."""
 
     def tell(self, cost_weight: float) -> None:
         """Another price λ from the next step on."""
@@ -115,6 +119,11 @@ class Session:
             raise ValueError("runtime: expected one that is given audio, got one for frames")
         self._runtime, self._frontend, self._price = runtime, runtime.frontend, cost_weight
         self._detector = Detector() if detector is None else detector
+        hop, frontend = runtime.model.hop, runtime.frontend
+        self._advance, self._needed = hop * frontend.hop, frontend.span(hop)
+        self._begins = frontend.span(runtime.first_frames)
+        self._step_ms = 1000 * self._advance / frontend.sample_rate
+        self._half = frontend.n_fft // 2
         self.reset()
 
     def reset(self) -> None:
@@ -124,11 +133,13 @@ class Session:
         self._detection_state = detector_init(self._detector)
         self._steps, self._samples = 0, 0
         self._is_filled, self._is_finished = runtime.first_frames == 0, False
-        # Samples from the first of the next frame on, which begins half a frame before its centre.
-        half = self._frontend.n_fft // 2
+        # Samples from the first of the next frame on, which begins half a frame before its centre;
+        # of what is gone a reflection at the end needs half a frame.
+        most = max(self._needed, self._begins) + 2 * self._half
+        self._waiting = Waiting(most, self._half + 1, STEPS_AT_ONCE * self._advance)
         self._is_padded = self._frontend.padding == "constant"
-        self._pending = np.zeros(half if self._is_padded else 0, np.float32)
-        self._tail = self._pending[:0]  # what a reflection at the end will need
+        if self._is_padded:
+            self._waiting.set(np.zeros(self._half, np.float32))
 
     @property
     def engine(self) -> str:
@@ -162,41 +173,43 @@ class Session:
             raise ValueError(
                 f"samples: expected [n] int16 or float, got {chunk.dtype} {chunk.shape}"
             )
-        if chunk.dtype == np.int16:
-            chunk = chunk.astype(np.float32) / 32768
-        elif not np.isfinite(chunk).all():
+        # A finite sum of squares has finite terms, and takes a tenth of the time to find.
+        is_suspect = chunk.dtype.kind == "f" and not isfinite(np.dot(chunk, chunk))
+        if is_suspect and not np.isfinite(chunk).all():
             raise ValueError("samples: expected finite numbers")
         self._samples += len(chunk)
-        chunk = chunk.astype(np.float32)
-        self._pending = np.concatenate([self._pending, chunk])
-        half = self._frontend.n_fft // 2
-        self._tail = np.concatenate([self._tail, chunk])[-half - 1 :]
-        if not self._is_padded:
-            if len(self._pending) <= half:
-                return []
-            self._pending = np.concatenate([self._pending[half:0:-1], self._pending])
-            self._is_padded = True
-        return self._run()
+        heard, waiting = [], self._waiting
+        for at in range(0, len(chunk), waiting.room):
+            waiting.add(chunk[at : at + waiting.room])
+            if not self._is_padded:
+                if len(waiting) <= self._half:
+                    continue
+                begun = waiting.first(len(waiting))
+                waiting.set(np.concatenate([begun[self._half : 0 : -1], begun]))
+                self._is_padded = True
+            heard += self._run()
+        return heard
 
     def finish(self) -> list[Heard]:
         """The audio ends: the steps whose last frame reaches beyond it."""
         if self._is_finished:
             return []
-        half, reflects = self._frontend.n_fft // 2, self._frontend.padding
-        if self._is_padded:
-            end = np.zeros(half, np.float32)
-            if reflects == "reflect":
-                end = self._tail[-2::-1]
-            self._pending = np.concatenate([self._pending, end])
         self._is_finished = True
-        return self._run() if self._is_padded else []
+        if not self._is_padded:
+            return []
+        end = np.zeros(self._half, np.float32)
+        if self._frontend.padding == "reflect":
+            end = self._waiting.latest()[-2::-1]
+        for at in range(0, len(end), self._waiting.room):
+            self._waiting.add(end[at : at + self._waiting.room])
+        return self._run()
 
     def save(self) -> bytes:
         """The state of the stream; `load` goes on from it, in this process or another."""
         state = {
             "memory": list(self._stream.memory),
-            "pending": self._pending,
-            "tail": self._tail,
+            "pending": self._waiting.first(len(self._waiting)).copy(),
+            "tail": self._waiting.latest(),
             "steps": self._steps,
             "samples": self._samples,
             "flags": [self._is_filled, self._is_finished, self._is_padded],
@@ -219,7 +232,7 @@ class Session:
         if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
             raise ValueError("saved: expected the state of this model, got one of another")
         self._stream.memory = Memory(*leaves)
-        self._pending, self._tail = state["pending"], state["tail"]
+        self._waiting.set(state["pending"], state["tail"])
         self._price = state["price"]
         self._steps, self._samples = state["steps"], state["samples"]
         self._is_filled, self._is_finished, self._is_padded = state["flags"]
@@ -229,26 +242,21 @@ class Session:
 
     def _run(self) -> list[Heard]:
         """All the steps that the pending samples complete."""
-        runtime, at, heard = self._runtime, 0, []
-        hop = self._frontend.hop
+        waiting, heard = self._waiting, []
         if not self._is_filled:
-            needed = self._frontend.span(runtime.first_frames)
-            if len(self._pending) < needed:
+            if len(waiting) < self._begins:
                 return []
-            self._stream.begin(self._pending[:needed])
-            self._is_filled, at = True, runtime.first_frames * hop
-        needed = self._frontend.span(runtime.model.hop)
-        while len(self._pending) - at >= needed:
-            heard.append(self._step(self._pending[at : at + needed]))
-            at += runtime.model.hop * hop
-        self._pending = self._pending[at:]
+            self._stream.begin(waiting.first(self._begins))
+            waiting.drop(self._runtime.first_frames * self._frontend.hop)
+            self._is_filled = True
+        while len(waiting) >= self._needed:
+            heard.append(self._step(waiting.first(self._needed)))
+            waiting.drop(self._advance)
         return heard
 
     def _step(self, samples: np.ndarray) -> Heard:
         posterior, live, gamma = self._stream.step(samples)
-        frontend = self._frontend
-        hop_ms = 1000 * self._runtime.model.hop * frontend.hop / frontend.sample_rate
-        time_ms = round(self._steps * hop_ms)
+        time_ms = round(self._steps * self._step_ms)
         self._detection_state, found = detector_step(
             self._detector, self._detection_state, posterior, time_ms
         )

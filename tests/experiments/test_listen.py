@@ -20,6 +20,7 @@ from experiments.live.sources import Wav
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import read_model
 from sanas_jax.costs import edge_macs
+from sanas_jax.data.frontend_cost import frontend_cost
 from sanas_jax.streaming.detector import detect
 
 COMMAND = [sys.executable, "-m", "experiments.listen"]
@@ -77,6 +78,11 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     )
     spent = np.mean([e["macs"] for e in events]) - summary["controller_macs"]
     assert spent == pytest.approx(summary["macs_per_frame_incremental"], rel=1e-4)
+    native = summary["engine"] == "native"
+    spent = frontend_cost(model.info.frontend, model.sanas.hop, "native" if native else "fft")
+    assert summary["frontend_macs"] == spent.total
+    assert f"{spent.total / 1e6:.3f}M more for the front end, " in err
+    assert 0 < summary["frontend_ms"] < 100
     assert describe(summary) in err
 
 

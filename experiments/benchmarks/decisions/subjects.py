@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -85,33 +86,37 @@ def trained(reference: str, settings: Settings, notes: list[str]) -> Subject:
             f"{about.family}{'' if about.conditioned else ', not told one'}: {reference}"
         )
     model, params = found.sanas, found.params
-
-    def make(peer: pytorch.Peer, compiled: bool) -> Decide:
-        from experiments.benchmarks.peers.torch_separable import TorchSeparable
-
-        torch = peer.torch
-        network: Any = TorchSeparable(model.net, jax.device_get(params)).eval()
-        if compiled:
-            network = torch.compile(network)
-        size = model.controller.cell.features
-        width = model.net.shapes[model.net.features][0]
-        cell = torch.nn.GRUCell(width + 1, size)
-        head = torch.nn.Linear(size + 1, len(model.net.gated))
-        z, told = torch.zeros(1, size), torch.zeros(1, 1)
-        last: dict[str, Any] = {}
-
-        def decide(window: np.ndarray, live: np.ndarray) -> np.ndarray:
-            with torch.inference_mode():
-                head(torch.cat([z, told], 1))
-                x = torch.tensor(window[None, :, :, 0]).transpose(1, 2)
-                logits, features = network(x, torch.tensor(live), last)
-                cell(torch.cat([features, told], 1), z)
-            return logits[0].numpy()
-
-        return decide
-
+    make = partial(separable_in_torch, model, params)
     name = found.workdir.name
     return _subject(name, model, params, make, settings, notes, found.info.frontend)
+
+
+def separable_in_torch(
+    model: Sanas, params: dict[str, Any], peer: pytorch.Peer, compiled: bool
+) -> Decide:
+    """A network of the separable space and its controller in PyTorch, whole windows."""
+    from experiments.benchmarks.peers.torch_separable import TorchSeparable
+
+    torch = peer.torch
+    network: Any = TorchSeparable(model.net, jax.device_get(params)).eval()
+    if compiled:
+        network = torch.compile(network)
+    size = model.controller.cell.features
+    width = model.net.shapes[model.net.features][0]
+    cell = torch.nn.GRUCell(width + 1, size)
+    head = torch.nn.Linear(size + 1, len(model.net.gated))
+    z, told = torch.zeros(1, size), torch.zeros(1, 1)
+    last: dict[str, Any] = {}
+
+    def decide(window: np.ndarray, live: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            head(torch.cat([z, told], 1))
+            x = torch.tensor(window[None, :, :, 0]).transpose(1, 2)
+            logits, features = network(x, torch.tensor(live), last)
+            cell(torch.cat([features, told], 1), z)
+        return logits[0].numpy()
+
+    return decide
 
 
 def architectures(net: Net, quick: bool = False) -> dict[str, np.ndarray]:

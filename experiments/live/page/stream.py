@@ -35,7 +35,7 @@ class LiveStream:
         self._engine, self._price = engine, price
         detector = chosen_detector(engine.model, price, engine.threshold)
         self._session = Session(engine.runtime, cost_weight=price, detector=detector)
-        self._spending = Spending(engine.model)
+        self._spending = Spending(engine.model, engine.runtime.name)
         model = engine.model
         macs, self._controller = model.edge_macs, model.controller_macs
         self._macs = np.array([macs[edge.name] for edge in model.sanas.net.edges], float)
@@ -97,12 +97,14 @@ class LiveStream:
         totals: Message = {"words": self._words, "seconds": round(self.seconds, 3)}
         if self._steps:
             spent = self._spending.summary()
-            whole = spent["macs_per_frame"] + spent["controller_macs"]
+            front = spent["frontend_macs"]
+            whole = spent["macs_per_frame"] + spent["controller_macs"] + front
             totals |= {
                 "ms_per_frame": self._ms_sum / self._steps,
                 "ms_per_frame_p99": float(np.percentile(self._times, 99)),
                 "macs_per_frame": whole,
-                "macs_saved": 1 - whole / spent["full_macs_per_frame"],
+                "frontend_macs": front,
+                "macs_saved": 1 - whole / (spent["full_macs_per_frame"] + front),
             }
         return {"type": "heard", "steps": steps, "totals": totals} | picture
 

@@ -30,6 +30,7 @@ class Scores(NamedTuple):
     macs_per_frame: float = math.nan
     macs_per_frame_with_controller: float = math.nan
     macs_per_frame_incremental: float = math.nan
+    frontend_macs: float = math.nan
     full_macs_per_frame: float = math.nan
     frame_accuracy: float = math.nan
 
@@ -51,6 +52,7 @@ COLUMNS = (
     Column("false alarms", "per hour", lambda r: r.false_alarms_per_hour, 1),
     Column("MACs", "M/frame", lambda r: r.macs_per_frame / 1e6, 3),
     Column("+ controller", "M/frame", lambda r: r.macs_per_frame_with_controller / 1e6, 3),
+    Column("front end", "M/frame", lambda r: r.frontend_macs / 1e6, 3),
     Column("new rows only", "M/frame", lambda r: r.macs_per_frame_incremental / 1e6, 3),
     Column("of the network", "%", lambda r: 100 * r.macs_per_frame / r.full_macs_per_frame, 1),
     Column("frame accuracy", "%", lambda r: 100 * r.frame_accuracy, 1),
@@ -150,11 +152,13 @@ def negative_row(name: str, kind: str, result: NegativeResult, shown: str) -> Ro
       result: what was found.
       shown: name of the audio.
     """
-    known = {
-        name: getattr(result, name)
-        for name in ("macs_per_frame", "macs_per_frame_with_controller", "full_macs_per_frame")
-    }
-    texts = _texts(np.array([column.value(Scores(**known)) for column in COLUMNS]))
+    known = Scores(
+        macs_per_frame=result.macs_per_frame,
+        macs_per_frame_with_controller=result.macs_per_frame_with_controller,
+        frontend_macs=math.nan if result.frontend_macs is None else result.frontend_macs,
+        full_macs_per_frame=result.full_macs_per_frame,
+    )
+    texts = _texts(np.array([column.value(known) for column in COLUMNS]))
     low, high = result.alarms_per_hour_low, result.alarms_per_hour_high
     texts[PER_HOUR] = (
         f"{result.alarms_per_hour:.1f} ({low:.1f} to {high:.1f})"

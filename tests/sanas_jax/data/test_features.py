@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sanas_jax.data.features import Frontend, extract, fit_normaliser, mel_power, num_frames
+from sanas_jax.costs import count_macs
+from sanas_jax.data.features import (
+    Frontend,
+    by_fft,
+    extract,
+    fit_normaliser,
+    mel_power,
+    num_frames,
+)
+from sanas_jax.data.frontend_cost import frontend_cost
 from tests.helpers.places import GOLDEN as GOLDEN_FOLDER
 
 GOLDEN = GOLDEN_FOLDER / "features.npz"
@@ -249,3 +258,45 @@ def test_log_mel_is_the_log_of_the_power_above_a_floor(golden):
     assert np.all(np.array(extract(frontend, jnp.zeros(16000))) == np.float32(np.log(1e-6)))
     with pytest.raises(ValueError, match="expected all 40 bands of log-mel features, got 13"):
         Frontend.create(golden["mel"], num_coefficients=13, cepstral=False)
+
+
+def test_few_frames_by_fft_are_those_of_the_convolution(golden):
+    """A step's log-mel, and how they are chosen: by shape, on a CPU."""
+    rng = np.random.default_rng(1)
+    for n_fft, hop in ((480, 160), (512, 160), (60, 20), (40, 40), (30, 13)):
+        mel = np.abs(rng.standard_normal((7, n_fft // 2 + 1)))
+        mel[:, -3:] = 0
+        front = Frontend.create(mel, n_fft=n_fft, hop=hop, cepstral=False)
+        signal = jnp.array(0.1 * rng.standard_normal(front.span(20)), jnp.float32)
+        step = extract(front, signal, centred=False)
+        pair = extract(front, jnp.stack([signal, -signal]), centred=False)
+        assert step.shape == (20, 7)
+        np.testing.assert_allclose(step, pair[0], atol=1e-5)
+        assert not np.array_equal(step, pair[0])  # by another way
+    assert by_fft(20)
+    assert not by_fft(20, signals=2)
+    assert not by_fft(100_000)
+
+
+def test_the_cost_of_features_is_that_of_the_forms(golden):
+    frontend = Frontend.create(golden["mel"], cepstral=False)
+    bins, frames = frontend.num_bins, 20
+
+    def matrices(x):
+        return extract(frontend, x, centred=False)
+
+    samples = jnp.zeros((2, frontend.span(frames)))  # two: no FFT
+    written = frontend_cost(frontend, 2 * frames, "convolution")
+    power = 2 * frames * 2 * bins
+    assert count_macs(matrices, samples) == written.transform - power + written.mel
+    # By hand: window 480, 240 points · log2(240) · 5/2, 6 + 2 for each bin.
+    native = frontend_cost(frontend, 1)
+    assert native.transform == 480 + 4744 + 8 * bins
+    assert native.mel == np.count_nonzero(golden["mel"])
+    assert native.log == 40 * 14 + 40
+    assert frontend_cost(frontend, 1, "fft") == native._replace(mel=40 * bins)
+    assert frontend_cost(frontend, 7).total == 7 * sum(native)
+    cepstral = Frontend.create(golden["mel"], num_coefficients=13)
+    assert frontend_cost(cepstral, 1).log == 40 * 14 + 40 * 13 + 13
+    with pytest.raises(ValueError, match="form: expected one of"):
+        frontend_cost(frontend, 1, "wavelet")

@@ -1,7 +1,7 @@
 // The page: its connection to the server, its controls, and where what comes is shown.
 
 import { Network } from "./network.js";
-import { Plots, clock } from "./plots.js";
+import { Plots, clock, short } from "./plots.js";
 
 const MOST_WORDS = 200; // in the list
 const TELL_MS = 100; // between two messages of the slider
@@ -86,6 +86,7 @@ function heard(message) {
   $("words").textContent = totals.words;
   if (totals.macs_saved === undefined) return;
   $("saved").textContent = percent(totals.macs_saved);
+  $("front").textContent = `${short(totals.frontend_macs)} MACs`;
   $("ms").textContent = totals.ms_per_frame.toFixed(2);
   $("p99").textContent = totals.ms_per_frame_p99.toFixed(2);
   if (playing) {
