@@ -98,7 +98,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.alarms import trace_negatives
     from experiments.evaluation.calibration import calibrated, check_split, detector_summary
     from experiments.evaluation.detector_search import TOLERANCE_MS
-    from experiments.evaluation.stream_inference import read_streams, run_models
+    from experiments.evaluation.stream_inference import Detectors, read_streams, run_models
     from experiments.runs import folder as run_folder
     from experiments.runs.packed import is_packed
     from experiments.runs.trained import read_model
@@ -121,7 +121,7 @@ def main(values: flags.FlagValues) -> None:
     look = Detector(look_price=values.look_twice)
     if values.look_twice and not all(model.conditioned for model in models):
         raise ValueError("--look_twice: expected runs that are told a price, got one that is not")
-    looks = {(model.workdir, price): look for model in models for price in model.prices}
+    looks: Detectors = {(model.workdir, price): look for model in models for price in model.prices}
     streams = read_streams(values.stream, values.labels, models)
     traces: dict[tuple[Path, float | None], list[Trace]] = {}
     for found in run_models(models, streams, detectors=looks):
