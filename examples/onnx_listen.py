@@ -47,7 +47,14 @@ for t, at in enumerate(starts):
     memory = {name: answer[f"next_{name}"] for name in memory}
     seconds.append(time.perf_counter() - started)
 
-    # Means of the last posteriors; a label fires that is new, over the threshold, and not too soon.
+    # After a step that heard a word the network is told a low price: it looks twice.
+    if detector["look_price"] is not None:
+        told, place = about["cost_weight"], about["formats"]["onnx"]["log_price"]
+        if answer["posterior"][about["first_word"] :].max() > detector["look_above"]:
+            told = min(told, detector["look_price"])
+        memory[place["array"]].flat[place["index"]] = np.log(told)
+
+    # Means of the last posteriors; a label fires that is new, over its threshold, not too soon.
     ms = round(1000 * t * about["step_advance"] / rate)
     results = [(then, p) for then, p in results if then >= ms - detector["window_ms"]]
     results.append((ms, answer["posterior"]))
@@ -55,7 +62,9 @@ for t, at in enumerate(starts):
     label, spans = int(mean.argmax()), ms - results[0][0] >= detector["window_ms"] / 4
     waited = fired == detector["silence_label"] or ms - fired_ms > detector["suppression_ms"]
     enough = len(results) >= detector["min_count"] and spans and waited
-    if enough and mean[label] > detector["threshold"] and label != fired:
+    own = detector["thresholds"]
+    threshold = own[label] if label < len(own) else detector["threshold"]
+    if enough and mean[label] > threshold and label != fired:
         fired, fired_ms = label, ms
         if label >= about["first_word"]:
             words += 1

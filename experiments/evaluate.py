@@ -144,7 +144,8 @@ def main(values: flags.FlagValues) -> None:
         if streams
         else []
     )
-    traced = trace_negatives(models, sets, values.budgets_per_step)
+    looks = {at: detector for at, (detector, _) in detectors.items()}
+    traced = trace_negatives(models, sets, values.budgets_per_step, looks)
     alarms = evaluate_negatives(traced, detectors, budgets)
     if len(results) + len(alarms) > 1:
         print(summary_table(results, alarms))

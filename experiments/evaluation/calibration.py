@@ -14,13 +14,14 @@ from experiments.datasets.streams import Stream
 from experiments.evaluation.alarms import Traced, poisson_bounds, rate_text, to_search
 from experiments.evaluation.detector_search import (
     PROTOCOL,
+    Search,
     best_trial,
     fewest_alarms,
     mean_scores,
-    try_all,
 )
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
+from sanas_jax.streaming.detector import Detector
 
 
 class Calibrated(NamedTuple):
@@ -37,6 +38,7 @@ def calibrated(
     traces: Sequence[Trace],
     limits: Sequence[float],
     sets: Sequence[Traced] = (),
+    look: Detector = PROTOCOL,
 ) -> Calibrated:
     """Settings for a model at a price, scores beside the protocol's.
 
@@ -45,11 +47,13 @@ def calibrated(
       streams, traces: labelled, and the model's trace of each.
       limits: false alarms per hour, in the order in which they are asked for.
       sets: audio without words, on which false alarms are counted in place of the streams.
+      look: how the traces were looked at twice.
     """
     classes = model.info.classes
     negatives = to_search(sets) if sets else None
     most = max(limits) if sets else inf
-    trials = try_all(streams, traces, classes, negatives=negatives, limit=most)
+    search = Search(streams, traces, classes, negatives=negatives)
+    trials = search.try_all(most)
     out = Calibrated([], [])
     for limit in limits:
         best = best_trial(trials, limit)
@@ -60,10 +64,14 @@ def calibrated(
                 f"fewest are {fewest_alarms(trials):.1f}"
             )
             continue
+        best = search.refined(best, limit)
+        chosen = dataclasses.replace(
+            best.detector, look_price=look.look_price, look_above=look.look_above
+        )
         entry = {
             "cost_weight": price,
             "false_alarms_per_hour_limit": limit,
-            "settings": dataclasses.asdict(best.detector),
+            "settings": dataclasses.asdict(chosen),
             "scores": mean_scores(streams, traces, classes, best.detector),
             "scores_of_default": mean_scores(streams, traces, classes, PROTOCOL),
         }
@@ -90,6 +98,14 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
         f"threshold {settings['threshold']:g}, window {settings['window_ms']:g} ms, "
         f"suppression {settings['suppression_ms']:g} ms, {settings['min_count']} results or more"
     ]
+    own = ", ".join(f"{threshold:g}" for threshold in settings["thresholds"])
+    if own:
+        lines.append(f"  thresholds of silence and unknown words: {own}")
+    if settings["look_price"]:
+        lines.append(
+            f"  looks twice at λ = {settings['look_price']:g} after a posterior over "
+            f"{settings['look_above']:g}"
+        )
     for title, scores in (
         ("calibrated", entry["scores"]),
         ("default", entry["scores_of_default"]),

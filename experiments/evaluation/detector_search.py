@@ -1,15 +1,20 @@
-"""The detector that suits a model: smoothing, threshold and suppression chosen on streams.
+"""The detector that suits a model: smoothing, thresholds and suppression chosen on streams.
 
 Every setting of a grid is tried on the same posteriors. The mean posteriors of a window are
 computed once for all its thresholds, and the firing rule visits only the steps where something
 could fire, so that a setting costs milliseconds where `detector.detect` takes a second per hour of
 stream. The detections are the same, bit for bit; the choice is scored with `detect` itself.
+
+Silence and unknown words are no alarms where nothing should fire, so they have thresholds of their
+own. Those of single words are not chosen: what is there to choose them on tells too little of a
+word (docs/measurements.md).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from math import inf
 from typing import NamedTuple
@@ -30,6 +35,10 @@ THRESHOLDS = tuple(np.arange(0.2, 0.951, 0.025).round(3).tolist())
 # Where people talk and nothing should fire, more is asked of a word.
 STRICT = (*THRESHOLDS, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 SUPPRESSIONS_MS = (300, 500, 700, 900, 1200, 1500)
+# Of silence and unknown words, where the words' is higher and negatives say what is an alarm; and
+# those that are tried afterwards.
+FIRST_OWN = (0.5, 0.4)
+OWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 class Smoothed(NamedTuple):
@@ -65,12 +74,19 @@ class Negatives(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Steps over the threshold, in order; `change[i]`: the next with another label than step i."""
+    """Steps over their label's threshold, in order.
+
+    change[i]: the next with another label than step i.
+    """
 
     times_ms: list[float]
     labels: list[int]
     scores: list[float]
     change: list[int]
+
+
+# What tells the detections of a setting in each stream of a group.
+Found = Callable[[], list[list[Detection]]]
 
 
 def choose(
@@ -83,63 +99,96 @@ def choose(
     """The setting with most `correct_pct - wrong_pct`, and its scores as `mean_scores` gives them.
 
     Args:
-      streams, traces, classes, tolerance_ms: as of `try_all`.
+      streams, traces, classes, tolerance_ms: as of `Search`.
       limit: false alarms per hour, all streams together, that must not be exceeded.
 
     Raises:
       ValueError: no stream, not a trace for each, a negative limit, or one that no setting keeps.
     """
-    trials = try_all(streams, traces, classes, tolerance_ms)
+    search = Search(streams, traces, classes, tolerance_ms)
+    trials = search.try_all()
     best = best_trial(trials, limit)
     if best is None:
         raise ValueError(
             f"false alarms per hour: expected a limit that some detector keeps, got {limit:g}; "
             f"the fewest are {fewest_alarms(trials):.1f}"
         )
-    return best.detector, mean_scores(streams, traces, classes, best.detector, tolerance_ms)
+    detector = search.refined(best, limit).detector
+    return detector, mean_scores(streams, traces, classes, detector, tolerance_ms)
 
 
-def try_all(
-    streams: Sequence[Stream],
-    traces: Sequence[Trace],
-    classes: Sequence[str],
-    tolerance_ms: float = TOLERANCE_MS,
-    negatives: Negatives | None = None,
-    limit: float = inf,
-) -> list[Trial]:
-    """Every setting of the grid, tried on the same posteriors.
+class Search:
+    """Detectors tried on the same posteriors."""
 
-    Args:
-      streams: labelled, of a split that the model is not tested on.
-      traces: of the model, one per stream.
-      classes: names [K], silence first.
-      tolerance_ms: largest distance to the truth.
-      negatives: audio without words, on which false alarms are counted in place of the streams.
-      limit: of those an hour; what has more is not tried on the streams, and gains nothing.
-    """
-    if not streams or len(streams) != len(traces):
-        raise ValueError(
-            f"expected streams and a trace for each, got {len(streams)} and {len(traces)}"
-        )
-    truths = [[classes.index(word) for word in stream.words] for stream in streams]
-    hours = _hours(streams)
-    others = negatives.traces if negatives else ()
-    trials = []
-    for detector, (on_streams, on_others) in _search(
-        (traces, others), STRICT if negatives else THRESHOLDS
-    ):
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        traces: Sequence[Trace],
+        classes: Sequence[str],
+        tolerance_ms: float = TOLERANCE_MS,
+        negatives: Negatives | None = None,
+    ) -> None:
+        """What they are tried on.
+
+        Args:
+          streams: labelled, of a split that the model is not tested on.
+          traces: of the model, one per stream.
+          classes: names [K], silence first.
+          tolerance_ms: largest distance to the truth.
+          negatives: audio without words, on which false alarms are counted in place of the streams.
+        """
+        if not streams or len(streams) != len(traces):
+            raise ValueError(
+                f"expected streams and a trace for each, got {len(streams)} and {len(traces)}"
+            )
+        self._streams, self._negatives, self._tolerance_ms = streams, negatives, tolerance_ms
+        self._truths = [[classes.index(word) for word in stream.words] for stream in streams]
+        self._hours = _hours(streams)
+        self._groups = traces, negatives.traces if negatives else ()
+
+    def try_all(self, limit: float = inf) -> list[Trial]:
+        """Every setting of the grid.
+
+        limit: of false alarms an hour on the negatives; what has more is not tried on the streams,
+        and gains nothing.
+        """
+        thresholds = STRICT if self._negatives else THRESHOLDS
+        # Firings of unknown words count among those of the streams.
+        own = FIRST_OWN if self._negatives else ()
+        return [self._trial(*tried, limit) for tried in _search(self._groups, thresholds, own)]
+
+    def refined(self, best: Trial, limit: float) -> Trial:
+        """The best trial, or a better one with other thresholds of silence and unknown words."""
+        window_ms, least = best.detector.window_ms, best.detector.min_count
+        smoothed = _smoothed(self._groups, window_ms, least)
+        for label in reversed(range(len(FIRST_OWN))):
+            trials = [best]
+            for threshold in OWN:
+                own = [best.detector.threshold_of(each) for each in range(len(FIRST_OWN))]
+                own[label] = threshold
+                detector = replace(best.detector, thresholds=tuple(own))
+                firing = [_Firing(group, detector) for group in smoothed]
+                suppression_ms = detector.suppression_ms
+                found = [partial(each.detections, suppression_ms) for each in firing]
+                trials.append(self._trial(detector, found, limit))
+            best = best_trial(trials, limit) or best
+        return best
+
+    def _trial(self, detector: Detector, found: Sequence[Found], limit: float) -> Trial:
+        """A setting that finds this on the streams and on the negatives."""
+        negatives, (on_streams, on_others) = self._negatives, found
         alarms = negatives.count(on_others()) / negatives.hours if negatives else 0.0
-        if alarms > limit:
-            trials.append(Trial(detector, -inf, alarms, inf))
-            continue
+        if negatives and alarms > limit:
+            return Trial(detector, -inf, alarms, inf)
         counts = [
-            score_stream(detections, truth, stream.times_ms, tolerance_ms=tolerance_ms)
-            for detections, truth, stream in zip(on_streams(), truths, streams, strict=True)
+            score_stream(detections, truth, stream.times_ms, tolerance_ms=self._tolerance_ms)
+            for detections, truth, stream in zip(
+                on_streams(), self._truths, self._streams, strict=True
+            )
         ]
-        own = sum(count.false_alarms for count in counts) / hours
+        own = sum(count.false_alarms for count in counts) / self._hours
         gain = float(np.mean([count.correct_pct - count.wrong_pct for count in counts]))
-        trials.append(Trial(detector, gain, alarms if negatives else own, own))
-    return trials
+        return Trial(detector, gain, alarms if negatives else own, own)
 
 
 def best_trial(trials: Sequence[Trial], limit: float) -> Trial | None:
@@ -200,9 +249,12 @@ def smooth(
     return Smoothed(times_ms, labels, means[np.arange(len(labels)), labels])
 
 
-def candidates(smoothed: Smoothed, threshold: float) -> Candidates:
-    """The steps whose mean posterior is over the threshold."""
-    times, labels, scores = (array[smoothed.scores > threshold] for array in smoothed)
+def candidates(smoothed: Smoothed, detector: Detector) -> Candidates:
+    """The steps whose mean posterior is over their label's threshold."""
+    every = range(int(smoothed.labels.max(initial=0)) + 1)
+    thresholds = np.array([detector.threshold_of(label) for label in every])
+    over = smoothed.scores > thresholds[smoothed.labels]
+    times, labels, scores = (array[over] for array in smoothed)
     starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     runs = np.searchsorted(starts, np.arange(len(labels)), side="right")
     change = np.append(starts, len(labels))[runs]
@@ -227,31 +279,38 @@ def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> li
 
 
 def _search(
-    groups: Sequence[Sequence[Trace]], thresholds: Sequence[float]
-) -> Iterator[tuple[Detector, list[Callable[[], list[list[Detection]]]]]]:
+    groups: Sequence[Sequence[Trace]], thresholds: Sequence[float], first_own: Sequence[float]
+) -> Iterator[tuple[Detector, list[Found]]]:
     """Every setting of the grid, and what tells its detections in the streams of each group."""
     every = [trace for group in groups for trace in group]
     for window_ms in WINDOWS_MS:
         least = _min_count(every, window_ms)
-        smoothed = [
-            [smooth(t.posteriors, t.times_ms, window_ms, least) for t in group] for group in groups
-        ]
+        smoothed = _smoothed(groups, window_ms, least)
         for threshold in thresholds:
-            firing = [_Firing(group, threshold) for group in smoothed]
+            own = tuple(min(first, threshold) for first in first_own)
+            detector = Detector(window_ms, threshold, min_count=least, thresholds=own)
+            firing = [_Firing(group, detector) for group in smoothed]
             for suppression_ms in SUPPRESSIONS_MS:
-                detector = Detector(window_ms, threshold, suppression_ms, least)
-                yield detector, [partial(each.detections, suppression_ms) for each in firing]
+                found: list[Found] = [partial(each.detections, suppression_ms) for each in firing]
+                yield replace(detector, suppression_ms=suppression_ms), found
+
+
+def _smoothed(
+    groups: Sequence[Sequence[Trace]], window_ms: float, least: int
+) -> list[list[Smoothed]]:
+    """The streams of each group, smoothed."""
+    return [[smooth(t.posteriors, t.times_ms, window_ms, least) for t in group] for group in groups]
 
 
 class _Firing:
-    """Streams at a threshold, looked at once somebody asks."""
+    """Streams at the thresholds of a detector, looked at once somebody asks."""
 
-    def __init__(self, smoothed: Sequence[Smoothed], threshold: float) -> None:
-        self._smoothed, self._threshold = smoothed, threshold
+    def __init__(self, smoothed: Sequence[Smoothed], detector: Detector) -> None:
+        self._smoothed, self._detector = smoothed, detector
 
     @cached_property
     def _steps(self) -> list[Candidates]:
-        return [candidates(each, self._threshold) for each in self._smoothed]
+        return [candidates(each, self._detector) for each in self._smoothed]
 
     def detections(self, suppression_ms: float) -> list[list[Detection]]:
         """Of each stream."""

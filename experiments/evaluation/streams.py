@@ -33,7 +33,8 @@ def evaluate_streams(
       budgets_per_step: runs per program, as in the train loop.
     """
     results = []
-    for run in run_models(models, streams, budgets_per_step):
+    looks = {at: detector for at, (detector, _) in detectors.items()}
+    for run in run_models(models, streams, budgets_per_step, looks):
         folder = run.model.workdir
         detector, described = detectors[folder, run.price]
         budget = requested_macs(run.model, run.price, budgets)

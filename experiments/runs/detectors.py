@@ -75,7 +75,12 @@ def read_detector(
         whole = ("min_count", "silence_label")
         for entry in entries:
             for name, value in entry["settings"].items():
-                if type(value) is not int and (name in whole or type(value) is not float):
+                numbers = value if name == "thresholds" else [value]
+                if name == "look_price" and value is None:
+                    continue
+                if any(
+                    type(n) is not int and (name in whole or type(n) is not float) for n in numbers
+                ):
                     raise ValueError(f"{name} {value!r}")
         chosen = [(Detector(**each["settings"]), each["cost_weight"]) for each in entries]
     if of_step != step:

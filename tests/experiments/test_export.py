@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -172,7 +173,7 @@ def test_jax_answers_as_a_session(small, audio, expected, tmp_path, monkeypatch,
     assert {edge["name"]: edge["macs"] for edge in about["edges"]} == macs
     assert [edge["name"] for edge in about["edges"]] == [edge.name for edge in net.edges]
     assert about["controller_macs"] == controller
-    assert about["detector"] == asdict(Detector())
+    assert about["detector"] == asdict(Detector()) | {"thresholds": []}
     assert about["formats"]["jax"]["platforms"] == ["cpu", "cuda", "tpu"]
     # One file holds the program for all three: it differs by platform, and runs on this one.
     program = jax.export.deserialize(bytearray((tmp_path / "out/jax/step.bin").read_bytes()))
@@ -325,10 +326,14 @@ def test_a_static_network_has_no_branches(audio, tmp_path, monkeypatch, capsys):
 
 
 def test_the_example_prints_the_words_of_a_session(small, audio, tmp_path, monkeypatch, capsys):
+    """With a detector that was calibrated, looks twice and has thresholds of its own."""
     pytest.importorskip("onnxruntime")
-    threshold = 0.3
-    argv = ("--format", "onnx", "--threshold", threshold)
-    about = exported(monkeypatch, capsys, small, tmp_path / "out", *argv)
+    settings = {"threshold": 0.3, "thresholds": [0.4, 0.2, 0.25]}
+    settings |= {"look_price": PRICES[0] / 20, "look_above": 0.3}
+    entries = [{"cost_weight": PRICES[0], "settings": settings}]
+    small = shutil.copytree(small, tmp_path / "small")
+    (small / "detector.json").write_text(json.dumps({"step": 120, "detectors": entries}))
+    about = exported(monkeypatch, capsys, small, tmp_path / "out", "--format", "onnx")
     soundfile.write(tmp_path / "a.wav", audio, 16000, subtype="FLOAT")
     done = subprocess.run(
         [
@@ -342,8 +347,10 @@ def test_the_example_prints_the_words_of_a_session(small, audio, tmp_path, monke
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    detector = Detector(threshold=threshold)
+    detector = Detector(**settings)
     heard = listened(small, audio, (PRICES[0], None), detector)
+    once = listened(small, audio, (PRICES[0], None))
+    assert any((a.live != b.live).any() for a, b in zip(heard, once, strict=True))
     words = [h.detection for h in heard if h.detection and h.detection.label >= 2]
     assert len(words) >= 3
     lines = [
@@ -403,7 +410,8 @@ def test_the_shipped_model_answers_as_a_session(audio, tmp_path, monkeypatch, ca
     reference = "pretrained:kws"
     about = exported(monkeypatch, capsys, reference, tmp_path / "out", "--format", "jax,onnx")
     model = read_model(reference, trust=True)
-    assert about["detector"] == asdict(chosen_detector(model, PRICES[0], None))
+    detector = asdict(chosen_detector(model, PRICES[0], None))
+    assert about["detector"] == detector | {"thresholds": list(detector["thresholds"])}
     heard = listened(reference, audio, (PRICES[0], None))
     assert_same(heard, *run(load(tmp_path / "out"), audio), atol=1e-5)
     found = onnx_steps(tmp_path / "out", about, audio, (PRICES[0], None))

@@ -17,7 +17,7 @@ CLASSES = ("_silence_", "_unknown_", "yes", "no")
 
 def fast_detect(rows, times, detector):
     smoothed = choice.smooth(rows, times, detector.window_ms, detector.min_count)
-    steps = choice.candidates(smoothed, detector.threshold)
+    steps = choice.candidates(smoothed, detector)
     return choice.fire(steps, detector.suppression_ms, detector.silence_label)
 
 
@@ -47,7 +47,8 @@ def test_fast_search_detects_what_detect_does(dtype):
     for number, setting in enumerate(settings):
         for times in (even, uneven):
             rows = random_rows(rng, len(times), dtype)
-            detector = Detector(*setting, silence_label=number % 3)
+            own = [(), (0.2, 0.6), (0.4, 0.1, 0.5, 0.3)][number % 3 - 1]
+            detector = Detector(*setting, silence_label=number % 3, thresholds=own)
             expected = detect(rows, times, detector)
             assert fast_detect(rows, times, detector) == expected  # labels, times, scores
             fired += len(expected)
@@ -67,6 +68,7 @@ def small_grid(monkeypatch):
     monkeypatch.setattr(choice, "WINDOWS_MS", (0, 300, 400, 500))
     monkeypatch.setattr(choice, "THRESHOLDS", (0.3, 0.5, 0.7))
     monkeypatch.setattr(choice, "SUPPRESSIONS_MS", (500, 1500))
+    monkeypatch.setattr(choice, "OWN", ())
 
 
 def noisy_streams(rng):
@@ -116,6 +118,27 @@ def test_choice_equals_brute_force(small_grid, limit):
     assert scores["correct_pct"] - scores["wrong_pct"] == pytest.approx(-best[0])
     assert scores["false_alarms_per_hour"] == pytest.approx(best[1])
     assert scores["false_alarms_per_hour"] <= limit
+
+
+def test_thresholds_of_silence_and_unknown_words_are_refined():
+    """Unknown words at 0.35, known ones at 0.9: a low threshold of their own finds both."""
+    times = 200 * np.arange(200)
+    rows = np.tile(np.array([0.9, 0.1, 0, 0], np.float32), (200, 1))
+    starts = list(range(2000, 38_000, 4000))
+    for number, start in enumerate(starts):
+        said = (times >= start) & (times < start + 1400)
+        rows[said] = [0.25, 0.35, 0.2, 0.2] if number % 2 else [0.1, 0, 0.9, 0]
+    words = ["_unknown_" if number % 2 else "yes" for number in range(len(starts))]
+    stream, trace = stream_of(words, [start + 300 for start in starts], 40), trace_of(rows, times)
+    talk = np.tile(np.array([0, 0.1, 0.8, 0.1], np.float32), (200, 1))
+    negatives = choice.Negatives([trace_of(talk, times)], lambda found: len(found[0]), 0.5)
+    search = choice.Search([stream], [trace], CLASSES, negatives=negatives)
+    best = choice.best_trial(search.try_all(1.0), 1.0)
+    refined = search.refined(best, 1.0)
+    assert best.detector.threshold >= 0.8  # or there would be an alarm
+    assert best.gain < 60 < 99 < refined.gain
+    assert refined.detector.thresholds[1] in (0.2, 0.3)
+    assert refined.alarms == 0
 
 
 def test_limit_that_no_setting_keeps_is_refused(small_grid):
@@ -174,7 +197,7 @@ def test_negatives_limit_what_a_word_may_cost():
     streams, traces = [stream_of(["yes"], [4300], 12)], [rows_with((4000, 0.9))]
     talk = rows_with((2000, 0.8), (8000, 0.97))
     negatives = choice.Negatives([talk], lambda found: len(found[0]), 0.5)
-    trials = choice.try_all(streams, traces, CLASSES, negatives=negatives)
+    trials = choice.Search(streams, traces, CLASSES, negatives=negatives).try_all()
     # One alarm in half an hour leaves the word; none does not.
     for limit, alarms, gain in ((4.0, 2.0, 100), (2.0, 2.0, 100), (1.0, 0.0, 0), (0.0, 0.0, 0)):
         best = choice.best_trial(trials, limit)
