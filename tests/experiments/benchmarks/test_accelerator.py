@@ -247,6 +247,7 @@ def clips(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", plan.HERE)
 def test_parts_run_at_toy_size(name, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "PROBES", 1)
     monkeypatch.setattr("experiments.benchmarks.harness.machine.prepare", lambda *_, **__: None)
     assert main(f"--part={name}", f"--out={tmp_path}", f"--data={clips}", "--toy") == 0
     rows = results.rows_of(lines_of(tmp_path), name)
