@@ -70,17 +70,20 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Run what is not done yet, and write the table and the figures of all that is there."""
+    if values.table and values.estimate:
+        raise ValueError("--table, --estimate: expected one of them, got both")
+    environment = dict(os.environ)
+    measures = values.estimate and values.data is not None and is_cache(values.data)
+    if not measures:
+        # What is left to this process is to count and to draw: an accelerator is the commands'.
+        # It must be said before jax is imported.
+        os.environ["JAX_PLATFORMS"] = "cpu"
     from experiments.replication.plan import plan
 
     setup = setup_of(values)
-    environment = dict(os.environ)
-    if values.table and values.estimate:
-        raise ValueError("--table, --estimate: expected one of them, got both")
-    if values.estimate and not setup.prepare:
+    if measures:
         _measure(setup)
         return
-    # What is left to this process is to count and to draw: an accelerator is the commands'.
-    os.environ["JAX_PLATFORMS"] = "cpu"
     if values.table:
         print(_publish(setup))
         return

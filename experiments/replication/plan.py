@@ -194,10 +194,9 @@ def _data(setup: Setup) -> Iterator[Step]:
 
 def _seed(setup: Setup, seed: int) -> Iterator[Step]:
     """Networks of a seed, their detectors and what they say."""
-    trained = []
-    for name in NETWORKS:
-        yield (step := _training(setup, seed, name))
-        trained.append(step.name)
+    trainings = [_training(setup, seed, name) for name in NETWORKS]
+    yield from trainings
+    trained = [each.name for each in trainings]
     models = [w for name in NETWORKS for w in ("--workdir", str(_workdir(setup.out, seed, name)))]
     prices = f"--cost_weights={','.join(f'{price:g}' for price in PRICES)}"
     tests = [w for wav in test_streams(setup) for w in ("--stream", str(wav))]

@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +14,7 @@ from experiments.replication import measuring, plan, running
 from experiments.replication.measuring import measure
 from experiments.replication.plan import Cell, Setup
 from tests.helpers.paper_runs import write_heard, write_trained
+from tests.helpers.places import ROOT
 from tests.helpers.toy import write_toy_cache
 
 
@@ -63,6 +66,18 @@ def test_table_shows_and_writes_what_there_is(tmp_path, capsys):
     assert (out / "table1.md").read_text() == printed.rstrip("\n") + "\n"
     assert json.loads((out / "table1.json").read_text())["seeds"] == [1]
     assert (out / "figure5.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_itself_leaves_the_accelerator_alone(tmp_path):
+    """It runs where the platform that its commands would run on cannot be."""
+    (tmp_path / "setup.json").write_text(json.dumps({"cache": "nowhere"}))
+    code = "import experiments.paper as p, sys; sys.argv[0] = 'paper'; at = 'jax' in sys.modules\n"
+    code += "try: p.cli()\nfinally: import jax; print(at, jax.devices()[0].platform)"
+    words = [sys.executable, "-c", code, "--table", "--out", str(tmp_path)]
+    environment = os.environ | {"JAX_PLATFORMS": "nonsense"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("False cpu\n")
 
 
 def in_this_process(step, log, environment):
