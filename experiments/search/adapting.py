@@ -43,7 +43,8 @@ class Heard(NamedTuple):
       network: whose weights.
       found_by: "adapting", or the search.
       asked: for what the adaptive network did: the price that it was told.
-      macs: a frame, the controller's included.
+      macs: a frame, the controller's included, one for each stream.
+      full_macs: of the whole network.
       frames, correct, wrong: in percent, one for each stream.
       alarms: false ones an hour, likewise.
       edges: of an architecture that stays the same.
@@ -53,6 +54,7 @@ class Heard(NamedTuple):
     found_by: str
     asked: str
     macs: list[float]
+    full_macs: int
     frames: list[float]
     correct: list[float]
     wrong: list[float]
@@ -93,7 +95,7 @@ def compare_streams(
 def heard_table(found: Sequence[Heard]) -> str:
     """A line per network: means ± standard deviations over streams."""
     head = ("as", "weights of", "found by", "MACs/frame", "frames right %", "correct %", "wrong %")
-    rows = [(*head, "false alarms/h")]
+    rows: list[Sequence[str]] = [(*head, "false alarms/h")]
     for one in found:
         figures = (one.frames, one.correct, one.wrong, one.alarms)
         cells = [spread(values, ".1f") for values in figures]
@@ -103,13 +105,12 @@ def heard_table(found: Sequence[Heard]) -> str:
 
 def heard_panels(found: Sequence[Heard]) -> dict[str, dict[str, list[list[tuple[float, float]]]]]:
     """What `search_figure` draws: frames right, and words found less words mistaken."""
-    most = max(macs for one in found for macs in one.macs)
     out: dict[str, dict[str, list[list[tuple[float, float]]]]] = {}
     for one in found:
         line = one.found_by + ("" if one.edges is None else f", weights of {one.network}")
         gains = [c - w for c, w in zip(one.correct, one.wrong, strict=True)]
         for title, values in (("frames right", one.frames), ("correct - wrong words", gains)):
-            points = [(m / most, v / 100) for m, v in zip(one.macs, values, strict=True)]
+            points = [(m / one.full_macs, v / 100) for m, v in zip(one.macs, values, strict=True)]
             out.setdefault(title, {}).setdefault(line, []).append(points)
     return out
 
@@ -136,14 +137,13 @@ def _on_one(
         best = run_search(METHODS[name], space, budget, options.search, seed, score, keep)
         chosen[words, name, seed] = best.architecture
     lives = {one.live.tobytes(): one.live for one in chosen.values()}
-    runs = dict(
-        zip(lives, run_architectures(model, [*lives.values()], [*choose_on, *streams]), strict=True)
-    )
-    number = len(choose_on)
+    told, number = dict[bytes, Heard](), len(choose_on)
+    runs = run_architectures(model, [*lives.values()], [*choose_on, *streams])
+    for (key, live), own in zip(lives.items(), runs, strict=True):
+        told[key] = _heard(own[:number], own[number:], "", "", space.names(live))
     for (words, name, seed), one in chosen.items():
         by = name if len(options.seeds) == 1 else f"{name} {seed}"
-        own = runs[one.live.tobytes()]
-        yield _heard(own[:number], own[number:], by, words, space.names(one.live))
+        yield told[one.live.tobytes()]._replace(found_by=by, asked=words)
 
 
 def run_architectures(
@@ -227,6 +227,7 @@ def _heard(
         found_by,
         asked,
         [_macs(run) for run in told],
+        sum(model.edge_macs.values()),
         [100 * result.frame_accuracy for result in results],
         [result.correct_pct for result in results],
         [result.wrong_pct for result in results],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ class Space:
         return np.array([e for e in self.net.gated if not self.net.edges[e].reuses], int)
 
     @cached_property
-    def _looked(self) -> Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+    def _looked(self) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array, jax.Array]]:
         invalid = inconsistent(self.net)
 
         def look(gates: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -60,7 +60,8 @@ class Space:
             cost = charge(self.cost, jnp.stack([live, live]))[-1]
             return live > 0, cost, invalid(gates) == 0
 
-        return jax.jit(look)
+        looked: Callable[[np.ndarray], Any] = jax.jit(look)
+        return looked
 
     def look(self, gates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of gates [N, E]: live edges [N, E], costs [N], and whether the output is reached [N]."""
@@ -74,9 +75,7 @@ class Space:
         """One with its cost; ValueError if it does not reach the output."""
         live, cost, valid = (found[0] for found in self.look(np.asarray(live)[None]))
         if not valid:
-            raise ValueError(
-                "expected an architecture that reaches the output, got another"
-            )
+            raise ValueError("expected an architecture that reaches the output, got another")
         return Architecture(live, float(cost))
 
     def names(self, live: np.ndarray) -> list[str]:

@@ -60,7 +60,7 @@ def hypervolume_table(found: Sequence[Found]) -> str:
     """A line per method: means ± standard deviations over networks and seeds."""
     columns = ("validation", "testing", "tuned")
     by_column = {column: hypervolumes(found, column) for column in columns}
-    rows = [("hypervolume of", *columns)]
+    rows: list[Sequence[str]] = [("hypervolume of", *columns)]
     for method in ORDER:
         if any(method in volumes for volumes in by_column.values()):
             cells = [spread(by_column[column].get(method, []), ".4f") for column in columns]
