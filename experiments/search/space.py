@@ -21,7 +21,6 @@ from sanas_jax.graph import Net, prune
 
 DRAWS = 512  # architectures that are looked at together
 MOST_ROUNDS = 100  # of draws, before it is believed that there are no more
-TRIES = 64  # children, of which the first that will do is taken
 MOST_FLIPS = 3  # gates by which a child differs from its parent; a way around takes two
 
 
@@ -126,12 +125,12 @@ def mutated(
 ) -> Architecture:
     """Another architecture within the budget, up to `MOST_FLIPS` gates from its parent, mostly one.
 
-    The parent itself where `TRIES` attempts find no other.
+    The parent itself where `DRAWS` attempts find no other.
     """
-    flips = np.zeros((TRIES, len(space.net.edges)), bool)
-    for row in flips:
-        number = min(int(rng.geometric(0.5)), MOST_FLIPS, len(space.free))
-        row[rng.choice(space.free, number, replace=False)] = True
+    number = np.minimum(rng.geometric(0.5, size=(DRAWS, 1)), MOST_FLIPS)
+    order = rng.uniform(size=(DRAWS, len(space.free))).argsort(1)
+    flips = np.zeros((DRAWS, len(space.net.edges)), bool)
+    flips[:, space.free] = order < number
     live, cost, valid = space.look(parent.live ^ flips)
     different = (live != parent.live).any(-1)
     fit = np.flatnonzero(valid & within(cost, budget) & different)
