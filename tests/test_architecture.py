@@ -47,6 +47,7 @@ FLOORS = (
         "experiments/replication",
         "experiments/reporting/images",
         "experiments/reporting/streams",
+        "experiments/search",
         "experiments/benchmarks/decisions",
         "experiments/benchmarks/day",
     ),

@@ -75,6 +75,7 @@ def run_group(
     signals: Sequence[np.ndarray],
     budgets_per_step: int | None = None,
     looks: Sequence[Detector] = (),
+    architectures: np.ndarray | None = None,
 ) -> GroupOutputs:
     """Every run at every price on every stream, each step in its most probable architecture.
 
@@ -89,6 +90,7 @@ def run_group(
       signals: S mono signals [n] at the features' rate.
       budgets_per_step: runs per program, as in the train loop.
       looks: a detector for each price, of which one at least looks twice; or none.
+      architectures: gates [P, E], one for each price, that stay the same at every step.
     """
     hop = model.hop * runs[0][1].hop
     totals = [model.num_steps(num_frames(len(s), runs[0][1].hop)) for s in signals]
@@ -110,14 +112,16 @@ def run_group(
         for group in groups:
             devices = jax.local_devices()[: math.gcd(len(group), jax.local_device_count())]
             mesh = make_mesh(devices, len(group), 1)
-            run_chunk = jax.jit(over_budgets(_make_chunk(model, static, prices, looks), (2,), mesh))
+            chunk_of_one = _make_chunk(model, static, prices, looks)
+            run_chunk = jax.jit(over_budgets(chunk_of_one, (2, 3), mesh))
             own = place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *group), mesh, BUDGET)
             carry = _start(model, len(group), prices, len(signals))
-            jax.block_until_ready(run_chunk(own, carry, padded[:, :length]))  # compile
+            first = run_chunk(own, carry, padded[:, :length], architectures)
+            jax.block_until_ready(first)  # compile
             parts, begin = [], time.perf_counter()
             for i in range(num_chunks):
                 chunk = padded[:, i * steps * hop :][:, :length]
-                carry, part = run_chunk(own, carry, chunk)
+                carry, part = run_chunk(own, carry, chunk, architectures)
                 parts.append(jax.device_get(part))
                 shown.add()
             seconds += time.perf_counter() - begin
@@ -141,20 +145,25 @@ def _make_chunk(
         for price, look in zip(prices, looks, strict=bool(looks))
     ]
 
-    def chunk(own: Own, carry: Carry, samples: jax.Array) -> Any:
+    def chunk(own: Own, carry: Carry, samples: jax.Array, forced: jax.Array | None) -> Any:
         params, frontend = own
         # The first and last frames of a chunk see its ends instead of the audio around it.
         frames = extract(frontend, samples)[:, _MARGIN:-_MARGIN, :, None]
 
-        def at_price(carry: Carry, told: jax.Array) -> Any:
+        def at_price(carry: Carry, told: jax.Array, gates: jax.Array | None) -> Any:
             carry = carry._replace(stats=params.get("stats"))
             after = partial(_look, told) if looks else None
+            if gates is not None:
+                steps = model.num_steps(frames.shape[1])
+                gates = jnp.broadcast_to(gates, (steps, len(frames), len(gates)))
+            key = jax.random.key(0)
             carry, outs = unroll(
-                model, params, carry, frames, jax.random.key(0), policy=policy, after=after
+                model, params, carry, frames, key, policy=policy, gates=gates, after=after
             )
             return carry._replace(stats=None), (jax.nn.softmax(outs.logits), outs.live)
 
-        return jax.vmap(at_price)(carry, jnp.array(told or [()] * len(prices), jnp.float32))
+        heard = jnp.array(told or [()] * len(prices), jnp.float32)
+        return jax.vmap(at_price)(carry, heard, forced)
 
     return chunk
 
@@ -226,7 +235,7 @@ def run_models(
         for g, model in enumerate(group):
             for p, price in enumerate(model.prices):
                 for s, stream in enumerate(streams):
-                    trace = _trace(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
+                    trace = trace_of(model, stream, out.posteriors[g][p][s], out.live[g][p][s])
                     own_price = price if model.conditioned else None
                     yield ModelRun(model, own_price, stream, trace, out.ms_per_frame)
 
@@ -248,7 +257,10 @@ def _looks(model: TrainedModel, detectors: Detectors) -> tuple[Detector, ...]:
     return tuple(looks) if any(look.look_price for look in looks) else ()
 
 
-def _trace(model: TrainedModel, stream: Stream, posteriors: np.ndarray, live: np.ndarray) -> Trace:
+def trace_of(
+    model: TrainedModel, stream: Stream, posteriors: np.ndarray, live: np.ndarray
+) -> Trace:
+    """What a model said of a stream, posteriors [T, K] and live edges [T, E], with the truth."""
     frontend, sanas = model.info.frontend, model.sanas
     frame_ms = 1000 * frontend.hop / frontend.sample_rate
     times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)

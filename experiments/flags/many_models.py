@@ -71,7 +71,7 @@ def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[floa
     if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
         flag = "--budgets" if budgets else "--cost_weights"
         raise ValueError(f"{flag}: expected a run with model.conditioned, got none")
-    return [_told(model, prices) for model in models], budgets
+    return [at_prices(model, prices) for model in models], budgets
 
 
 def parse_price(word: str) -> float:
@@ -85,7 +85,7 @@ def parse_price(word: str) -> float:
     return price
 
 
-def _told(model: TrainedModel, prices: list[float]) -> TrainedModel:
+def at_prices(model: TrainedModel, prices: list[float]) -> TrainedModel:
     """The model at these prices, if there are any and it hears them."""
     if not (prices and model.info.config.model.conditioned):
         return model

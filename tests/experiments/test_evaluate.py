@@ -16,6 +16,8 @@ from experiments.runs.stored_results import Trace
 from sanas_jax import gates, spaces
 from sanas_jax.controller import Controller
 from sanas_jax.data.features import Frontend, extract
+from sanas_jax.forward import forward
+from sanas_jax.graph import prune
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from sanas_jax.streaming.detector import Detector
 from tests.helpers.places import CONFIGS
@@ -78,6 +80,26 @@ def test_run_stream_equals_one_unroll(monkeypatch):
     assert posteriors.shape == (model.num_steps(frames.shape[1]), 5) == (16, 5)
     np.testing.assert_array_equal(live, outs.live[:, 0])
     np.testing.assert_allclose(posteriors, jax.nn.softmax(outs.logits[:, 0]), atol=1e-5)
+
+
+def test_run_stream_in_architectures_that_stay_the_same():
+    model = Sanas(spaces.kws_cnn(maps=(2, 2), num_classes=5), Controller(bias=0.0))
+    params = init_model(model, jax.random.key(1))
+    frontend = Frontend.create(mel_matrix())
+    samples = np.random.default_rng(0).standard_normal(16_000 * 2).astype(np.float32)
+    everything = np.ones(len(model.net.edges), np.float32)
+    one_path = everything.copy()
+    one_path[[e for e in model.net.gated if e != model.net.gated[-1]]] = 0
+    forced = np.stack([everything, one_path])
+    own = [(params, frontend)]
+    out = stream_inference.run_group(model, False, own, [1.0, 1.0], [samples], architectures=forced)
+    frames = extract(frontend, jax.numpy.asarray(samples))[:, :, None]
+    windows = np.stack([frames[i * 20 : i * 20 + model.window] for i in range(6)])
+    for which, gates_of in enumerate(forced):
+        live = prune(model.net, gates_of)
+        logits = forward(model.net, params["net"], live, windows).logits
+        np.testing.assert_array_equal(out.live[0][which][0], np.tile(live, (6, 1)))
+        np.testing.assert_allclose(out.posteriors[0][which][0], jax.nn.softmax(logits), atol=1e-5)
 
 
 def test_window_labels_need_more_than_half_a_window():
