@@ -201,6 +201,9 @@ def test_ascend_by_hand():
         dual, _ = ascend(dual, jnp.float32(1.0), target)
     assert (0.3 + dual) * 0.5 == pytest.approx(30, rel=1e-5)
     assert ascend(dual, jnp.float32(0.25), target)[0] < dual  # and comes down at once
+    # A price that begins above that stays as it is.
+    dear = target._replace(cost_weight=jnp.float32(100))
+    assert float(ascend(jnp.float32(0), jnp.float32(1.0), dear)[0]) == 0
 
 
 def test_a_budget_that_has_not_begun_adds_nothing_to_its_price():
@@ -246,7 +249,7 @@ def test_a_step_that_is_not_finite_is_undone_for_good(broken):
 
 
 @pytest.mark.parametrize("in_turn", [False, True])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_over_budgets_by_hand(count, in_turn):
     """What is shared comes as it is, of the rest a budget's own; a single one is not mapped."""
     seen = []

@@ -61,7 +61,7 @@ def test_a_cost_of_steps_is_refused_where_there_are_none():
 
 
 def test_price_by_hand():
-    """λ max(cost − limit, 0), and a fine where nothing is on; a price for each stream or for all."""
+    """λ max(cost − limit, 0), a fine where nothing is on; a price for each stream or for all."""
     gates = jnp.array([[[1, 1], [0, 0], [1, 1], [1, 0]]])  # two samples of two streams
     price = Price(lambda g: 2.0 * g.sum(-1), invalid=lambda g: 1.0 * (g.sum(-1) == 0))
     fined = Price(price.cost, invalid=price.invalid, invalid_penalty=5.0)
