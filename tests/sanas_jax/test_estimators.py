@@ -341,6 +341,8 @@ def test_leave_one_out_by_hand():
     np.testing.assert_allclose(value, [[[4.0, 40.0], [3.5, 35.0], [1.5, 15.0]]])
     value = baseline.value(baseline.init(), returns[0], jnp.ones((3, 2), bool))
     np.testing.assert_allclose(value, [[4.0, 40.0], [3.5, 35.0], [1.5, 15.0]])
+    value = baseline.value(baseline.init(), returns[0, :2], jnp.ones((2, 2), bool))
+    np.testing.assert_allclose(value, [[2.0, 20.0], [1.0, 10.0]])  # of two, the other
     for bad in (returns[:, :1], returns[0, 0]):
         with pytest.raises(ValueError, match="leave_one_out: expected returns"):
             baseline.value((), bad, jnp.ones(bad.shape, bool))
@@ -373,6 +375,9 @@ def test_errors():
     gamma, key = Gamma(jnp.zeros(3)), jax.random.key(0)
     with pytest.raises(ValueError, match="num_samples: expected at least 1, got 0"):
         score_function_grad(objective, 0.0, gamma, key, num_samples=0)
+    for bad in ((), (2, 2, 2)):
+        with pytest.raises(ValueError, match=r"num_samples: expected S or \(M, B\), got \("):
+            score_function_grad(objective, 0.0, gamma, key, num_samples=bad)
     with pytest.raises(ValueError, match=r"objective: expected values \[2\], got \(\)"):
         score_function_grad(lambda p, g: g.sum(), 0.0, gamma, key, num_samples=2)
     for decay in (-0.1, 1.0, float("nan")):

@@ -1,5 +1,7 @@
 """Streams: `unroll` with the shared trunk is the loop over `step`, values and gradients."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,12 @@ import numpy as np
 import pytest
 
 from sanas_jax import gates as gates_lib
+from sanas_jax.blocks import Dense
+from sanas_jax.blocks.separable import Separable
 from sanas_jax.controller import Controller
 from sanas_jax.gates import Gamma
-from sanas_jax.graph import prune
-from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
+from sanas_jax.graph import Edge, Layer, Net, prune
+from sanas_jax.rollout import Sanas, abstract_model, init_carry, init_model, step, unroll
 from sanas_jax.spaces import kws_cnn
 from sanas_jax.spaces.kws import FAMILIES
 from tests.helpers.nets import early_join_net, random_like, stream_net
@@ -159,6 +163,40 @@ def test_num_steps_by_hand():
     # Window 6, hop 2: steps start at 0, 2, 4, …
     assert [MODEL.num_steps(f) for f in (0, 5, 6, 7, 8, 9, 10)] == [0, 0, 1, 1, 2, 2, 3]
     assert MODEL.window == 6
+
+
+def test_a_stream_of_one_window_is_one_step():
+    carry, key = init_carry(MODEL, 3), jax.random.key(0)
+    for frames, steps in ((6, 1), (7, 1), (8, 2)):
+        _, outs = jax.eval_shape(partial(unroll, MODEL), PARAMS, carry, stream_of(frames), key)
+        assert outs.logits.shape == (steps, 3, 3)
+
+
+def test_a_conditioned_carry_knows_its_price():
+    model = Sanas(MODEL.net, Controller(nn.GRUCell(4), conditioned=True), hop=2)
+    np.testing.assert_allclose(init_carry(model, 2, 0.5).condition, np.log([[0.5], [0.5]]))
+    each = init_carry(model, 2, jnp.array([0.5, 2.0]))
+    np.testing.assert_allclose(each.condition, np.log([[0.5], [2.0]]))
+    for bad in (0.0, -1.0, jnp.array([1.0, 0.0])):
+        with pytest.raises(ValueError, match="cost_weight: expected prices above 0"):
+            init_carry(model, 2, bad)
+    with pytest.raises(ValueError, match=r"cost_weight: expected a price .* got None"):
+        init_carry(model, 2)
+    assert init_carry(MODEL, 2, 0.0).condition is None
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_an_abstract_model_has_the_shapes_of_a_model(norm):
+    layers = (Layer("x"), Layer("f"), Layer("y"))
+    first = Separable(2, 3) if norm else Dense(2)
+    edges = (Edge("a", "x", "f", first), Edge("b", "f", "y", Dense(3), gated=False))
+    model = Sanas(Net((6, 1, 1), layers, edges, "y", "f"), Controller(nn.GRUCell(4)), hop=2)
+    shapes = abstract_model(model)
+    assert ("stats" in shapes) == norm
+    expected = jax.eval_shape(partial(init_model, model), jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), expected
+    )
 
 
 def test_unroll_by_hand():

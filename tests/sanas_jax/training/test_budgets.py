@@ -21,7 +21,14 @@ from sanas_jax.training import (
     make_evaluate,
     make_update,
 )
-from sanas_jax.training.budgets import Target, ascend, init_member, make_member_update, over_budgets
+from sanas_jax.training.budgets import (
+    Member,
+    Target,
+    ascend,
+    init_member,
+    make_member_update,
+    over_budgets,
+)
 from sanas_jax.training.optimizer import make_optimizer
 
 STEPS, STREAMS = 6, 64
@@ -194,6 +201,69 @@ def test_ascend_by_hand():
         dual, _ = ascend(dual, jnp.float32(1.0), target)
     assert (0.3 + dual) * 0.5 == pytest.approx(30, rel=1e-5)
     assert ascend(dual, jnp.float32(0.25), target)[0] < dual  # and comes down at once
+    # A price that begins above that stays as it is.
+    dear = target._replace(cost_weight=jnp.float32(100))
+    assert float(ascend(jnp.float32(0), jnp.float32(1.0), dear)[0]) == 0
+
+
+def test_a_budget_that_has_not_begun_adds_nothing_to_its_price():
+    begun = init_member(7)
+    assert (begun.train, begun.dual, begun.error, begun.alive) == (7, 0, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("start", "weight", "dual"), [(1.0, 1.0, 0.55), (0.25, 0.25, 0.55), (-0.25, 0.0, 0.55)]
+)
+def test_the_price_of_a_step_by_hand(start, weight, dual):
+    """λ = [start + u + κ ε]_+ of the step before; then ε and u of this one."""
+    member = Member(jnp.float32(3), jnp.float32(0.5), jnp.float32(-0.25), jnp.bool_(True))
+    target = Target(*map(jnp.float32, (start, 0.7, 1.0, 0.1, 2.0)))
+
+    def update(train, batch, key, budget):
+        assert float(budget.limit) == pytest.approx(0.7)
+        assert float(budget.cost_weight) == pytest.approx(weight)
+        one = jnp.float32(1)
+        return train + 1, {"loss": one, "grad_norm": one, "mode_cost": 1.5 * one}
+
+    new, metrics = make_member_update(update)(member, None, None, target)
+    assert [float(value) for value in new] == pytest.approx([4, dual, 0.5, 1])
+    assert float(metrics["cost_weight"]) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("broken", ["loss", "grad_norm"])
+def test_a_step_that_is_not_finite_is_undone_for_good(broken):
+    member = Member(jnp.float32(3), jnp.float32(0.5), jnp.float32(-0.25), jnp.bool_(True))
+    target = Target(*map(jnp.float32, (1.0, 0.7, 1.0, 0.1, 2.0)))
+
+    def update(train, batch, key, budget):
+        given = {"loss": jnp.float32(1), "grad_norm": jnp.float32(1)}
+        return train + 1, given | ({broken: jnp.float32(jnp.nan)} if batch else {})
+
+    run = make_member_update(update)
+    whole, _ = run(member, False, None, target)
+    assert [float(value) for value in whole] == [4, 0.5, -0.25, 1]  # no mode, no ascent
+    undone, _ = run(member, True, None, target)
+    later, _ = run(undone, False, None, target)
+    for frozen in (undone, later):
+        assert [float(value) for value in frozen] == [3, 0.5, -0.25, 0]
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_over_budgets_by_hand(count, in_turn):
+    """What is shared comes as it is, of the rest a budget's own; a single one is not mapped."""
+    seen = []
+
+    def function(own, shared, more):
+        seen.append(isinstance(own["a"], jax.core.Tracer))
+        assert (own["a"].shape, shared.shape, more.shape) == ((2,), (2,), ())
+        return own["a"] * shared + more
+
+    own, shared = np.arange(2.0 * count).reshape(count, 2), jnp.array([3.0, 5.0])
+    more = jnp.arange(10.0, 10 + count)
+    got = over_budgets(function, (1,), in_turn=in_turn)({"a": jnp.asarray(own)}, shared, more)
+    np.testing.assert_array_equal(got, own * [3, 5] + np.arange(10, 10 + count)[:, None])
+    assert seen == [count > 1]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """One optimiser step: compiled once, vmapped over budgets, masked, donated, reproducible."""
 
+import dataclasses
 import functools
+import importlib
 
 import flax.linen as nn
 import jax
@@ -20,10 +22,12 @@ from sanas_jax.training import (
     Objective,
     Price,
     Score,
+    TrainState,
     init_state,
     make_evaluate,
     make_update,
 )
+from sanas_jax.training.loss import Aux
 from sanas_jax.training.optimizer import make_optimizer
 from sanas_jax.training.terms import abs_penalty, cross_entropy
 from tests.helpers.nets import dag, relative_error, stream_net
@@ -118,6 +122,34 @@ def test_update_donates_its_state(update):
     assert_trees_equal(got, expected)
     again, _ = donating(got, batch, key, budget())
     assert int(again.step) == 2
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (989, 0.9)])
+def test_a_step_by_hand(monkeypatch, step, decay):
+    """w ← w − rate · ∂loss; statistics as the loss gives them; an average with a longer memory."""
+
+    def loss(params, estimator_state, batch, key, budget):
+        assert set(params) == {"net", "stats"}
+        assert jax.config.jax_default_matmul_precision == "float32"
+        aux = Aux(estimator_state + 2, params["stats"] + 4, {"loss": budget})
+        return 3 * params["net"] + 7 * params["stats"], aux
+
+    module = importlib.import_module("sanas_jax.training.update")
+    monkeypatch.setattr(module, "make_loss", lambda *arguments: loss)
+    objective = dataclasses.replace(OBJECTIVE, average_decay=0.9, precision="float32")
+    optimizer = optax.sgd(0.5)
+    params, average = (
+        {"net": jnp.float32(x), "stats": jnp.float32(y)} for x, y in ((2, 5), (1, 1))
+    )
+    state = TrainState(jnp.int32(step), params, optimizer.init(2.0), 6, average)
+    new, metrics = make_update(MODEL, optimizer, objective)(state, None, None, 11)
+    assert (int(new.step), new.estimator_state) == (step + 1, 8)
+    assert (float(new.params["net"]), float(new.params["stats"])) == (0.5, 9.0)
+    assert {name: float(value) for name, value in metrics.items()} == {"loss": 11, "grad_norm": 3}
+    for name, value in (("net", 0.5), ("stats", 9.0)):
+        expected = decay + (1 - decay) * value
+        assert float(new.average[name]) == pytest.approx(expected, rel=1e-5)
+    assert new.deployed is new.average
 
 
 def test_update_is_reproducible_and_seeds_matter(update):
