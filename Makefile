@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUNS ?= runs/demo
 BENCH ?=
+PYTEST ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
@@ -27,7 +28,7 @@ TRAINED := --workdir $(RUNS)/static --workdir $(RUNS)/sanas
 demo: $(RUNS)/report.html
 
 test: $(STAMP)
-	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow" $(PYTEST)
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -n auto --dist loadfile -m slow

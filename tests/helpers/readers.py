@@ -32,6 +32,7 @@ from experiments.runs.stored_results import StreamResult, read_result
 from experiments.runs.trained import model_of, read_model
 from experiments.training.run_log import _read_points
 from sanas_jax.rollout import Sanas, abstract_model
+from tests.helpers.exports import EXPORTS
 from tests.helpers.fuzz import Reader
 from tests.helpers.packed import write_packed
 from tests.helpers.toy import mel_matrix
@@ -183,4 +184,5 @@ READERS: dict[str, Reader] = {
     "images, labels": Reader(_image_cache("labels.npy"), lambda at: open_image_cache(at / "cache")),
     "idx": Reader(_idx, lambda at: read_idx(at / "a.gz", 3)),
     "cifar": Reader(_cifar, lambda at: read_cifar(at, "cifar10")),
+    **EXPORTS,
 }
