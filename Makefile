@@ -7,6 +7,7 @@ BENCH ?=
 DATA ?=
 SCALE ?= small
 PAPER ?=
+PYTEST ?=
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
@@ -34,7 +35,7 @@ paper: $(STAMP)
 	$(PY) -m experiments.paper --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(PAPER)
 
 test: $(STAMP)
-	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow" $(PYTEST)
 
 test-slow: $(STAMP)
 	$(PY) -m pytest -n auto --dist loadfile -m slow

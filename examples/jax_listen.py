@@ -64,7 +64,8 @@ def load(folder: str | Path) -> Exported:
             for name in ("begin", "step")
         )
     except Exception as error:  # damaged files fail in any way
-        raise ValueError(f"{folder}: expected an export with --format jax, got {error}") from error
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{folder}: expected an export with --format jax, got {cause}") from error
     return Exported(
         description,
         memory,

@@ -87,7 +87,7 @@ def open_image_cache(path: Path | str) -> ImageCache:
         mean, std = (np.array(meta[name], np.float32) for name in ("mean", "std"))
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
             raise ValueError(f"mean {meta['mean']} and std {meta['std']}")
-        if not all(isinstance(name, str) for name in meta["classes"]):
+        if not all(isinstance(name, str) and name.isprintable() for name in meta["classes"]):
             raise ValueError("classes that are no words")
         lowest = 0 if meta["kind"] == "images" else VOID
         check_labels(labels, len(meta["classes"]), str(path / "labels.npy"), lowest)

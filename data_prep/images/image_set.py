@@ -45,6 +45,9 @@ class ImageSet:
             raise ValueError(f"expected splits int8 {one}, got {splits.dtype} {list(splits.shape)}")
         if len(self.classes) < 2:
             raise ValueError(f"expected two classes or more, got {', '.join(self.classes)}")
+        for name in self.classes:
+            if not name.isprintable():
+                raise ValueError(f"expected classes that can be written in a line, got {name!r}")
         check_labels(labels, len(self.classes), "the data", 0 if labels.ndim == 1 else VOID)
         if TRAINING not in splits:
             raise ValueError("expected training images, got none")

@@ -291,6 +291,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
         for key in ("classes", "all_words", "all_speakers"):
             if not all(isinstance(name, str) for name in meta.get(key, [])):
                 raise ValueError(f"{key} that are no words")
+        for name in [*meta["classes"], *meta["all_words"]]:
+            if not name.isprintable():
+                raise ValueError(f"the word {name!r}, which cannot be written in a line")
         if len(set(meta["classes"])) < len(meta["classes"]):
             raise ValueError(f"a class twice in {meta['classes']}")
         # All caches have this front end but for where its bands end.

@@ -71,7 +71,7 @@ def find(root: Path, pattern: str | None = None) -> Index:
         clip = _match(name, regex) if regex else _speech_commands(parts)
         if clip is None:
             ignored.append(name)
-        elif not clip.word.isprintable():
+        elif not writable(clip.word):
             found.unusable[ascii(name)[1:-1]] = "its word cannot be written in a line"
         else:
             clips.append(clip)
@@ -189,6 +189,11 @@ def _is_text(file: str) -> bool:
 def composed(text: str) -> str:
     """Text whose accents are part of their letters (NFC): systems differ in how they write them."""
     return unicodedata.normalize("NFC", text)
+
+
+def writable(word: str) -> bool:
+    """Whether a word can be written in a line, and read back: one without blanks around it."""
+    return bool(word) and word.isprintable() and word == word.strip()
 
 
 def _match(name: str, regex: re.Pattern[str]) -> Clip | None:

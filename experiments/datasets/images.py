@@ -35,6 +35,8 @@ class ImageSource:
         self.sha256 = cache.sha256
         self.input_shape = tuple(cache.images.shape[1:])
         self.training = self.split("training")
+        taught = set(np.unique(cache.labels[cache.indices("training")]))
+        self.untaught = tuple(c for i, c in enumerate(self.classes) if i not in taught)
 
     def split(self, name: str) -> Images:
         """The images of "training", "validation" or "testing"."""

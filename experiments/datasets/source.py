@@ -17,12 +17,14 @@ class Source(Protocol):
       sha256: fingerprint of the examples.
       training: what training batches are drawn from, on the device.
       streams: whether examples stay on the host: `draw` then needs what `feed` sends.
+      untaught: classes that have no training examples and cannot be learnt.
     """
 
     classes: tuple[str, ...]
     sha256: str
     training: Any
     streams: bool
+    untaught: tuple[str, ...]
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:

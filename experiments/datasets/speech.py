@@ -21,7 +21,7 @@ from data_prep.speech.cache import Cache, fingerprint, open_cache
 from experiments.config import DataConfig, is_cepstral
 from experiments.datasets.negatives import open_tracks
 from experiments.machine.execution import on_cpu
-from sanas_jax.data.clips import Clips
+from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips
 from sanas_jax.data.features import Frontend, extract, fit_normaliser
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.mixing import AudioBatch, chosen_clips, draw_rows
@@ -87,6 +87,10 @@ class AudioSource:
             for name in ("training", "validation")
         )
         self.training = self._training.clips
+        taught = {SILENCE, *np.unique(self.cache.labels[self._training.rows])}
+        if config.negative_speech and config.negative_label == "unknown":
+            taught.add(UNKNOWN)
+        self.untaught = tuple(c for i, c in enumerate(self.classes) if i not in taught)
 
     @staticmethod
     def draw(

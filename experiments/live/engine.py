@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from experiments.machine.compiler import NoCompilerError, compiled
 from experiments.machine.jax_setup import kept_programs
-from experiments.runs.detectors import chosen_detector
+from experiments.runs.detectors import ChosenDetectors, chosen_detectors
 from experiments.runs.trained import TrainedModel
 from sanas_jax import gates
 from sanas_jax.export.c.library import Library
@@ -84,7 +85,7 @@ def make_engine(
 ) -> Engine:
     """A model, compiled; arguments as of `Engine` and `runtime_of`."""
     made = Engine(model, runtime_of(model, programs, engine), price, threshold)
-    chosen_detector(model, price, threshold)  # read before anybody waits for it
+    made.detectors.at(price)  # read before anybody waits for it
     warm_up(Session(made.runtime, cost_weight=price), made.rate)
     return made
 
@@ -104,6 +105,11 @@ class Engine:
     runtime: StreamEngine
     price: float | None
     threshold: float | None = None
+
+    @cached_property
+    def detectors(self) -> ChosenDetectors:
+        """Of all prices, read once: what `calibrate` writes meanwhile is for the next start."""
+        return chosen_detectors(self.model, self.threshold)
 
     @property
     def rate(self) -> int:

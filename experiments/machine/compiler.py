@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from data_prep.command.atomic import new_files
 from experiments.machine.host import cpu_kind, user_cache
 
 # Loops of fixed length are vectorised, those that add up into registers unrolled for it. -O3 would
@@ -59,12 +61,14 @@ def compiled(source: str, folder: Path | None = None) -> Path:
     key = hashlib.sha256((told + source).encode()).hexdigest()[:24]
     place = (user_cache() / "native" if folder is None else folder) / f"{key}.so"
     try:
-        if not place.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _compile([*command, *FLAGS, *THIS_CPU], source, place)
-            except NoCompilerError:
-                _compile([*command, *FLAGS], source, place)
+        if place.is_file():
+            with contextlib.suppress(OSError):  # damaged: it is compiled again
+                ctypes.CDLL(str(place))
+                return place
+        try:
+            _compile([*command, *FLAGS, *THIS_CPU], source, place)
+        except NoCompilerError:
+            _compile([*command, *FLAGS], source, place)
         ctypes.CDLL(str(place))
     except OSError as error:
         raise NoCompilerError(str(error)) from error
@@ -73,8 +77,8 @@ def compiled(source: str, folder: Path | None = None) -> Path:
 
 def _compile(command: list[str], source: str, place: Path) -> None:
     """Write the library; complete or not at all, since others may do the same."""
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix="compiling-") as folder:
-        c, library = Path(folder) / "network.c", Path(folder) / "network.so"
+    with tempfile.TemporaryDirectory(prefix="sanas-jax-") as folder, new_files(place) as (library,):
+        c = Path(folder) / "network.c"
         c.write_text(source, encoding="ascii")
         call = [*command, "-shared", "-fPIC", str(c), "-o", str(library), "-lm"]
         try:
@@ -85,4 +89,3 @@ def _compile(command: list[str], source: str, place: Path) -> None:
             lines = done.stderr.strip().splitlines() or ["it failed"]
             told = next((line for line in lines if "error" in line), lines[0])
             raise NoCompilerError(f"{command[0]}: {told}")
-        os.replace(library, place)

@@ -77,7 +77,7 @@ def failing_at_once() -> Iterator[None]:
         if jax.process_count() > 1:
             _end_when_told()
         yield
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, Ctrl-C too: the others must not wait
         if jax.process_count() == 1:
             raise
         status = 1

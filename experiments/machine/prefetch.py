@@ -36,7 +36,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T]:
                 if not put((item, None)):
                     return
             put((end, None))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is: who asks for the item has to know
             put((end, error))
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)

@@ -199,7 +199,8 @@ def read(workdir: Path, *, trust: bool = False) -> RunInfo:
         config = from_json(description["config"])
         made_of = description.get("config_file")
         classes, sha256 = description["classes"], description["data_sha256"]
-        if not all(isinstance(name, str) and name for name in [*classes, sha256]):
+        names = [*classes, sha256]
+        if not all(isinstance(name, str) and name and name.isprintable() for name in names):
             raise ValueError("classes or a fingerprint that are no words")
         if len(set(classes)) < max(2, len(classes)):
             raise ValueError(f"classes {classes}, not two or more that differ")

@@ -16,6 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from data_prep.images.cache import is_image_cache
+from data_prep.speech.cache import UNKNOWN
 from experiments.config import Config, DataConfig, Hooks, difference, load_config
 from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.images import DIGITS, ImageSource
@@ -138,6 +139,8 @@ def _check(
             init_from, data.classes, data.input_shape, first, net, like, trust=trust
         )
         say(initial.summary)
+    goes_on = len(known) == len(workdirs) or (initial is not None and initial.same_classes)
+    _check_taught(data, goes_on)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
     return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial)
@@ -269,6 +272,22 @@ def _check_labels(data: Source, built: Training) -> None:
             f"config field 'model.per_pixel': expected labels {list(shape)} for each example as "
             f"the network gives them, got a data set with {list(labels)}"
         )
+
+
+def _check_taught(data: Source, goes_on: bool) -> None:
+    """A word that nobody says in training cannot be learnt; one that was learnt may be kept.
+
+    Other words may be left out, and data sets of images are published with empty classes.
+    """
+    if not data.untaught:
+        return
+    names = ", ".join(data.untaught)
+    if set(data.untaught) - {UNKNOWN} and data.input_shape is None and not goes_on:
+        raise ValueError(
+            f"--data: expected training clips of every word, got none of {names}: record more of "
+            "it, or prepare the cache with other --words, or split by other speakers or takes"
+        )
+    say(f"no training examples of {names}: what the network says of it is not learnt here")
 
 
 def _check_same_config(workdir: Path, old: Config, new: Config) -> None:

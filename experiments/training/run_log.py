@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from data_prep.command.atomic import write_json
 from data_prep.command.reading import naming, read_text
 from experiments.machine.multihost import is_first
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics import truncate_metrics
+from experiments.training.board import Board
 
 
 class Journal:
@@ -28,7 +28,7 @@ class Journal:
             return
         truncate_metrics(folder, resume_step)
         self._file = open(folder / "metrics.jsonl", "a")  # noqa: SIM115  closed in close()
-        self._board = SummaryWriter(str(folder), purge_step=resume_step + 1, flush_secs=10)
+        self._board = Board(folder, resume_step + 1)
 
     def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """One line."""
@@ -41,7 +41,7 @@ class Journal:
             for part, scalar in scalars.items():
                 if isinstance(scalar, float | int):
                     tag = f"{split}/{name}" + (f"/{part}" if part else "")
-                    self._board.add_scalar(tag, scalar, step)
+                    self._board.add(tag, scalar, step)
 
     def close(self) -> None:
         """Flush and close both."""

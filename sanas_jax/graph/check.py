@@ -53,7 +53,7 @@ def look_at(block: nn.Module, shape: tuple[int, ...]) -> Traced:
         ) from None
     try:
         found = traced(block, shape)
-    except Exception as error:
+    except Exception as error:  # the user's own block, which may raise anything
         raise ValueError(str(error).splitlines()[0] or type(error).__name__) from error
     extra = sorted(set(found.variables) - {"params", "batch_stats"})
     if extra:

@@ -14,6 +14,7 @@ What is heard does not depend on how the audio is cut into chunks, and equals `r
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict
 from math import isfinite
 from typing import Any, NamedTuple, Protocol
@@ -226,23 +227,31 @@ class Session:
 
     def load(self, saved: bytes) -> None:
         """Take over a state of `save`; ValueError for one of another model."""
+        # All is looked at before anything is taken over.
         try:
             state = serialization.msgpack_restore(saved)
             leaves: Any = [np.asarray(leaf) for leaf in state["memory"]]
-        except Exception as error:
-            raise ValueError(f"saved: expected bytes of Session.save, got {error}") from error
-        here = self._runtime.stream(state["price"]).memory
-        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in here]:
+            pending, tail = (_signal(state[name]) for name in ("pending", "tail"))
+            price = None if state["price"] is None else float(state["price"])
+            told = state.get("told", price)
+            told = None if told is None else float(told)
+            steps, samples = (operator.index(state[name]) for name in ("steps", "samples"))
+            is_filled, is_finished, is_padded = (flag is True for flag in state["flags"])
+            detector = Detector(**state["detector"])
+            results = tuple((float(ms), _signal(scores)) for ms, scores in state["results"])
+            fired = operator.index(state["fired_label"]), float(state["fired_ms"])
+        except Exception as error:  # msgpack raises many kinds, and of damaged bytes all may come
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"saved: expected bytes of Session.save, got {cause}") from error
+        here = self._runtime.stream(price).memory
+        if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(o.shape, o.dtype) for o in here]:
             raise ValueError("saved: expected the state of this model, got one of another")
         self._stream.memory = Memory(*leaves)
-        self._waiting.set(state["pending"], state["tail"])
-        self._price = state["price"]
-        self._told = state.get("told", self._price)
-        self._steps, self._samples = state["steps"], state["samples"]
-        self._is_filled, self._is_finished, self._is_padded = state["flags"]
-        self._detector = Detector(**state["detector"])
-        results = tuple((ms, scores) for ms, scores in state["results"])
-        self._detection_state = DetectorState(results, state["fired_label"], state["fired_ms"])
+        self._waiting.set(pending, tail)
+        self._price, self._told = price, told
+        self._steps, self._samples = steps, samples
+        self._is_filled, self._is_finished, self._is_padded = is_filled, is_finished, is_padded
+        self._detector, self._detection_state = detector, DetectorState(results, *fired)
 
     def _usable(self, detector: Detector) -> Detector:
         """The detector; ValueError if it would tell a price to a controller that hears none."""
@@ -280,3 +289,11 @@ class Session:
             detection = Detection(found.label, time_ms, found.score)
         self._steps += 1
         return Heard(self._steps - 1, time_ms, posterior, live, gamma, detection)
+
+
+def _signal(value: Any) -> np.ndarray:
+    """Finite numbers [n] of a saved state; ValueError for anything else."""
+    array = np.asarray(value)
+    if array.ndim != 1 or array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(f"{array.dtype} {array.shape}, no signal")
+    return array

@@ -195,8 +195,11 @@ def test_prepare_images_replaces_a_cache_only_when_asked(
 def test_prepare_images_full_disk_is_one_line(photos: Path, tmp_path: Path) -> None:
     # A limit on the size of files fails a write as a full disk does.
     code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "from data_prep.prepare_images import main; sys.exit(main(sys.argv))"
+        "import resource, sys; from data_prep.prepare_images import main\n"
+        "any_size = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, any_size[1]))\n"
+        "status = main(sys.argv)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, any_size); sys.exit(status)"
     )
     arguments = ["--data", str(photos), "--out", str(tmp_path / "cache")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)

@@ -174,6 +174,17 @@ def test_bad_input_is_one_line(cache, tmp_path, capsys, extra, message):
     assert not folder.exists()
 
 
+def test_a_word_without_training_clips_is_refused_by_name(cache, tmp_path, capsys):
+    labels, splits = (np.load(cache / f"{name}.npy") for name in ("labels", "splits"))
+    other = shutil.copytree(cache, tmp_path / "cache")
+    np.save(other / "splits.npy", np.where((labels == 4) & (splits == 0), np.int8(2), splits))
+    assert run_launch(other, tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert "--data: expected training clips of every word, got none of high: " in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_workdir_of_another_config_is_refused_and_left_alone(cache, uninterrupted, capsys):
     before = final_state(uninterrupted)
     assert run_launch(cache, uninterrupted, "--set=train.seed=1") == 1

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import configparser
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +21,9 @@ from aiohttp import ClientSession, WSMsgType
 from aiohttp.test_utils import TestClient, TestServer, get_port_socket
 
 import experiments
+from data_prep.command.atomic import write_json
 from experiments import listen, serve
+from experiments.live.engine import Engine
 from experiments.live.page import client as live_client
 from experiments.live.page import content as live_page
 from experiments.live.page import demo as live_demo
@@ -512,3 +516,46 @@ def test_the_package_ships_the_page():
     package = Path(experiments.__file__).parent
     assert f"{live_page.FOLDER.relative_to(package)}/*" in patterns
     assert {path.name for path in live_page.FOLDER.iterdir()} == set(live_page.TYPES)
+
+
+def test_detectors_are_those_of_the_start_and_a_page_is_told_of_others(engine, tmp_path):
+    """`calibrate` may write them anew, or somebody take the run away, while pages listen."""
+    folder = shutil.copytree(engine.model.workdir, tmp_path / "run")
+    path = folder / "detector.json"
+
+    def write(thresholds):
+        entries = [
+            {"cost_weight": price, "settings": {"threshold": threshold}}
+            for price, threshold in zip((0.1, 1.0), thresholds, strict=True)
+        ]
+        write_json(path, {"step": engine.model.step, "detectors": entries})
+
+    write((0.25, 0.5))
+    own = Engine(dataclasses.replace(engine.model, workdir=folder), engine.runtime, 0.1)
+    assert own.detectors.at(0.1) == Detector(threshold=0.25)
+
+    async def first_messages():
+        async with server_of(own) as client, page_of(client) as page:
+            await page.send_json({"type": "mic", "rate": RATE})
+            await page.send_bytes(bytes(2 * RATE * 2))
+            await page.send_json({"type": "tell", "cost_weight": 1.0})
+            await page.send_bytes(bytes(2 * RATE))
+            await page.send_json({"type": "stop"})
+            return await until(page, "end")
+
+    def notes():
+        found = asyncio.run(first_messages())
+        assert "error" not in {message["type"] for message in found}
+        assert len(steps_of(found)) > 5
+        return [message["message"] for message in found if message["type"] == "note"]
+
+    assert notes() == []
+    write((0.75, 0.75))
+    assert notes() == [
+        "detector.json has changed: until the server is started again, it is as it was"
+    ]
+    path.write_text("{")
+    assert len(notes()) == 1
+    shutil.rmtree(folder)
+    assert len(notes()) == 1
+    assert own.detectors.at(1.0) == Detector(threshold=0.5)

@@ -7,8 +7,10 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
@@ -22,12 +24,15 @@ from data_prep.speech.cache import CacheRow, open_cache, write_cache
 from experiments.config import ModelConfig
 from experiments.datasets.streams import read_stream
 from experiments.runs import folder as run_folder
+from experiments.runs import packed
 from experiments.runs.detectors import read_detector
 from experiments.runs.metrics import read_metrics
-from experiments.runs.packed import PARAMS, read_params
+from experiments.runs.packed import PARAMS
 from experiments.runs.stored_results import StreamResult, read_result
 from experiments.runs.trained import model_of, read_model
 from experiments.training.run_log import _read_points
+from sanas_jax.rollout import Sanas, abstract_model
+from tests.helpers.exports import EXPORTS
 from tests.helpers.fuzz import Reader
 from tests.helpers.packed import write_packed
 from tests.helpers.toy import mel_matrix
@@ -117,9 +122,18 @@ def _cifar(folder: Path) -> Path:
     return folder / "data_batch_3"
 
 
+@cache
+def _network(folder: Path) -> tuple[Sanas, dict[str, Any]]:
+    """Of a packed model whose description is not changed, with the shapes of its parameters."""
+    model = model_of(run_folder.read(folder))
+    return model, abstract_model(model)
+
+
 def _params(folder: Path) -> object:
-    info = run_folder.read(folder / "model")
-    return read_params(folder / "model", model_of(info), static=False)
+    model, shapes = _network(folder / "model")
+    # Tracing the network anew takes most of the time, and has nothing to do with the file.
+    with patch.object(packed, "abstract_model", lambda _: shapes):
+        return packed.read_params(folder / "model", model, static=False)
 
 
 _DETECTOR = {
@@ -170,4 +184,5 @@ READERS: dict[str, Reader] = {
     "images, labels": Reader(_image_cache("labels.npy"), lambda at: open_image_cache(at / "cache")),
     "idx": Reader(_idx, lambda at: read_idx(at / "a.gz", 3)),
     "cifar": Reader(_cifar, lambda at: read_cifar(at, "cifar10")),
+    **EXPORTS,
 }

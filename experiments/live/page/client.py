@@ -211,6 +211,9 @@ class Client:
     async def _begin(self, source: str, name: str, **more: Any) -> LiveStream:
         stream = await self._run(LiveStream, self._engine, self._price)
         await self.send({"type": "start", "source": source, "name": name, **more})
+        if self._engine.threshold is None and self._engine.detectors.is_another_now():
+            note = "detector.json has changed: until the server is started again, it is as it was"
+            await self.send({"type": "note", "message": note})
         return stream
 
     async def _end(self, stream: LiveStream, reason: str = "the end") -> None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from experiments.live.decisions import Spending, event
 from experiments.live.engine import Engine
-from experiments.runs.detectors import chosen_detector
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.features import POWER_FLOOR, Frontend, mel_power
 from sanas_jax.streaming.session import Heard, Session
@@ -33,7 +32,7 @@ class LiveStream:
     def __init__(self, engine: Engine, price: float | None) -> None:
         """Before the first sample, told λ = `price`."""
         self._engine, self._price = engine, price
-        detector = chosen_detector(engine.model, price, engine.threshold)
+        detector = engine.detectors.at(price)
         self._session = Session(engine.runtime, cost_weight=price, detector=detector)
         self._spending = Spending(engine.model, engine.runtime.name)
         model = engine.model
@@ -67,8 +66,7 @@ class LiveStream:
 
     def _tell(self, price: float) -> None:
         """Another price, and the detector that was calibrated for it."""
-        detector = chosen_detector(self._engine.model, price, self._engine.threshold)
-        self._session.tell(price, detector)
+        self._session.tell(price, self._engine.detectors.at(price))
         self._price = price
 
     def _timed(self, run: Callable[[], list[Heard]]) -> list[Message]:

@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.command import atomic
 from data_prep.command.atomic import new_files, new_folder, write_json
-from tests.helpers.faults import Fault, failing, points
+from tests.helpers.faults import Fault, failing
 
 KILLED = """
 import os, signal, sys
@@ -74,8 +74,8 @@ def test_a_fault_at_any_point_leaves_the_old(tmp_path: Path, replace, error: int
         except OSError:
             failed, text = failed + 1, "old"
         # A folder that need not be made may fail to be.
-        assert text == "old" or points(fault)[at] == "mkdir"
-        assert content(out) == {"a": text, "b": text}, (at, points(fault)[at])
+        assert text == "old" or fault.seen[at] == "mkdir"
+        assert content(out) == {"a": text, "b": text}, (at, fault.seen[at])
         replace(out, "old")
     assert failed >= 5
 

@@ -472,3 +472,12 @@ def test_read_images_refuses_options_that_would_do_nothing(cifar10, tmp_path: Pa
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
             read_images(*arguments)
+
+
+def test_classes_of_two_lines_are_refused(tmp_path: Path) -> None:
+    for name in ("plain", "two\nlines"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "a.png", np.zeros((4, 4, 3), np.uint8))
+        save(tmp_path / name / "b.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"written in a line, got 'two\\nlines'"):
+        read_images(tmp_path, size=4)

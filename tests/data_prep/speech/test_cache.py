@@ -168,3 +168,12 @@ def test_imports_stay_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] []"
+
+
+@pytest.mark.parametrize("key", ["classes", "all_words"])
+def test_open_cache_refuses_words_of_two_lines(folder: Path, key: str) -> None:
+    meta = json.loads((folder / "dataset.json").read_text())
+    meta[key][-1] = "two\nlines"
+    (folder / "dataset.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"dataset\.json: .*'two\\nlines'.*written in a line"):
+        open_cache(folder)

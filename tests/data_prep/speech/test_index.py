@@ -88,3 +88,15 @@ def test_compile_pattern_takes_other_characters_literally() -> None:
     assert regex.fullmatch("go.[3].wav")
     assert not regex.fullmatch("go.3.wav")
     assert not regex.fullmatch("goX[3].wav")
+
+
+@pytest.mark.parametrize(
+    "word", ["new\nline", "tab\t", " before", "after ", "\u2028", "no\xa0break"]
+)
+def test_words_that_cannot_be_read_back_from_a_line_are_left_out(tmp_path: Path, word: str) -> None:
+    touch(tmp_path, f"{word}/a_nohash_0.wav", "yes/a_nohash_0.wav")
+    found = find(tmp_path)
+    assert found.words == ("yes",)
+    ((name, reason),) = found.unusable
+    assert name.isprintable()
+    assert reason == "its word cannot be written in a line"

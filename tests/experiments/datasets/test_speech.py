@@ -1,6 +1,7 @@
 """Batches of a source of audio: what is varied in training, and not in validation."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.config import Config, DataConfig, Hooks, ModelConfig, override
 from experiments.config.build import build_training
 from experiments.datasets import speech
 from experiments.datasets.speech import AudioSource
+from experiments.training import begin
 from sanas_jax.data.recipe import Recipe
 
 # Programs that differ in where clips come from may round a product and a sum at once, or not.
@@ -145,3 +147,40 @@ def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
     np.testing.assert_allclose(part.features, resident.features[rows], atol=ROUNDING)
     with pytest.raises(ValueError, match="sounds: expected the samples of the chosen clips"):
         draw(there.training, frontend, settings, keys[0], rows)
+
+
+def test_what_has_no_training_clips_is_named(tmp_path):
+    rows = [
+        CacheRow(np.ones(9, np.int16), label, label - 1, split)
+        for label, split in ((1, 1), (2, 0), (2, 1), (3, 1))
+    ]
+    write_cache(
+        tmp_path / "cache",
+        iter(rows),
+        noise=[],
+        mel=np.ones(MEL_SHAPE, np.float32),
+        classes=("_silence_", "_unknown_", "yes", "no"),
+        all_words=("bed", "yes", "no"),
+        provenance={"sha256": "ab" * 32},
+    )
+    source = AudioSource(DataConfig(cache=str(tmp_path / "cache")))
+    assert source.untaught == ("_unknown_", "no")
+    with pytest.raises(ValueError, match="training clips of every word, got none of _unknown_, no"):
+        begin._check_taught(source, False)
+
+
+def test_words_that_were_learnt_before_and_other_words_may_have_no_clips(capsys):
+    def source(*untaught, shape=None):
+        return SimpleNamespace(untaught=untaught, input_shape=shape)
+
+    begin._check_taught(source(), False)
+    assert capsys.readouterr().out == ""
+    for at, goes_on in (
+        (source("_unknown_"), False),
+        (source("yes"), True),
+        (source("N/A", shape=(28, 28, 1)), False),
+    ):
+        begin._check_taught(at, goes_on)
+        out = capsys.readouterr().out
+        assert out.startswith(f"no training examples of {at.untaught[0]}: ")
+        assert out.count("\n") == 1

@@ -56,6 +56,14 @@ def test_a_library_that_cannot_be_loaded_or_kept_is_refused(tmp_path, monkeypatc
         compiled(SOURCE % 7, tmp_path)
 
 
+@pytest.mark.parametrize("left", [b"", b"\x7fELF", b"nonsense" * 99])
+def test_a_kept_library_that_is_damaged_is_compiled_again(tmp_path, left):
+    made = compiled(SOURCE % 7, tmp_path)
+    made.unlink()  # it may be loaded here
+    made.write_bytes(left)
+    assert ctypes.CDLL(str(compiled(SOURCE % 7, tmp_path))).seven() == 7
+
+
 def test_the_compiler_that_is_asked_for_goes_first(monkeypatch):
     monkeypatch.setenv("CC", "sh -x")
     assert compiler.find_compiler() == ["sh", "-x"]

@@ -118,10 +118,13 @@ def body(values):
     checkpoints = Checkpoints(Path(sys.argv[1]), keep=2)
     tree = {"a": np.random.default_rng(0).standard_normal(100_000)}
     checkpoints.save(0, tree)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, any_size[1]))
     checkpoints.save(1, tree)
 
-sys.exit(run(lambda values: None, body, "", ["command"]))
+any_size = resource.getrlimit(resource.RLIMIT_FSIZE)
+status = run(lambda values: None, body, "", ["command"])
+resource.setrlimit(resource.RLIMIT_FSIZE, any_size)
+sys.exit(status)
 """
 
 

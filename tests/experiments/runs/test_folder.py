@@ -91,3 +91,13 @@ def test_a_folder_of_a_later_version_is_refused_by_name(tmp_path):
     file.write_text(json.dumps(description | {"format": 2}))
     with pytest.raises(ValueError, match=r"config\.json: expected format 1, got 2"):
         run_folder.read(tmp_path / "run")
+
+
+def test_classes_of_two_lines_are_refused(tmp_path):
+    write_described(tmp_path / "run", Config(model=ModelConfig(maps=(2, 2), state_size=4)))
+    path = tmp_path / "run" / "config.json"
+    description = json.loads(path.read_text())
+    description["classes"][-1] = "two\nlines"
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"config\.json: expected .* that are no words"):
+        run_folder.read(tmp_path / "run")

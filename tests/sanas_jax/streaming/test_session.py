@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 
 from sanas_jax import gates
 from sanas_jax.blocks import Dense
@@ -255,3 +256,32 @@ def test_windows_with_gaps_are_refused():
     params = init_model(gappy, jax.random.key(0))
     with pytest.raises(ValueError, match="hop ≤ 51, got 52"):
         Runtime(gappy, params, frontend("constant"))
+
+
+DAMAGES = (
+    lambda state: state.pop("tail"),
+    lambda state: state.update(pending=np.zeros((2, 2), np.float32)),
+    lambda state: state.update(tail=np.full(3, np.nan, np.float32)),
+    lambda state: state.update(price="much"),
+    lambda state: state.update(steps=1.5),
+    lambda state: state.update(flags=[True]),
+    lambda state: state["detector"].update(threshold=-1),
+    lambda state: state.update(results=[[1.0]]),
+    lambda state: state.update(fired_label=None),
+    lambda state: state.update(memory=[*state["memory"][:-1], np.zeros(3)]),
+)
+
+
+def test_a_damaged_state_is_refused_and_the_session_goes_on(case):
+    runtime, signal = case[:2]
+    session = Session(runtime, cost_weight=0.5, detector=DETECTOR)
+    first = session.push(signal[:3000])
+    saved = session.save()
+    for damage in DAMAGES:
+        state = serialization.msgpack_restore(saved)
+        state["memory"] = list(state["memory"])
+        damage(state)
+        with pytest.raises(ValueError, match=r"^saved: expected"):
+            session.load(serialization.msgpack_serialize(state))
+        assert session.save() == saved
+    assert_equal(first + listen(session, [signal[3000:]]), case)
