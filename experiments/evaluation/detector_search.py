@@ -235,9 +235,8 @@ def smooth(
     posteriors: np.ndarray, times_ms: np.ndarray, window_ms: float, min_count: int
 ) -> Smoothed:
     """Mean posteriors as `detector.detector_step` forms them, of posteriors [T, K] at times [T]."""
-    first = np.searchsorted(times_ms, times_ms - window_ms)
+    first, enough = _inside(times_ms, window_ms, min_count)
     counts = np.arange(len(times_ms)) - first + 1
-    enough = (counts >= min_count) & (times_ms - times_ms[first] >= window_ms / 4)
     first, counts, times_ms = first[enough], counts[enough], times_ms[enough]
     divisors = counts.astype(posteriors.dtype)[:, None]
     means = np.zeros((len(first), posteriors.shape[1]))
@@ -283,8 +282,7 @@ def _search(
 ) -> Iterator[tuple[Detector, list[Found]]]:
     """Every setting of the grid, and what tells its detections in the streams of each group."""
     every = [trace for group in groups for trace in group]
-    for window_ms in WINDOWS_MS:
-        least = _min_count(every, window_ms)
+    for window_ms, least in _windows(every):
         smoothed = _smoothed(groups, window_ms, least)
         for threshold in thresholds:
             own = tuple(min(first, threshold) for first in first_own)
@@ -293,6 +291,30 @@ def _search(
             for suppression_ms in SUPPRESSIONS_MS:
                 found: list[Found] = [partial(each.detections, suppression_ms) for each in firing]
                 yield replace(detector, suppression_ms=suppression_ms), found
+
+
+def _windows(traces: Sequence[Trace]) -> list[tuple[float, int]]:
+    """Windows, and the results that there must be in them.
+
+    Of windows that hold the same steps, as those of 400 and 500 ms where decisions are 200 ms
+    apart, that which is nearest to the protocol's.
+    """
+    found: dict[tuple[bytes, ...], tuple[float, int]] = {}
+    for window_ms in sorted(WINDOWS_MS, key=lambda window_ms: abs(window_ms - PROTOCOL.window_ms)):
+        least = _min_count(traces, window_ms)
+        inside = [_inside(trace.times_ms, window_ms, least) for trace in traces]
+        held = tuple(array.tobytes() for arrays in inside for array in arrays)
+        found.setdefault(held, (window_ms, least))
+    return sorted(found.values())
+
+
+def _inside(
+    times_ms: np.ndarray, window_ms: float, min_count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each step [T] the first result in its window, and whether there are enough."""
+    first = np.searchsorted(times_ms, times_ms - window_ms)
+    counts = np.arange(len(times_ms)) - first + 1
+    return first, (counts >= min_count) & (times_ms - times_ms[first] >= window_ms / 4)
 
 
 def _smoothed(

@@ -141,6 +141,14 @@ def test_thresholds_of_silence_and_unknown_words_are_refined():
     assert refined.alarms == 0
 
 
+def test_windows_that_hold_the_same_steps_are_tried_once():
+    rows = random_rows(np.random.default_rng(0), 40)
+    tried = choice._windows([trace_of(rows, 200 * np.arange(40))])
+    assert tried == [(0, 1), (300, 2), (500, 3), (600, 3), (800, 3), (1000, 3)]
+    finer = choice._windows([trace_of(rows, 50 * np.arange(40))])
+    assert [window for window, _ in finer] == list(choice.WINDOWS_MS)
+
+
 def test_limit_that_no_setting_keeps_is_refused(small_grid):
     """A sure word every four seconds, where none was said."""
     times = 200 * np.arange(100)
