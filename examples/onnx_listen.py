@@ -44,13 +44,6 @@ def listen(folder: Path, recording: str) -> None:
         memory = {name: answer[f"next_{name}"] for name in memory}
         seconds.append(time.perf_counter() - started)
 
-        # After a step that heard a word the network is told a low price: it looks twice.
-        if detector["look_price"] is not None:
-            told, place = about["cost_weight"], about["formats"]["onnx"]["log_price"]
-            if answer["posterior"][about["first_word"] :].max() > detector["look_above"]:
-                told = min(told, detector["look_price"])
-            memory[place["array"]].flat[place["index"]] = np.log(told)
-
         # Means of the last posteriors; a label fires that is new, over its threshold, not too soon.
         ms = round(1000 * t * about["step_advance"] / rate)
         results = [(then, p) for then, p in results if then >= ms - detector["window_ms"]]

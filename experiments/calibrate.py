@@ -6,9 +6,6 @@ network conditioned on its price gets a detector for each. They are written to W
 `evaluate --detector calibrated` uses them. A stream that was made of the testing split is refused:
 what is tested on it must not be chosen on it.
 
-With `--look_twice λ` a network that is told its price hears λ, if that is lower, for the step after
-one in which it heard a word, however faintly.
-
 With `--negatives`, audio without the words that needs no labels, the false alarms are those on it,
 and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The first is what is used
 unless `evaluate` is told another.
@@ -78,14 +75,6 @@ def define_flags(values: flags.FlagValues) -> None:
         f"if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
         flag_values=values,
     )
-    flags.DEFINE_float(
-        "look_twice",
-        None,
-        "λ that a network that is told its price hears for a step after one with a word's "
-        "posterior over 0.2, where its own λ is higher.",
-        lower_bound=1e-9,
-        flag_values=values,
-    )
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
@@ -98,11 +87,10 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.alarms import trace_negatives
     from experiments.evaluation.calibration import calibrated, check_split, detector_summary
     from experiments.evaluation.detector_search import TOLERANCE_MS
-    from experiments.evaluation.stream_inference import Detectors, read_streams, run_models
+    from experiments.evaluation.stream_inference import read_streams, run_models
     from experiments.runs import folder as run_folder
     from experiments.runs.packed import is_packed
     from experiments.runs.trained import read_model
-    from sanas_jax.streaming.detector import Detector
 
     keep_programs()
     if values.heard and not values.negatives:
@@ -118,26 +106,22 @@ def main(values: flags.FlagValues) -> None:
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
-    look = Detector(look_price=values.look_twice)
-    if values.look_twice and not all(model.conditioned for model in models):
-        raise ValueError("--look_twice: expected runs that are told a price, got one that is not")
-    looks: Detectors = {(model.workdir, price): look for model in models for price in model.prices}
     streams = read_streams(values.stream, values.labels, models)
     traces: dict[tuple[Path, float | None], list[Trace]] = {}
-    for found in run_models(models, streams, detectors=looks):
+    for found in run_models(models, streams):
         traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     rate = models[0].info.frontend.sample_rate
     heard = Path(values.heard) if values.heard else None
     sets = read_negative_sets(values.negatives, "validation", heard, rate)
     on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
-    for each in trace_negatives(models, sets, detectors=looks):
+    for each in trace_negatives(models, sets):
         on_negatives.setdefault((each.model.workdir, each.price), []).append(each)
     chosen: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in folders}
     unreached: dict[Path, list[str]] = {folder: [] for folder in folders}
     by_folder = {model.workdir: model for model in models}
     for (folder, price), own in traces.items():
         alarms = on_negatives.get((folder, price), [])
-        entries, missed = calibrated(by_folder[folder], price, streams, own, limits, alarms, look)
+        entries, missed = calibrated(by_folder[folder], price, streams, own, limits, alarms)
         chosen[folder] += entries
         unreached[folder] += missed
         for entry in entries:

@@ -144,8 +144,7 @@ def main(values: flags.FlagValues) -> None:
         if streams
         else []
     )
-    looks = {at: detector for at, (detector, _) in detectors.items()}
-    traced = trace_negatives(models, sets, values.budgets_per_step, looks)
+    traced = trace_negatives(models, sets, values.budgets_per_step)
     alarms = evaluate_negatives(traced, detectors, budgets)
     if len(results) + len(alarms) > 1:
         print(summary_table(results, alarms))

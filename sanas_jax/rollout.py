@@ -210,7 +210,6 @@ def unroll(
     mask: jax.Array | None = None,
     remat: bool = False,
     written_out: bool | None = None,
-    after: Callable[[Carry, Step], Carry] | None = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -231,7 +230,6 @@ def unroll(
         for time, where most of a network is behind early joins.
       written_out: all steps one after the other in the program in place of a loop. None: in
         training where convolutions run in the steps and jax's default device is a CPU.
-      after: what becomes of the carry when a step is over, such as another price for the next one.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -269,8 +267,7 @@ def unroll(
                 mask=mask_t,
             )
 
-        carry, out = _step(model, params, carry, run, key, forced or policy, mask_t)
-        return (carry if after is None else after(carry, out)), out
+        return _step(model, params, carry, run, key, forced or policy, mask_t)
 
     if written_out is None:
         written_out = train and _is_slow_in_a_loop(model.net)

@@ -14,7 +14,7 @@ from scipy.special import gammaincinv
 from experiments.datasets.recordings import NegativeSet, Place, place_at
 from experiments.evaluation.detector_search import Negatives, candidates, fire, smooth
 from experiments.evaluation.scoring import ROC_THRESHOLDS, requested_macs
-from experiments.evaluation.stream_inference import Detectors, run_models
+from experiments.evaluation.stream_inference import run_models
 from experiments.runs.stored_negatives import NegativeResult, save_negative_result
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
@@ -50,13 +50,12 @@ def trace_negatives(
     models: Sequence[TrainedModel],
     sets: Sequence[NegativeSet],
     budgets_per_step: int | None = None,
-    detectors: Detectors | None = None,
 ) -> list[Traced]:
-    """Every model at every price over every set; `detectors` as of `run_models`."""
+    """Every model at every price over every set."""
     out: list[Traced] = []
     for negatives in sets:
         found: dict[tuple[Path, float | None], Traced] = {}
-        for run in run_models(models, negatives.lanes, budgets_per_step, detectors):
+        for run in run_models(models, negatives.lanes, budgets_per_step):
             new = Traced(run.model, run.price, negatives, [])
             found.setdefault((run.model.workdir, run.price), new).traces.append(run.trace)
         out += found.values()

@@ -21,7 +21,6 @@ from experiments.evaluation.detector_search import (
 )
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
-from sanas_jax.streaming.detector import Detector
 
 
 class Calibrated(NamedTuple):
@@ -38,7 +37,6 @@ def calibrated(
     traces: Sequence[Trace],
     limits: Sequence[float],
     sets: Sequence[Traced] = (),
-    look: Detector = PROTOCOL,
 ) -> Calibrated:
     """Settings for a model at a price, scores beside the protocol's.
 
@@ -47,7 +45,6 @@ def calibrated(
       streams, traces: labelled, and the model's trace of each.
       limits: false alarms per hour, in the order in which they are asked for.
       sets: audio without words, on which false alarms are counted in place of the streams.
-      look: how the traces were looked at twice.
     """
     classes = model.info.classes
     negatives = to_search(sets) if sets else None
@@ -65,13 +62,10 @@ def calibrated(
             )
             continue
         best = search.refined(best, limit)
-        chosen = dataclasses.replace(
-            best.detector, look_price=look.look_price, look_above=look.look_above
-        )
         entry = {
             "cost_weight": price,
             "false_alarms_per_hour_limit": limit,
-            "settings": dataclasses.asdict(chosen),
+            "settings": dataclasses.asdict(best.detector),
             "scores": mean_scores(streams, traces, classes, best.detector),
             "scores_of_default": mean_scores(streams, traces, classes, PROTOCOL),
         }
@@ -101,11 +95,6 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
     own = ", ".join(f"{threshold:g}" for threshold in settings["thresholds"])
     if own:
         lines.append(f"  thresholds of silence and unknown words: {own}")
-    if settings["look_price"]:
-        lines.append(
-            f"  looks twice at λ = {settings['look_price']:g} after a posterior over "
-            f"{settings['look_above']:g}"
-        )
     for title, scores in (
         ("calibrated", entry["scores"]),
         ("default", entry["scores_of_default"]),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +18,9 @@ from experiments.machine.execution import Execution
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
 from sanas_jax import gates as gates_lib
-from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.features import Frontend, extract, num_frames
-from sanas_jax.rollout import Carry, Sanas, Step, init_carry, unroll
+from sanas_jax.rollout import Carry, Sanas, init_carry, unroll
 from sanas_jax.sharding import BUDGET, make_mesh, place
-from sanas_jax.streaming.detector import Detector
 from sanas_jax.training.budgets import over_budgets
 
 CHUNK_STEPS = 128
@@ -31,8 +28,6 @@ CHUNK_STEPS = 128
 _MARGIN = 2
 
 Own = tuple[Any, Frontend]  # params of a run, and its features
-# Of a run at a price.
-Detectors = Mapping[tuple[Path, float | None], Detector]
 
 
 class GroupOutputs(NamedTuple):
@@ -74,7 +69,6 @@ def run_group(
     prices: Sequence[float],
     signals: Sequence[np.ndarray],
     budgets_per_step: int | None = None,
-    looks: Sequence[Detector] = (),
     architectures: np.ndarray | None = None,
 ) -> GroupOutputs:
     """Every run at every price on every stream, each step in its most probable architecture.
@@ -89,7 +83,6 @@ def run_group(
       prices: P values of λ that a conditioned controller is told; one, of any value, for others.
       signals: S mono signals [n] at the features' rate.
       budgets_per_step: runs per program, as in the train loop.
-      looks: a detector for each price, of which one at least looks twice; or none.
       architectures: gates [P, E], one for each price, that stay the same at every step.
     """
     hop = model.hop * runs[0][1].hop
@@ -112,8 +105,7 @@ def run_group(
         for group in groups:
             devices = jax.local_devices()[: math.gcd(len(group), jax.local_device_count())]
             mesh = make_mesh(devices, len(group), 1)
-            chunk_of_one = _make_chunk(model, static, prices, looks)
-            run_chunk = jax.jit(over_budgets(chunk_of_one, (2, 3), mesh))
+            run_chunk = jax.jit(over_budgets(_make_chunk(model, static), (2, 3), mesh))
             own = place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *group), mesh, BUDGET)
             carry = _start(model, len(group), prices, len(signals))
             first = run_chunk(own, carry, padded[:, :length], architectures)
@@ -136,46 +128,26 @@ def run_group(
     return GroupOutputs(split(posteriors), split(live), 1000 * seconds / frames)
 
 
-def _make_chunk(
-    model: Sanas, static: bool, prices: Sequence[float], looks: Sequence[Detector]
-) -> Any:
+def _make_chunk(model: Sanas, static: bool) -> Any:
     policy = gates_lib.all_on if static else gates_lib.mode
-    told = [
-        (price, min(price, look.look_price or price), look.look_above)
-        for price, look in zip(prices, looks, strict=bool(looks))
-    ]
 
     def chunk(own: Own, carry: Carry, samples: jax.Array, forced: jax.Array | None) -> Any:
         params, frontend = own
         # The first and last frames of a chunk see its ends instead of the audio around it.
         frames = extract(frontend, samples)[:, _MARGIN:-_MARGIN, :, None]
 
-        def at_price(carry: Carry, told: jax.Array, gates: jax.Array | None) -> Any:
+        def at_price(carry: Carry, gates: jax.Array | None) -> Any:
             carry = carry._replace(stats=params.get("stats"))
-            after = partial(_look, told) if looks else None
             if gates is not None:
                 steps = model.num_steps(frames.shape[1])
                 gates = jnp.broadcast_to(gates, (steps, len(frames), len(gates)))
             key = jax.random.key(0)
-            carry, outs = unroll(
-                model, params, carry, frames, key, policy=policy, gates=gates, after=after
-            )
+            carry, outs = unroll(model, params, carry, frames, key, policy=policy, gates=gates)
             return carry._replace(stats=None), (jax.nn.softmax(outs.logits), outs.live)
 
-        heard = jnp.array(told or [()] * len(prices), jnp.float32)
-        return jax.vmap(at_price)(carry, heard, forced)
+        return jax.vmap(at_price)(carry, forced)
 
     return chunk
-
-
-def _look(told: jax.Array, carry: Carry, out: Step) -> Carry:
-    """The carry that hears the price of `detector.price_after`.
-
-    told [3]: the stream's price, that after a step that heard a word, and how clearly it must.
-    """
-    price, look_price, above = told
-    heard = jax.nn.softmax(out.logits)[:, FIRST_WORD:].max(1, keepdims=True) > above
-    return carry._replace(condition=jnp.log(jnp.where(heard, look_price, price)))
 
 
 def _start(model: Sanas, runs: int, prices: Sequence[float], streams: int) -> Carry:
@@ -212,26 +184,17 @@ def read_streams(
 
 
 def run_models(
-    models: Sequence[TrainedModel],
-    streams: Sequence[Stream],
-    budgets_per_step: int | None = None,
-    detectors: Detectors | None = None,
+    models: Sequence[TrainedModel], streams: Sequence[Stream], budgets_per_step: int | None = None
 ) -> Iterator[ModelRun]:
-    """Every model at every price over every stream; alike models share a pass.
-
-    `detectors` that look twice change what a model is told along the stream.
-    """
+    """Every model at every price over every stream; alike models share a pass."""
     groups: dict[Any, list[TrainedModel]] = {}
     for model in models:
-        looks = _looks(model, detectors or {})
-        groups.setdefault((_program(model), looks), []).append(model)
-    for (_, looks), group in groups.items():
+        groups.setdefault(_program(model), []).append(model)
+    for group in groups.values():
         first = group[0]
         own = [(model.params, model.info.frontend) for model in group]
         signals = [stream.samples for stream in streams]
-        out = run_group(
-            first.sanas, first.static, own, first.prices, signals, budgets_per_step, looks
-        )
+        out = run_group(first.sanas, first.static, own, first.prices, signals, budgets_per_step)
         for g, model in enumerate(group):
             for p, price in enumerate(model.prices):
                 for s, stream in enumerate(streams):
@@ -246,15 +209,6 @@ def _program(model: TrainedModel) -> Any:
     prices = tuple(model.prices) if config.conditioned else ()
     features = jax.tree.structure(model.info.frontend)
     return model.sanas, config.static, prices, features
-
-
-def _looks(model: TrainedModel, detectors: Detectors) -> tuple[Detector, ...]:
-    """What `run_group` is told of a model's detectors: only how they look twice, if one does."""
-    if not model.conditioned:
-        return ()
-    found = [detectors.get((model.workdir, price), Detector()) for price in model.prices]
-    looks = [Detector(look_price=d.look_price, look_above=d.look_above) for d in found]
-    return tuple(looks) if any(look.look_price for look in looks) else ()
 
 
 def trace_of(

@@ -33,8 +33,7 @@ def evaluate_streams(
       budgets_per_step: runs per program, as in the train loop.
     """
     results = []
-    looks = {at: detector for at, (detector, _) in detectors.items()}
-    for run in run_models(models, streams, budgets_per_step, looks):
+    for run in run_models(models, streams, budgets_per_step):
         folder = run.model.workdir
         detector, described = detectors[folder, run.price]
         budget = requested_macs(run.model, run.price, budgets)

@@ -137,8 +137,6 @@ def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[
                 raise ValueError(f"cost_weight {own!r}")
             for name, value in entry["settings"].items():
                 numbers = value if name == "thresholds" else [value]
-                if name == "look_price" and value is None:
-                    continue
                 if any(
                     type(n) is not int and (name in whole or type(n) is not float) for n in numbers
                 ):

@@ -3,9 +3,6 @@
 Posteriors are averaged over a short window. A label is fired where its mean is over its threshold,
 it is not the label fired last, and enough time has passed since then. Runs on the host in NumPy,
 one step at a time: `detector_init` and `detector_step` are the online form, `detect` the loop.
-
-A detector may look twice (`price_after`): where a step hears a word, however faintly, the
-controller is told a low price for the next step, which a larger part of the network then judges.
 """
 
 from __future__ import annotations
@@ -15,8 +12,6 @@ from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-from sanas_jax.data.clips import FIRST_WORD
 
 Result = tuple[float, np.ndarray]
 
@@ -31,8 +26,6 @@ class Detector:
     min_count: results there must be in the window, spanning a quarter of it or more
     silence_label: fired as any other label, but not a detection
     thresholds: of the labels 0, 1, ... in place of `threshold`, which is that of the labels beyond
-    look_price: λ of a step after one that heard a word, where the stream's is higher; None: its own
-    look_above: such a step's greatest posterior of a word must be greater than this
     """
 
     window_ms: float = 500
@@ -41,18 +34,14 @@ class Detector:
     min_count: int = 3
     silence_label: int = 0
     thresholds: tuple[float, ...] = ()
-    look_price: float | None = None
-    look_above: float = 0.2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", tuple(self.thresholds))  # files hold a list
-        for name in ("window_ms", "suppression_ms", "threshold", "look_above"):
+        for name in ("window_ms", "suppression_ms", "threshold"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not all(0 <= own < inf for own in self.thresholds):
             raise ValueError(f"thresholds: expected 0 or more, got {self.thresholds}")
-        if self.look_price is not None and not 0 < self.look_price < inf:
-            raise ValueError(f"look_price: expected a price above 0, got {self.look_price}")
         if self.min_count < 1:
             raise ValueError(f"min_count: expected 1 or more, got {self.min_count}")
 
@@ -133,13 +122,6 @@ def detector_step(
     if fired:
         state = replace(state, fired_label=label, fired_ms=time_ms)
     return state, Step(label, score, fired)
-
-
-def price_after(detector: Detector, posterior: np.ndarray, price: float) -> float:
-    """λ of the next step, after one with this posterior [K], of a stream that is told `price`."""
-    if detector.look_price is None or np.max(posterior[FIRST_WORD:]) <= detector.look_above:
-        return price
-    return min(price, detector.look_price)
 
 
 def detect_steps(

@@ -30,7 +30,6 @@ from sanas_jax.streaming.detector import (
     DetectorState,
     detector_init,
     detector_step,
-    price_after,
 )
 from sanas_jax.streaming.runtime import Answer
 from sanas_jax.streaming.step import Memory
@@ -115,13 +114,12 @@ class Session:
         Args:
           runtime: the compiled model.
           cost_weight: λ, which a conditioned controller is told; `tell` changes it.
-          detector: settings of the detector; one that looks twice is for a controller that is told
-            a price.
+          detector: settings of the detector.
         """
         if runtime.frontend is None:
             raise ValueError("runtime: expected one that is given audio, got one for frames")
         self._runtime, self._frontend, self._price = runtime, runtime.frontend, cost_weight
-        self._detector = self._usable(Detector() if detector is None else detector)
+        self._detector = Detector() if detector is None else detector
         hop, frontend = runtime.model.hop, runtime.frontend
         self._advance, self._needed = hop * frontend.hop, frontend.span(hop)
         self._begins = frontend.span(runtime.first_frames)
@@ -132,7 +130,7 @@ class Session:
     def reset(self) -> None:
         """Forget the stream."""
         runtime = self._runtime
-        self._stream, self._told = runtime.stream(self._price), self._price
+        self._stream = runtime.stream(self._price)
         self._detection_state = detector_init(self._detector)
         self._steps, self._samples = 0, 0
         self._is_filled, self._is_finished = runtime.first_frames == 0, False
@@ -158,10 +156,10 @@ class Session:
         """Another price λ from the next step on, and the detector that goes with it, if another."""
         if not self._runtime.model.controller.conditioned:
             raise ValueError("cost_weight: expected a conditioned controller, got one that is not")
-        self._price = self._told = cost_weight
+        self._price = cost_weight
         self._stream.tell(cost_weight)
         if detector is not None:
-            self._detector = self._usable(detector)
+            self._detector = detector
 
     def push(self, samples: np.ndarray) -> list[Heard]:
         """Hear samples [n], int16 or float in [-1, 1]; the steps that they complete."""
@@ -217,7 +215,6 @@ class Session:
             "samples": self._samples,
             "flags": [self._is_filled, self._is_finished, self._is_padded],
             "price": self._price,
-            "told": self._told,
             "detector": asdict(self._detector) | {"thresholds": list(self._detector.thresholds)},
             "fired_label": self._detection_state.fired_label,
             "fired_ms": float(self._detection_state.fired_ms),
@@ -233,8 +230,6 @@ class Session:
             leaves: Any = [np.asarray(leaf) for leaf in state["memory"]]
             pending, tail = (_signal(state[name]) for name in ("pending", "tail"))
             price = None if state["price"] is None else float(state["price"])
-            told = state.get("told", price)
-            told = None if told is None else float(told)
             steps, samples = (operator.index(state[name]) for name in ("steps", "samples"))
             is_filled, is_finished, is_padded = (flag is True for flag in state["flags"])
             detector = Detector(**state["detector"])
@@ -248,16 +243,10 @@ class Session:
             raise ValueError("saved: expected the state of this model, got one of another")
         self._stream.memory = Memory(*leaves)
         self._waiting.set(pending, tail)
-        self._price, self._told = price, told
+        self._price = price
         self._steps, self._samples = steps, samples
         self._is_filled, self._is_finished, self._is_padded = is_filled, is_finished, is_padded
         self._detector, self._detection_state = detector, DetectorState(results, *fired)
-
-    def _usable(self, detector: Detector) -> Detector:
-        """The detector; ValueError if it would tell a price to a controller that hears none."""
-        if detector.look_price is not None and not self._runtime.model.controller.conditioned:
-            raise ValueError("look_price: expected a conditioned controller, got one that is not")
-        return detector
 
     def _run(self) -> list[Heard]:
         """All the steps that the pending samples complete."""
@@ -279,11 +268,6 @@ class Session:
         self._detection_state, found = detector_step(
             self._detector, self._detection_state, posterior, time_ms
         )
-        if self._price is not None:
-            told = price_after(self._detector, posterior, self._price)
-            if told != self._told:
-                self._stream.tell(told)
-                self._told = told
         detection = None
         if found.fired and found.label != self._detector.silence_label:
             detection = Detection(found.label, time_ms, found.score)

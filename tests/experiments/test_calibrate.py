@@ -207,18 +207,6 @@ def test_conditioned_network_has_a_detector_for_each_price(root, tmp_path):
     for result, entry in zip(json.loads(out.read_text()), entries, strict=True):
         assert result["detector"]["calibrated_at"] == result["cost_weight"] == entry["cost_weight"]
         assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
-    once = json.loads(out.read_text())
-    # Told to look twice, evaluate looks twice.
-    low = min(prices)
-    look = f"--look_twice={low}"
-    assert run_calibrate(*stream, "--false_alarms_per_hour=200", look) == 0
-    entries = json.loads((folder / "detector.json").read_text())["detectors"]
-    assert run_evaluate(*stream, "--detector=calibrated", "--json", out) == 0
-    for result, entry, before in zip(json.loads(out.read_text()), entries, once, strict=True):
-        assert result["detector"]["look_price"] == low
-        assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
-        same = result["cost_weight"] == low
-        assert (result["macs_per_frame"] == before["macs_per_frame"]) or not same
 
 
 def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, trained, capsys):
@@ -252,8 +240,6 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
         assert result["detector"]["calibrated_for"] == 0
     assert run_evaluate(*command, "--false_alarms_per_hour=7") == 1
     assert "5000, 0, 10000; got 7" in capsys.readouterr().err
-    assert run_calibrate(*stream, "--look_twice=0.1") == 1
-    assert "--look_twice: expected runs that are told a price" in capsys.readouterr().err
     for flags, message in (
         ((asked.replace("5000", "some"), *negatives), "--false_alarms_per_hour: expected numbers"),
         (("--heard", root / "talk"), "--heard: expected it with --negatives"),

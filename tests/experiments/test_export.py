@@ -326,10 +326,9 @@ def test_a_static_network_has_no_branches(audio, tmp_path, monkeypatch, capsys):
 
 
 def test_the_example_prints_the_words_of_a_session(small, audio, tmp_path, monkeypatch, capsys):
-    """With a detector that was calibrated, looks twice and has thresholds of its own."""
+    """With a detector that was calibrated and has thresholds of its own."""
     pytest.importorskip("onnxruntime")
     settings = {"threshold": 0.3, "thresholds": [0.4, 0.2, 0.25]}
-    settings |= {"look_price": PRICES[0] / 20, "look_above": 0.3}
     entries = [{"cost_weight": PRICES[0], "settings": settings}]
     small = shutil.copytree(small, tmp_path / "small")
     (small / "detector.json").write_text(json.dumps({"step": 120, "detectors": entries}))
@@ -349,8 +348,6 @@ def test_the_example_prints_the_words_of_a_session(small, audio, tmp_path, monke
     assert done.returncode == 0, done.stderr
     detector = Detector(**settings)
     heard = listened(small, audio, (PRICES[0], None), detector)
-    once = listened(small, audio, (PRICES[0], None))
-    assert any((a.live != b.live).any() for a, b in zip(heard, once, strict=True))
     words = [h.detection for h in heard if h.detection and h.detection.label >= 2]
     assert len(words) >= 3
     lines = [

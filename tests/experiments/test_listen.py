@@ -59,12 +59,11 @@ def test_a_file_gives_what_evaluation_gives(wav, tmp_path, monkeypatch, capsys):
     model = read_model(DEFAULT_MODEL)
     samples = soundfile.read(wav, dtype="float32")[0]
     own = (model.params, model.info.frontend)
-    detector = chosen_detector(model, DEFAULT_PRICE, None)
-    looks = [detector] if detector.look_price else []
-    out = run_group(model.sanas, False, [own], [DEFAULT_PRICE], [samples], looks=looks)
+    out = run_group(model.sanas, False, [own], [DEFAULT_PRICE], [samples])
     posteriors, live = out.posteriors[0][0][0], out.live[0][0][0]
     assert len(events) == len(posteriors)
     assert [e["time_ms"] for e in events] == [200 * i for i in range(len(events))]
+    detector = chosen_detector(model, DEFAULT_PRICE, None)
     expected = detect(posteriors, 200 * np.arange(len(posteriors)), detector)
     fired = [e for e in events if e.get("fired", True)]
     assert [e["time_ms"] for e in fired] == [d.time_ms for d in expected]

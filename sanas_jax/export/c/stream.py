@@ -12,8 +12,7 @@ DECLARATIONS = """
    ${name}_init, then ${name}_step for every ${NAME}_SAMPLES samples at $rate Hz: 1 where the step
    decided, 0 while the first window fills. At the end of a recording ${name}_finish takes the rest,
    fewer samples than a step's, and is called again, with none, until it returns 0.
-   ${name}_tell changes the price from the next step on; the state's own price is that of a stream
-   that looks twice, which is told another one where it heard a word. */
+   ${name}_tell changes the price from the next step on. */
 
 #include <math.h>
 #include <stdint.h>
@@ -50,7 +49,6 @@ typedef struct {
     int32_t ended;
     int32_t is_padded;
     double threshold; /* of labels without one of their own */
-    float price, told;
     int32_t fired; /* the label fired last, and when */
     double fired_ms;
     int32_t results; /* the latest posteriors, and when */
@@ -164,18 +162,6 @@ static void detect(${name}_state *s, ${name}_result *r)
     s->fired_ms = r->time_ms;
     if (label != $silence) r->word = label, r->score = (float)best;
 }
-
-/* Looks twice: the price of the step after one that heard a word. */
-static void look(${name}_state *s, const ${name}_result *r)
-{
-    if (!$looks) return;
-    float top = 0;
-    for (int k = $first_word; k < $classes; ++k)
-        if (r->posterior[k] > top) top = r->posterior[k];
-    const float price = top > $look_above && $look_price < s->price ? $look_price : s->price;
-    if (price != s->told) ${name}_tell(&s->memory, price);
-    s->told = price;
-}
 """
 
 STREAM = """
@@ -186,7 +172,6 @@ void ${name}_init(${name}_state *s, float price)
     s->pending = $spare + $half; /* zeros: frames that no window sees, and half of the first */
     s->wait = $begin_steps;
     s->threshold = $threshold;
-    s->price = s->told = price;
     s->fired = $silence;
 }
 
@@ -208,7 +193,6 @@ static int run(${name}_state *s, ${name}_result *r)
     if (decides) {
         ${name}_decide(&s->memory, s->audio, r);
         detect(s, r);
-        look(s, r);
     } else {
         hear(&s->memory, s->audio, $hop, $steps - s->wait--);
     }

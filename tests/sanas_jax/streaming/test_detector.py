@@ -10,7 +10,6 @@ from sanas_jax.streaming.detector import (
     detect_steps,
     detector_init,
     detector_step,
-    price_after,
 )
 from tests.helpers.places import GOLDEN as GOLDEN_FOLDER
 
@@ -99,15 +98,6 @@ def test_labels_may_have_thresholds_of_their_own():
     assert Detector(thresholds=[0.5, 0.4]) == Detector(thresholds=(0.5, 0.4))  # as files have them
 
 
-def test_it_looks_twice_after_a_step_that_heard_a_word():
-    faint, clear = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.1, 0.8])
-    detector = Detector(look_price=0.1, look_above=0.3)
-    assert price_after(detector, faint, 0.5) == 0.5
-    assert price_after(detector, clear, 0.5) == 0.1
-    assert price_after(detector, clear, 0.05) == 0.05  # low as it is
-    assert price_after(Detector(), clear, 0.5) == 0.5
-
-
 def test_detect_needs_count_and_span():
     rows, _ = stream([1] * 6)
     # A quarter of the window is 125 ms.
@@ -160,5 +150,3 @@ def test_detect_bad_arguments_raise():
         Detector(window_ms=-1)
     with pytest.raises(ValueError, match=r"thresholds: expected 0 or more, got \(0.5, nan\)"):
         Detector(thresholds=(0.5, float("nan")))
-    with pytest.raises(ValueError, match="look_price: expected a price above 0, got 0"):
-        Detector(look_price=0)

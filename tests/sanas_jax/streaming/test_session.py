@@ -14,7 +14,7 @@ from sanas_jax.controller import Controller
 from sanas_jax.data.features import Frontend, extract
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.streaming.detector import Detector, detect, price_after
+from sanas_jax.streaming.detector import Detector, detect
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
 from tests.helpers.nets import random_like
@@ -157,64 +157,6 @@ def test_the_price_may_change_on_the_way(case):
     session.reset()
     again = listen(session, [signal])
     assert not np.allclose(again[0].gamma, before[0].gamma, atol=1e-3)
-
-
-def between(scores):
-    """A number that half of them are above, none as near as rounding is."""
-    low, high = np.sort(scores)[len(scores) // 2 :][:2]
-    return float(low + high) / 2
-
-
-def assert_close(heard, expected):
-    """Up to what programs of their own round otherwise."""
-    for name in ("posterior", "gamma"):
-        got, wanted = ([getattr(h, name) for h in side] for side in (heard, expected))
-        np.testing.assert_allclose(got, wanted, atol=1e-5)
-
-
-def test_it_looks_twice_where_it_heard_a_word(case):
-    """As a session that somebody tells a price before each step."""
-    runtime, signal = case[:2]
-    above = between(case[2][:, 2])
-    looking = Detector(look_price=0.01, look_above=above)
-    session, told = Session(runtime, cost_weight=0.5, detector=looking), []
-    by_hand, expected = Session(runtime, cost_weight=0.5), []
-    for at in range(0, len(signal), 200):  # one step at most
-        for one in by_hand.push(signal[at : at + 200]):
-            expected.append(one)
-            told.append(price_after(looking, one.posterior, 0.5))
-            by_hand.tell(told[-1])
-    heard = [one for chunk in cut(signal, np.random.default_rng(4)) for one in session.push(chunk)]
-    assert {0.01, 0.5} == set(told)
-    assert_close(heard, expected)
-    once = Session(runtime, cost_weight=0.5).push(signal)
-    assert not np.allclose([h.gamma for h in once], [h.gamma for h in heard], atol=1e-3)
-    # A state goes on in another session, wherever it was.
-    resumed = Session(runtime, cost_weight=0.5, detector=looking)
-    parts = []
-    for chunk in cut(signal, np.random.default_rng(5)):
-        saved = resumed.save()
-        resumed = Session(runtime, cost_weight=9.0)
-        resumed.load(saved)
-        parts += resumed.push(chunk)
-    assert_close(parts, heard)
-
-
-def test_the_whole_stream_at_once_looks_twice_as_a_session(case):
-    runtime, signal, params = case[0], case[1], case[0].params
-    above = between(case[2][:, 2])
-    looking = Detector(look_price=0.01, look_above=above)
-    heard = listen(Session(runtime, cost_weight=0.5, detector=looking), [signal])
-
-    def after(carry, out):
-        is_heard = jax.nn.softmax(out.logits)[:, 2:].max(1, keepdims=True) > above
-        return carry._replace(condition=jnp.log(jnp.where(is_heard, 0.01, 0.5)))
-
-    frames = extract(runtime.frontend, jnp.asarray(signal))[None, ..., None]
-    carry = init_carry(MODEL, 1, 0.5, params["stats"])
-    _, out = unroll(MODEL, params, carry, frames, jax.random.key(0), policy=gates.mode, after=after)
-    np.testing.assert_allclose([h.gamma for h in heard], out.gamma.probs[:, 0], atol=1e-4)
-    np.testing.assert_array_equal([h.live for h in heard], out.live[:, 0])
 
 
 def test_bad_input_is_refused(case):
