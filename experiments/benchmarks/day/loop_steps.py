@@ -40,7 +40,9 @@ def make_dispatches(
     members, targets, keys = jax.tree.map(
         lambda leaf: leaf[None], (init_member(state), target, jax.random.key(1))
     )
-    feed = ahead(_upcoming(config, built, source, steps))
+    feed: Iterator[tuple[np.ndarray, Any]] = _upcoming(config, built, source, steps)
+    if source.streams:  # as in the train loop: clips are read while the device computes
+        feed = ahead(feed)
 
     def run(count: int) -> Any:
         nonlocal members
