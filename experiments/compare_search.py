@@ -51,7 +51,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "budgets",
         [],
         "Units of the super-network's cost or shares of the whole, e.g. 800k or 25%, where no "
-        "--gates set them.",
+        "--gates set them; on streams beside them.",
         flag_values=values,
     )
     flags.DEFINE_list("seeds", ["0"], "Seeds of the searches.", flag_values=values)
@@ -161,7 +161,7 @@ def _main_streams(
     both = [*models, *adaptive]
     if any(model.info.input_shape for model in both):
         raise ValueError("--workdir, --gates: expected runs on audio or runs on images, got both")
-    if not adaptive or options.budgets:
+    if not adaptive:
         raise ValueError("--gates: expected an adaptive network, to set the budgets on streams")
     if not values.choose_on or not values.stream:
         raise ValueError("--choose_on, --stream: expected the WAV of a stream for each, got none")

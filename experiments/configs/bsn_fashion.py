@@ -5,8 +5,9 @@
     python -m experiments.launch --config experiments/configs/bsn_fashion.py --data fashion \
         --workdir runs/fashion_full --set model.static=true --set train.budget=none
 
-The four idx files (MIT licence) are those of github.com/zalandoresearch/fashion-mnist; Debian has
-them as the package dataset-fashion-mnist, in /usr/share/datasets/fashion-mnist.
+Not trained to its end yet. The four idx files (MIT licence) are those of
+github.com/zalandoresearch/fashion-mnist; Debian has them as the package dataset-fashion-mnist, in
+/usr/share/datasets/fashion-mnist.
 """
 
 from experiments.config import Config, DataConfig, ModelConfig, TrainConfig

@@ -24,7 +24,7 @@ from experiments.evaluation.stream_inference import ModelRun, run_group, run_mod
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
 from experiments.search import record
-from experiments.search.comparison import Options
+from experiments.search.comparison import Options, budget_words
 from experiments.search.methods import METHODS, Score, run_search
 from experiments.search.space import Architecture, Space
 from experiments.search.summary import spread
@@ -75,7 +75,7 @@ def compare_streams(
       models: super-networks on audio, whose weights are searched.
       adaptive: networks with a controller, at their prices.
       choose_on, streams: labelled, to choose by and to tell of.
-      options: of the comparison; nothing is trained.
+      options: of the comparison; its budgets are searched as well. Nothing is trained.
     """
     found, budgets = [], dict[str, float]()
     traces: dict[tuple[Path, float | None], list[ModelRun]] = {}
@@ -86,6 +86,9 @@ def compare_streams(
         chosen, told = runs[: len(choose_on)], runs[len(choose_on) :]
         budgets[words] = float(np.mean([_macs(run) for run in chosen]))
         found.append(_heard(chosen, told, "adapting", words, None))
+    full = sum(models[0].edge_macs.values())
+    for budget in options.budgets:
+        budgets[f"at most {budget_words(budget)}"] = budget * full if budget < 1 else budget
     for model in models:
         found += _on_one(model, budgets, choose_on, streams, options)
     order = list(budgets)
