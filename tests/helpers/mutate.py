@@ -5,8 +5,9 @@
 One operator, comparison, constant or default at a time, in a copy of the project; the test files
 run until the first failure, quick tests and those that failed before first. One process runs them
 all: the package and the tests are imported anew for each change, jax and what it compiled stay.
-Printed are the survivors with their lines, and how many of all they are. A survivor is a change
-that no test forbids: it wants a test, or a reason.
+Printed is each change with the test that failed first, or that it survives, and how many of how
+many were noticed. A survivor is a change that no test forbids: it wants a test, or a reason. Tests
+that are not among those given may notice it: `--lines` tries those changes again with others.
 """
 
 from __future__ import annotations

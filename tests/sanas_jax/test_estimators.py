@@ -193,6 +193,16 @@ def test_learned_value_fits_what_the_state_says():
         estimator.value(state, returns, mask)
 
 
+def test_learned_value_counts_the_steps_to_go():
+    """Returns that are the number of steps left are known once a batch was seen."""
+    mask = jnp.arange(4)[:, None, None] < jnp.array([[[4, 2, 3], [4, 2, 3]]])  # [T, M, B]
+    returns = jnp.cumsum(mask[::-1], 0)[::-1].astype(jnp.float32)
+    z = jax.random.normal(jax.random.key(0), (*mask.shape, 1))
+    estimator = learned_value(1, ridge=1e-6)
+    state = estimator.update(estimator.init(), returns, mask, z)
+    np.testing.assert_allclose(estimator.value(state, returns, mask, z), returns, atol=0.01)
+
+
 @pytest.mark.slow
 def test_unbiased_by_enumeration_of_nine_gates(monkeypatch, x64):
     objective, params, gamma = problem(BIG, 1)

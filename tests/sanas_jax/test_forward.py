@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sanas_jax.blocks import Dense
-from sanas_jax.forward import forward, init, join, stochastic_forward, trunk_edges
+from sanas_jax.forward import forward, in_join, init, join, stochastic_forward, trunk_edges
 from sanas_jax.gates import Gamma, log_prob, sample
 from sanas_jax.graph import Edge, Layer, Net, prune
 from tests.helpers.nets import (
@@ -183,6 +183,11 @@ def test_trunk_and_join_equal_forward(net, hop):
     got, expected = jax.vmap(split)(live), jax.vmap(whole)(live)
     for a, b in zip(got[:2], expected[:2], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+
+
+def test_the_join_runs_what_the_trunk_does_not():
+    net = stream_net()
+    assert [edge.name for edge in net.edges if in_join(net, edge)] == ["out"]
 
 
 @pytest.mark.parametrize("always", ["conv", "deep", "short", "both"])

@@ -91,6 +91,13 @@ def test_certain_edges_have_finite_gradients():
     np.testing.assert_allclose(grad, [0, 0, 1 - p - 0.7 * p * (1 - p)], rtol=1e-5)
 
 
+def test_probabilities_of_0_and_1_have_no_gradient():
+    """log P = log p where on, log(1 − p) where off; of what is certain nothing can be learned."""
+    gates, probs = jnp.array([1.0, 0.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 0.5, 0.75])
+    grad = jax.grad(lambda probs: log_prob(gates, probs))(probs)
+    np.testing.assert_allclose(grad, [0, 0, 2, -4], rtol=1e-5)
+
+
 def test_log_prob_gradient_is_gate_minus_probability():
     logits = jnp.array([-1.0, 0.5, 3.0])
     gates = jnp.array([1.0, 0.0, 1.0])

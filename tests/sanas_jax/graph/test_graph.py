@@ -119,6 +119,13 @@ def test_net_malformed_raises(changes, message):
         chain(**changes)
 
 
+def test_an_activation_keeps_zero():
+    for keeps in (jnp.tanh, nn.gelu):
+        chain(layers=(Layer("x"), Layer("h", keeps), Layer("y")))
+    with pytest.raises(ValueError, match=r"expected an activation .* got f\(0\) = 1"):
+        chain(layers=(Layer("x"), Layer("h", jnp.exp), Layer("y")))
+
+
 def test_net_any_layer_order_is_the_users():
     """The same layers in another order make another net, whose backward edge is refused."""
     with pytest.raises(ValueError, match="earlier to a later layer, got 'h' → 'y'"):

@@ -261,9 +261,13 @@ def test_over_budgets_by_hand(count, in_turn):
 
     own, shared = np.arange(2.0 * count).reshape(count, 2), jnp.array([3.0, 5.0])
     more = jnp.arange(10.0, 10 + count)
-    got = over_budgets(function, (1,), in_turn=in_turn)({"a": jnp.asarray(own)}, shared, more)
-    np.testing.assert_array_equal(got, own * [3, 5] + np.arange(10, 10 + count)[:, None])
+    run, given = over_budgets(function, (1,), in_turn=in_turn), {"a": jnp.asarray(own)}
+    np.testing.assert_array_equal(
+        run(given, shared, more), own * [3, 5] + np.arange(10, 10 + count)[:, None]
+    )
     assert seen == [count > 1]
+    loops = "scan[" in str(jax.make_jaxpr(run)(given, shared, more))
+    assert loops == (in_turn and count > 1)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Terms of a step's loss by hand, and what a loss refuses."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 from sanas_jax import costs
 from sanas_jax.blocks import Identity
 from sanas_jax.costs.incremental import incremental_macs
-from sanas_jax.estimators import disarm
+from sanas_jax.estimators import disarm, no_baseline
+from sanas_jax.gates import Gamma
 from sanas_jax.graph import Edge, Net
-from sanas_jax.rollout import Sanas
-from sanas_jax.training import Batch, Budget, Objective, Price, Score
+from sanas_jax.rollout import Sanas, Step
+from sanas_jax.training import Batch, Budget, Objective, Price, Score, Teach
 from sanas_jax.training.loss import check_mask, distances, make_loss, price_of, repeat
+from sanas_jax.training.rollouts import Rollouts
 from tests.helpers.nets import stream_net
 
 NET = stream_net()
@@ -26,6 +30,7 @@ def test_distances_of_segmentations_are_means_over_labelled_positions(streams):
     whole = jax.random.normal(keys[0], (1, streams, 4, 3, 5))
     logits = jax.random.normal(keys[1], (1, 2 * streams, 4, 3, 5))
     labels = jax.random.randint(keys[2], (1, streams, 4, 3), -1, 5)
+    labels = labels.at[0, 0].set(-1).at[0, 0, 2, 1].set(0)  # one position alone
     got = distances(whole, logits, labels, 1)
     assert got.shape == (1, 2, streams)
     p = np.asarray(jax.nn.softmax(whole), np.float64)
@@ -58,6 +63,70 @@ def test_a_cost_of_steps_is_refused_where_there_are_none():
         with pytest.raises(ValueError, match="price: expected costs of single architectures"):
             make_loss(Sanas(NET, hop=2), Objective(price), streams=False)
     make_loss(Sanas(NET, hop=2), Objective(Price(single)), streams=False)
+
+
+def rolled_out(monkeypatch, whole, logits, gates):
+    """The loss of two samples of each row, whose Γ has the logits `params`."""
+
+    def run_samples(model, objective, params, key):
+        shape = gates.shape[:-1]
+        gamma = Gamma(jnp.broadcast_to(params, gates.shape))
+        z = jnp.zeros((*shape, 1))
+        outs = Step(logits, z, gamma, gates, gates, jnp.zeros(shape), z)
+        return Rollouts(outs, whole if objective.teach.by_whole else None, None)
+
+    module = importlib.import_module("sanas_jax.training.loss")
+    monkeypatch.setattr(module, "begin", lambda model, objective, params, batch, budget: params)
+    monkeypatch.setattr(module, "run_samples", run_samples)
+
+    def loss(params, mask, **teach):
+        score = Score(no_baseline(), samples=2, discount=0.5)
+        objective = Objective(Price(lambda g: g.sum(-1)), score, Teach(**teach))
+        run = make_loss(Sanas(NET, hop=2), objective, streams=mask.ndim == 2)
+        batch = Batch(None, jnp.zeros(mask.shape, int), mask)
+        return run(params, (), batch, jax.random.key(0), Budget(jnp.float32(1), jnp.float32(0)))[0]
+
+    return loss
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_score_term_by_hand(monkeypatch, streams):
+    """∂φ of Σ log P(H) R / n is Σ (h − p) R / n; R is what follows along a stream, else the step's
+    own."""
+    rng = np.random.default_rng(0)
+    gates = rng.integers(0, 2, (3, 4, 2)).astype(np.float32)
+    mask = np.array([[True, True], [True, True], [True, False]])
+    if not streams:
+        gates, mask = gates[0], mask[2]
+    wide = np.repeat(mask, 2, -1)
+    paid = (np.log(3) + gates.sum(-1)) * wide  # a guess among three classes
+    returns = paid.copy()
+    for t in range(len(mask) - 2, -1, -1) if streams else ():
+        returns[t] += 0.5 * returns[t + 1]
+    expected = ((gates - 0.5) * (returns * wide)[..., None]).reshape(-1, 2).sum(0) / wide.sum()
+    loss = rolled_out(monkeypatch, None, jnp.zeros((*wide.shape, 3)), jnp.asarray(gates))
+    got = jax.grad(loss)(jnp.zeros(2), jnp.asarray(mask))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_the_whole_network_adds_by_hand(monkeypatch, streams):
+    """Its own loss, and the mean over samples of what they differ from it."""
+    rng = np.random.default_rng(0)
+    whole, logits = rng.standard_normal((3, 2, 3)), rng.standard_normal((3, 4, 3))
+    mask = np.array([[True, True], [True, True], [True, False]])
+    gates = np.ones((3, 4, 2))
+    if not streams:
+        whole, logits, gates, mask = whole[0], logits[0], gates[0], mask[2]
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (whole, logits))
+    each = (np.repeat(p, 2, -2) * np.log(np.repeat(p, 2, -2) / q)).sum(-1)
+    distance = each.reshape(*mask.shape, 2).mean(-1)[mask].mean()
+    own = -np.log(p[..., 0])[mask].mean()
+    arrays = (jnp.asarray(x, jnp.float32) for x in (whole, logits, gates))
+    loss = rolled_out(monkeypatch, *arrays)
+    args = (jnp.zeros(2), jnp.asarray(mask))
+    added = loss(*args, full_weight=0.25, distill_weight=0.75) - loss(*args)
+    assert float(added) == pytest.approx(0.25 * own + 0.75 * distance, rel=1e-4)
 
 
 def test_price_by_hand():
