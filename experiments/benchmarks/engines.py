@@ -135,10 +135,10 @@ def _engines(
         found[OnnxEngine.name] = OnnxEngine(model, settings.threads)
     except ImportError:
         missing.append("onnxruntime, which is not installed: pip install 'sanas-jax[onnx]'")
-    if whole and model.info.config.model.family == "separable":
-        if peer := pytorch.import_torch(settings, missing):
-            decide = separable_in_torch(model.sanas, model.params, peer, compiled=False)
-            found[pytorch.EAGER] = WindowEngine(model, pytorch.EAGER, decide)
+    whole = whole and model.info.config.model.family == "separable"
+    if whole and (peer := pytorch.import_torch(settings, missing)):
+        decide = separable_in_torch(model.sanas, model.params, peer, compiled=False)
+        found[pytorch.EAGER] = WindowEngine(model, pytorch.EAGER, decide)
     notes += [note for note in missing if note not in notes]
     return found
 

@@ -212,7 +212,7 @@ def test_a_damaged_file_gives_its_words_a_summary_and_a_line(wav, tmp_path, monk
     assert code == 1
     assert len(heard) > 20
     *summary, last = err.splitlines()
-    assert "words in" in summary[-2]
+    assert "words in" in summary[-3]
     assert re.fullmatch(r"error: .*cut\.flac: damaged after \d+\.\d\d s: .*", last)
     assert "Traceback" not in err
 
