@@ -198,7 +198,7 @@ def test_a_command_on_a_failing_disk_says_so_and_goes_on(name, no_arithmetic, tm
 def listened(tmp_path_factory):
     """A run that nobody trained, and a stream with its labels; the stream is run over once."""
     root = tmp_path_factory.mktemp("listened")
-    config = Config(model=ModelConfig(maps=(2, 2), state_size=4))
+    config = Config(model=ModelConfig(maps=(1, 1), state_size=2))
     built = write_described(root / "run", config)
     kept = Checkpoints(root / "run" / "checkpoints")
     kept.save(4, fresh_member(built, jax.random.key(7)))
@@ -246,7 +246,9 @@ def test_a_result_is_the_old_or_the_new_one(act, listened, tmp_path, capsys):
 
     def copy(kind, again):
         if not again:
-            copies.append((kind, shutil.copytree(folder, tmp_path / f"copy {len(copies)}")))
+            # Results say the folder's name.
+            to = tmp_path / f"copy {len(copies)}" / folder.name
+            copies.append((kind, shutil.copytree(folder, to)))
 
     with failing(Fault(0, at=-1, root=folder, before=copy)) as counted:
         assert act(listened, folder, 1) == 0
@@ -260,11 +262,12 @@ def test_a_result_is_the_old_or_the_new_one(act, listened, tmp_path, capsys):
         shutil.copytree(old_folder, folder)
         capsys.readouterr()
         with failing(Fault(ERRORS[number % 2], at=(kind, 0), root=folder)):
-            assert act(listened, folder, 1) == 1, kind
+            status = act(listened, folder, 1)
         said = capsys.readouterr().err
-        assert said.startswith("error: ")
-        assert said.count("\n") == 1
-        assert files_of(folder) == old, kind
+        # That a folder could not be made which is there is nobody's loss.
+        assert (status, said.count("\n")) == ((0, 0) if kind == "mkdir ." else (1, 1)), kind
+        assert status == 0 or said.startswith("error: ")
+        assert files_of(folder) == (old if status else new), kind
         assert not list(folder.rglob("*.partial"))
         assert act(listened, folder, 1) == 0
         assert files_of(folder) == new, kind
