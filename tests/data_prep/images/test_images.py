@@ -481,3 +481,26 @@ def test_classes_of_two_lines_are_refused(tmp_path: Path) -> None:
         save(tmp_path / name / "b.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"written in a line, got 'two\\nlines'"):
         read_images(tmp_path, size=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((2, 4, 4, 1))}, r"images uint8 \[N, H, W, C\], got float64"),
+        ({"images": np.zeros((0, 4, 4, 1), np.uint8)}, r"got uint8 \[0, 4, 4, 1\]"),
+        ({"labels": np.zeros(3, np.int32)}, r"labels int32 \[2\] or \[2, 4, 4\], got int32 \[3\]"),
+        ({"splits": np.zeros(2)}, r"splits int8 \[2\], got float64"),
+        ({"splits": np.ones(2, np.int8)}, "expected training images, got none"),
+        ({"classes": ("a",)}, "expected two classes or more, got a"),
+    ],
+)
+def test_image_set_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
+    whole = {
+        "images": np.zeros((2, 4, 4, 1), np.uint8),
+        "labels": np.zeros(2, np.int32),
+        "splits": np.zeros(2, np.int8),
+        "classes": ("a", "b"),
+    }
+    assert ImageSet(**whole, form="", rule="").kind == "images"
+    with pytest.raises(ValueError, match=message):
+        ImageSet(**(whole | change), form="", rule="")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.speech.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
+from data_prep.speech.cache import MEL_SHAPE, CacheRow, fingerprint, open_cache, write_cache
 
 CLASSES = ("_silence_", "_unknown_", "yes")
 
@@ -177,3 +177,51 @@ def test_open_cache_refuses_words_of_two_lines(folder: Path, key: str) -> None:
     (folder / "dataset.json").write_text(json.dumps(meta))
     with pytest.raises(ValueError, match=r"dataset\.json: .*'two\\nlines'.*written in a line"):
         open_cache(folder)
+
+
+DAMAGES = {
+    "ascending noise_bounds": ("noise_bounds", np.array([0, 6, 5, 7])),
+    "noise_bounds from 0 to 7": ("noise_bounds", np.array([0, 6])),
+    "expected 0 to 16000 in": ("lengths", np.array([1, 2, 16001], np.int32)),
+    "expected 0 to 2 in": ("splits", np.array([0, 1, 3], np.int8)),
+    "mel.npy, got NaN or infinity": ("mel", np.full(MEL_SHAPE, np.nan, np.float32)),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_open_cache_refuses_numbers_that_point_at_nothing(folder: Path, message: str) -> None:
+    name, array = DAMAGES[message]
+    np.save(folder / f"{name}.npy", array)
+    with pytest.raises(ValueError, match=message):
+        open_cache(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("splits", ["a"], "expected splits"),
+        ("classes", ["a", "b"], "classes that begin with _silence_, _unknown_"),
+        ("all_words", [1], "all_words that are no words"),
+        ("frontend", {"fmax": 8000}, "features by"),
+        ("frontend", {}, "none of 'fmax'"),
+        ("classes", ["_silence_", "_unknown_", "a", "a"], "a class twice"),
+    ],
+)
+def test_open_cache_refuses_another_description(
+    folder: Path, key: str, value: object, message: str
+) -> None:
+    meta = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(meta | {key: value}))
+    with pytest.raises(ValueError, match=message):
+        open_cache(folder)
+
+
+def test_fingerprint_is_a_word_or_none(folder: Path) -> None:
+    path = folder / "provenance.json"
+    path.write_text('{"sha256": "ab"}')
+    assert fingerprint(folder) == "ab"
+    path.write_text('{"sha256": 5}')
+    with pytest.raises(ValueError, match="expected a fingerprint, got 5"):
+        fingerprint(folder)
+    path.unlink()
+    assert fingerprint(folder) is None
