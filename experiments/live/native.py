@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import sanas_jax
-from experiments import config
+from experiments.config import schema
 from experiments.machine.compiler import compiled
 from experiments.machine.jax_setup import kept_programs
 from experiments.runs.trained import TrainedModel
@@ -66,8 +66,8 @@ def follows_from(model: TrainedModel) -> str:
 def _code() -> bytes:
     """A hash of the code, and of the versions of what it stands on."""
     found = hashlib.sha256(repr((jax.__version__, flax.__version__, np.__version__)).encode())
-    for package in (sanas_jax, config):
-        folder = Path(str(package.__file__)).parent
+    for module in (sanas_jax, schema):
+        folder = Path(str(module.__file__)).parent
         for path in sorted(folder.rglob("*.py")):
             found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return found.digest()

@@ -1,6 +1,6 @@
 """A network's C file on a Cortex-M4F, which QEMU plays: what it takes, whether it hears the same.
 
-    python -m tests.helpers.cortex_m --stream s.wav [--model pretrained:kws] [--cost_weights 0.1,2]
+    python -m tests.helpers.cortex_m --stream s.wav [--model pretrained:kws] [--cost_weights 0.1,1]
 
 Prints flash, RAM and instructions a decision, on ten seconds of a stream, for weights of float32
 and of int8: with all gates off and all on, whatever the controller says, and at a price. Needs
@@ -193,7 +193,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pretrained:kws")
     parser.add_argument("--stream", type=Path, required=True)
-    parser.add_argument("--cost_weights", default="0.1,2")
+    parser.add_argument("--cost_weights", default="0.1")
     asked = parser.parse_args()
     if missing():
         print(f"not here: {missing()}", file=sys.stderr)

@@ -94,3 +94,11 @@ def source_of(
     return c_source(
         "small", model, params, front, CLASSES, detector, static=static, weights=weights
     )
+
+
+def noise(seconds: float = 9.13, seed: int = 1) -> np.ndarray:
+    """int16 audio whose loudness comes and goes."""
+    rng = np.random.default_rng(seed)
+    size = int(RATE * seconds)
+    loud = np.repeat(rng.uniform(0, 0.3, 23) * (rng.random(23) < 0.7), -(-size // 23))[:size]
+    return np.round(32768 * (loud * rng.standard_normal(size)).clip(-1, 0.99)).astype(np.int16)

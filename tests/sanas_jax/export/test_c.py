@@ -35,11 +35,11 @@ from tests.helpers.nets_in_c import (
     CLASSES,
     DETECTOR,
     NETS,
-    RATE,
     chain,
     dead_ends,
     frontend,
     model_of,
+    noise,
     source_of,
 )
 
@@ -55,13 +55,6 @@ PRICES = (0.2, 1.0, 5.0)
 def library_of(model, params, front, static=False, folder=None, **options):
     source = source_of(model, params, front, static, **options)
     return Library(str(compiled(source, folder)), "small", model, front)
-
-
-def noise(seconds=9.13, seed=1):
-    rng = np.random.default_rng(seed)
-    size = int(RATE * seconds)
-    loud = np.repeat(rng.uniform(0, 0.3, 23) * (rng.random(23) < 0.7), -(-size // 23))[:size]
-    return np.round(32768 * (loud * rng.standard_normal(size)).clip(-1, 0.99)).astype(np.int16)
 
 
 def whole(model, params, front, samples, price):
