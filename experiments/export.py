@@ -10,7 +10,9 @@ Writes the step of a stream, which skips what is off and runs the most probable 
                         (`sanas_jax.export`); needs the extra `onnx`;
                         examples/onnx_listen.py runs it
     c/NAME.c            one C99 file, no library but libm: the stream, with features and detector;
-                        its head says how it is compiled and called (`sanas_jax.export.c`)
+                        its head says how it is compiled and called (`sanas_jax.export.c`);
+                        --weights int8 makes it a quarter as large; examples/listen.c runs it,
+                        examples/cortex_m4 is for a microcontroller
     */memory.npz        but of C: the arrays that one step hands to the next, before the first
 
 The first two take audio in parts. Pad a recording with `pad_samples` on both sides (`padding`: as
@@ -47,6 +49,7 @@ from data_prep.command.atomic import new_folder
 from data_prep.command.cli import run, word_list
 from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
 from experiments.machine.jax_setup import keep_programs
+from sanas_jax.export.c.text import WEIGHTS
 
 if TYPE_CHECKING:
     from experiments.runs.trained import TrainedModel
@@ -68,6 +71,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "platforms", list(PLATFORMS), "What the program for jax runs on.", flag_values=values
     )
+    flags.DEFINE_string(
+        "weights",
+        "float32",
+        "What C keeps weights as: float32, or int8 in a quarter of the space.",
+        flag_values=values,
+    )
 
 
 def main(values: flags.FlagValues) -> None:
@@ -77,6 +86,7 @@ def main(values: flags.FlagValues) -> None:
     keep_programs()
     formats = _chosen("format", values.format, FORMATS)
     platforms = _chosen("platforms", values.platforms, PLATFORMS)
+    weights = _chosen_weights(values.weights, formats)
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         found = "another export" if (out / "description.json").is_file() else "something else"
@@ -87,7 +97,7 @@ def main(values: flags.FlagValues) -> None:
     model = chosen_model(values)
     price = chosen_price(values, model)
     detector = chosen_detector(model, price, values.threshold)
-    writers["c"] = partial(write_c, detector=detector)
+    writers["c"] = partial(write_c, detector=detector, weights=weights)
     description = describe(model, price, detector) | {"formats": {}}
     with new_folder(out) as folder:
         for name in formats:
@@ -183,7 +193,12 @@ def write_jax(
 
 
 def write_c(
-    folder: Path, model: TrainedModel, price: float | None, *, detector: Detector
+    folder: Path,
+    model: TrainedModel,
+    price: float | None,
+    *,
+    detector: Detector,
+    weights: str = "float32",
 ) -> dict[str, Any]:
     """Write NAME.c; what description.json says of it. The price is told to NAME_init."""
     from sanas_jax.export.c.source import c_source
@@ -200,9 +215,10 @@ def write_c(
         info.classes,
         detector,
         static=info.config.model.static,
+        weights=weights,
     )
     (folder / f"{name}.c").write_text(source, encoding="ascii")
-    return {"file": f"{name}.c", "name": name}
+    return {"file": f"{name}.c", "name": name, "weights": weights}
 
 
 def _onnx_writer() -> Writer:
@@ -246,6 +262,16 @@ def _chosen(flag: str, words: Sequence[str], known: Sequence[str]) -> tuple[str,
             f"--{flag}: expected any of {', '.join(known)}, got {', '.join(wrong) or 'none'}"
         )
     return found
+
+
+def _chosen_weights(word: str, formats: Sequence[str]) -> str:
+    """What weights are kept as; ValueError for formats that keep them as float32."""
+    if word not in WEIGHTS:
+        raise ValueError(f"--weights: expected one of {', '.join(WEIGHTS)}, got {word}")
+    others = [name for name in formats if name != "c"]
+    if word != "float32" and others:
+        raise ValueError(f"--weights: expected float32 for {', '.join(others)}, got {word}")
+    return word
 
 
 def cli() -> None:

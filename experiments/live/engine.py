@@ -8,16 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from experiments.machine.compiler import NoCompilerError, compiled
-from experiments.machine.jax_setup import kept_programs
+from experiments.live.native import native_runtime
+from experiments.machine.compiler import NoCompilerError
 from experiments.runs.detectors import ChosenDetectors, chosen_detectors
 from experiments.runs.trained import TrainedModel
 from sanas_jax import gates
-from sanas_jax.export.c.library import Library
-from sanas_jax.export.c.source import c_source
-from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session, StreamEngine
+
+__all__ = ["Engine", "make_engine", "native_runtime", "runtime_of", "warm_up"]
 
 
 def runtime_of(model: TrainedModel, programs: int = 0, engine: str = "xla") -> StreamEngine:
@@ -48,26 +47,6 @@ def runtime_of(model: TrainedModel, programs: int = 0, engine: str = "xla") -> S
         policy=policy,
         programs=programs,
     )
-
-
-def native_runtime(model: TrainedModel) -> Library:
-    """The model as one C file, compiled now or by an earlier process (`machine.compiler`).
-
-    Raises NoCompilerError, or ValueError for a network without a form in C.
-    """
-    sanas, info = model.sanas, model.info
-    source = c_source(
-        "network",
-        sanas,
-        model.params,
-        info.frontend,
-        info.classes,
-        Detector(),
-        static=info.config.model.static,
-    )
-    kept = kept_programs()
-    folder = None if kept is None else kept / "native"
-    return Library(str(compiled(source, folder)), "network", sanas, info.frontend)
 
 
 def warm_up(session: Session, rate: int) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.command.atomic import new_files
@@ -46,25 +47,33 @@ def find_compiler() -> list[str]:
     raise NoCompilerError("no C compiler here; cc, or pip install 'sanas-jax[native]'")
 
 
-def compiled(source: str, folder: Path | None = None) -> Path:
+def compiled(
+    source: str | Callable[[], str], folder: Path | None = None, follows_from: str = ""
+) -> Path:
     """A shared library of a C file, compiled now or by an earlier process.
 
     Args:
-      source: the file.
+      source: the file, or what writes it, which is asked where no library is kept.
       folder: where libraries are kept; None: the user's cache.
+      follows_from: all that the file follows from, as a text that tells two files apart; "": the
+        file itself does.
 
     Raises NoCompilerError where there is no compiler, it fails, or the library can't be kept or
     loaded.
     """
     command = find_compiler()
     told = repr((command, FLAGS, THIS_CPU, cpu_kind(), sys.platform))
-    key = hashlib.sha256((told + source).encode()).hexdigest()[:24]
+    if callable(source) and not follows_from:
+        source = source()
+    apart = source if isinstance(source, str) else follows_from
+    key = hashlib.sha256((told + apart).encode()).hexdigest()[:24]
     place = (user_cache() / "native" if folder is None else folder) / f"{key}.so"
     try:
         if place.is_file():
             with contextlib.suppress(OSError):  # damaged: it is compiled again
                 ctypes.CDLL(str(place))
                 return place
+        source = source() if callable(source) else source
         try:
             _compile([*command, *FLAGS, *THIS_CPU], source, place)
         except NoCompilerError:

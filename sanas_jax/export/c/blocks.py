@@ -14,7 +14,7 @@ import numpy as np
 
 from sanas_jax.blocks import Dense, Identity
 from sanas_jax.blocks.separable import Crop, Exit, Separable
-from sanas_jax.export.c.text import Source, affine, block_of, constant, packed
+from sanas_jax.export.c.text import Source, affine, block_of, write_taps, write_weights
 from sanas_jax.graph import Edge
 
 Arrays = dict[str, Any]
@@ -120,12 +120,12 @@ def _separable(
         bias = bias + shift
         inputs = 2 * width
     block_size = block_of(block.maps, 16)
-    source.add(constant(f"{name}_taps", weights.taps()))
-    source.add(constant(f"{name}_kernel", packed(kernel, block_size)))
-    source.add(constant(f"{name}_bias", packed(bias[None], block_size)))
+    scaled = write_taps(source, name, weights.taps())
+    told = write_weights(source, name, kernel, bias, block_size)
     terms = " +\n                ".join(
         f"p[{k * width} + c] * {name}_taps[{k * width} + c]" for k in range(block.kernel)
     )
+    terms = f"({terms}){scaled}" if scaled else terms
     copy = f"\n            memcpy(d + {width}, p + {around}, {width} * sizeof *d);" if mixes else ""
     value = f"y[r * {block.maps} + c]"
     if block.residual and not mixes:
@@ -154,7 +154,7 @@ static void {name}{HEAD}
             for (int c = 0; c < {width}; ++c)
                 d[c] = {terms};{copy}
         }}
-        (now == {tile} ? {whole} : {one})(mixed, {name}_kernel, {name}_bias, y);{finish}
+        (now == {tile} ? {whole} : {one})(mixed, {told}, y);{finish}
         x += now * {stride * width};
         y += now * {block.maps};
     }}
@@ -164,13 +164,14 @@ static void {name}{HEAD}
 def _exit(source: Source, name: str, block: Exit, weights: _Weights, rows: int, width: int) -> None:
     """A weighted sum of the rows, then an affine map."""
     scale, shift = weights.norm("BatchNorm_0")
-    source.add(constant(f"{name}_taps", weights.taps()))
+    scaled = write_taps(source, name, weights.taps())
+    last = f"\n    for (int c = 0; c < {width}; ++c) mean[c] = mean[c]{scaled};" if scaled else ""
     weigh = f"""
     float mean[{width}];
     for (int c = 0; c < {width}; ++c) mean[c] = 0;
     for (int r = 0; r < {rows}; ++r)
         for (int c = 0; c < {width}; ++c)
-            mean[c] += x[r * {width} + c] * {name}_taps[r * {width} + c];"""
+            mean[c] += x[r * {width} + c] * {name}_taps[r * {width} + c];{last}"""
     _vector(source, name, "mean", weights.dense("Dense_0")[0] * scale, shift, weigh)
 
 
@@ -191,13 +192,12 @@ def write_map(source: Source, name: str, kernel: np.ndarray, bias: np.ndarray) -
     """Write `NAME_map(x, y)`: an affine map [inputs, outputs] with its weights."""
     inputs, outputs = kernel.shape
     size = block_of(outputs, 32)
-    source.add(constant(f"{name}_kernel", packed(kernel, size)))
-    source.add(constant(f"{name}_bias", packed(bias[None], size)))
+    told = write_weights(source, name, kernel, bias, size)
     function = affine(source, 1, inputs, outputs, size)
     source.add(f"""
 static void {name}_map(const float *restrict x, float *restrict y)
 {{
-    {function}(x, {name}_kernel, {name}_bias, y);
+    {function}(x, {told}, y);
 }}""")
 
 

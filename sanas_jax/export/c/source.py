@@ -3,7 +3,7 @@
     NAME_state s;                       /* all that a stream needs; no memory is allocated */
     NAME_init(&s, price);               /* λ, which a network hears that is told its price */
     while (read(samples))               /* NAME_SAMPLES of them, 16 bit */
-        if (NAME_step(&s, samples, &r) && r.word >= 0)
+        if (NAME_step(&s, samples, &r) && r.word >= NAME_FIRST_WORD)
             puts(NAME_words[r.word]);
 
 It is the step of `streaming`, written from the net's layers and edges: an edge that is off computes
@@ -42,6 +42,7 @@ def c_source(
     detector: Detector,
     *,
     static: bool,
+    weights: str = "float32",
 ) -> str:
     """The file.
 
@@ -52,6 +53,8 @@ def c_source(
       classes: K words.
       detector: settings; the threshold may be changed in the state.
       static: every edge is on, whatever the controller says.
+      weights: "float32", or "int8": whole numbers with a scale for each output, a quarter of the
+        size; what is computed is float32.
 
     Raises ValueError for a network, a controller or features without a form in C, by name.
     """
@@ -62,7 +65,7 @@ def c_source(
             "features: expected frames of which more than half overlap, to reflect at the end, got "
             f"a hop of {frontend.hop} samples in {frontend.n_fft}"
         )
-    net, source, samples = model.net, Source(), samples_of(model, frontend)
+    net, source, samples = model.net, Source(weights), samples_of(model, frontend)
     values = _values(name, model, frontend, classes, detector)
     source.add(Template(DECLARATIONS).substitute(values))
     words = ", ".join(_quoted(word) for word in classes)

@@ -29,6 +29,22 @@ def test_a_source_is_compiled_once(tmp_path, monkeypatch):
     assert compiled(SOURCE % 7, made.parent) == made
 
 
+def test_a_source_is_written_where_no_library_is_kept(tmp_path):
+    written = []
+
+    def write():
+        written.append(SOURCE % 7)
+        return written[-1]
+
+    made = compiled(write, tmp_path, "of seven")
+    assert ctypes.CDLL(str(made)).seven() == 7
+    assert compiled(write, tmp_path, "of seven") == made
+    assert len(written) == 1
+    assert compiled(write, tmp_path, "of another") != made
+    assert len(written) == 2
+    assert compiled(write, tmp_path) == compiled(SOURCE % 7, tmp_path)  # by the file itself
+
+
 def test_a_cpu_that_the_compiler_does_not_know_is_any(tmp_path, monkeypatch):
     monkeypatch.setattr(compiler, "THIS_CPU", ("-march=of-another-world",))
     assert ctypes.CDLL(str(compiled(SOURCE % 7, tmp_path))).seven() == 7

@@ -2,7 +2,10 @@
 
 import ctypes
 import dataclasses
+import importlib.util
+import shutil
 import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -11,100 +14,47 @@ import numpy as np
 import pytest
 
 from experiments.live.engine import native_runtime, runtime_of
-from experiments.machine.compiler import FLAGS, NoCompilerError, compiled, find_compiler
+from experiments.machine.compiler import NoCompilerError, compiled, find_compiler
 from experiments.runs.trained import read_model
 from sanas_jax import gates
 from sanas_jax.blocks import Conv2D, Dense
 from sanas_jax.blocks.separable import Crop, Exit, Separable
 from sanas_jax.controller import Controller
-from sanas_jax.data.features import Frontend, extract
+from sanas_jax.data.features import extract
+from sanas_jax.export.c import blocks
 from sanas_jax.export.c.library import Library
 from sanas_jax.export.c.source import c_source
-from sanas_jax.export.c.text import constant, identifiers
+from sanas_jax.export.c.text import constant, identifiers, rounded, write_taps, write_weights
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.spaces import separable
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
-from tests.helpers.nets import random_like
+from tests.helpers.fuzz_c import PADDINGS, NoSanitizersError, small_source, watched
+from tests.helpers.nets_in_c import (
+    CLASSES,
+    DETECTOR,
+    NETS,
+    chain,
+    dead_ends,
+    frontend,
+    model_of,
+    noise,
+    source_of,
+)
 
 try:
     find_compiler()
 except NoCompilerError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
-RATE = 2000
-DETECTOR = Detector(threshold=0.4, window_ms=300, suppression_ms=300, min_count=2)
 OWN = dataclasses.replace(DETECTOR, thresholds=(0.6, 0.35))
-CLASSES = ("_silence_", 'a "quoted" word', "größer?")
 PRICES = (0.2, 1.0, 5.0)
 
 
-def frontend(padding="constant", n_fft=60, hop=20, bands=6):
-    mel = np.abs(np.random.default_rng(0).standard_normal((bands, n_fft // 2 + 1)))
-    mel[1, :5] = mel[2] = 0  # bands that leave out the first bins, or all
-    return Frontend.create(
-        mel,
-        n_fft=n_fft,
-        hop=hop,
-        sample_rate=RATE,
-        padding=padding,
-        mean=[1.0] * bands,
-        std=[2.0] * bands,
-        cepstral=False,
-    )
-
-
-def chain():
-    """Of the shipped networks' family: rows, exits, a last answer that is used again, skips."""
-    return separable(
-        num_classes=3,
-        wide=((9, 5, 2), (6, 9, 1), (6, 3, 1)),
-        slim=((3, 9, 5),),
-        exits=(1,),
-        skips=(2,),
-        features=8,
-        input_shape=(51, 6, 1),
-    )
-
-
-def dead_ends():
-    """An edge without a gate below a gated one answers although nothing reaches it."""
-    layers = (Layer("x"), Layer("h", nn.relu), Layer("d", nn.relu), Layer("f"), Layer("y"))
-    edges = (
-        Edge("block", "x", "h", Separable(6, 5, 2)),
-        Edge("crop", "x", "h", Separable(6, 5, 2, residual=False)),
-        Edge("dense", "h", "d", Dense(5), gated=False),
-        Edge("pass", "d", "f", Dense(4), gated=False),
-        Edge("glance", "x", "f", Exit(4)),
-        Edge("out", "f", "y", Dense(3), gated=False),
-    )
-    return Net((51, 6, 1), layers, edges, "y", "f")
-
-
-NETS = {"chain": chain, "dead ends": dead_ends}
-
-
-def model_of(net, hop=10, state=4, conditioned=True):
-    """A model whose gates move, with statistics as if there had been data."""
-    model = Sanas(net, Controller(nn.GRUCell(state), 0.0, conditioned), hop=hop)
-    params = random_like(init_model(model, jax.random.key(0)), 4)
-    params["stats"] = jax.tree.map(jnp.abs, params.get("stats", {}))
-    params["controller"]["head"]["kernel"] = 2 * params["controller"]["head"]["kernel"]
-    return model, params
-
-
-def library_of(model, params, front, static=False, folder=None, detector=DETECTOR):
-    source = c_source("small", model, params, front, CLASSES, detector, static=static)
+def library_of(model, params, front, static=False, folder=None, **options):
+    source = source_of(model, params, front, static, **options)
     return Library(str(compiled(source, folder)), "small", model, front)
-
-
-def noise(seconds=9.13, seed=1):
-    rng = np.random.default_rng(seed)
-    size = int(RATE * seconds)
-    loud = np.repeat(rng.uniform(0, 0.3, 23) * (rng.random(23) < 0.7), -(-size // 23))[:size]
-    return np.round(32768 * (loud * rng.standard_normal(size)).clip(-1, 0.99)).astype(np.int16)
 
 
 def whole(model, params, front, samples, price):
@@ -330,65 +280,93 @@ def test_a_crop_and_an_exit_are_of_the_middle_rows(tmp_path):
     np.testing.assert_allclose([h.posterior for h in heard], posteriors[: len(heard)], atol=1e-5)
 
 
-FUZZ = """
-#include "small.c"
-#include <stdio.h>
-#include <stdlib.h>
-
-int main(void)
-{
-    static small_state s, saved;
-    static small_result r;
-    static int16_t x[SMALL_SAMPLES];
-    long decisions = 0;
-    srand(1);
-    for (int stream = 0; stream < 200; ++stream) {
-        small_init(&s, 0.01f + rand() % 1000 / 100.0f);
-        const int steps = rand() % 40;
-        for (int i = 0; i < steps; ++i) {
-            const int loud = 1 << rand() % 17;
-            for (int j = 0; j < SMALL_SAMPLES; ++j) x[j] = (int16_t)(rand() % loud - loud / 2);
-            if (rand() % 7 == 0) saved = s;
-            if (rand() % 11 == 0) s = saved;
-            if (rand() % 5 == 0) small_tell(&s.memory, 0.01f + rand() % 100);
-            decisions += small_step(&s, x, &r);
-        }
-        int rest = rand() % SMALL_SAMPLES;
-        while (small_finish(&s, x, rest, &r)) rest = 0, ++decisions;
-        small_init(&saved, 1);
-    }
-    printf("%ld\\n", decisions);
-    return 0;
-}
-"""
-
-
-def sanitized(folder, source, main):
-    """What a program says that is compiled to watch itself."""
-    (folder / "small.c").write_text(source)
-    (folder / "main.c").write_text(main)
-    flags = [flag for flag in FLAGS if not flag.startswith(("-O", "-funroll"))]
-    call = [*find_compiler(), *flags, "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
-    call += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c", "-o", "main"]
-    built = subprocess.run([*call, "-lm"], cwd=folder, capture_output=True, text=True)
-    if built.returncode and "cannot find" in built.stderr:
-        pytest.skip("no sanitizers here")
-    assert built.returncode == 0, built.stderr
-    return subprocess.run(["./main"], cwd=folder, capture_output=True, text=True)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("padding", ["constant", "reflect"])
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("net", NETS)
 def test_sanitizers_find_nothing(net, padding, tmp_path):
-    model, params = model_of(NETS[net]())
-    front = frontend(padding)
-    source = c_source("small", model, params, front, CLASSES, DETECTOR, static=False)
-    done = sanitized(tmp_path, source, FUZZ)
+    source = small_source(net, padding, "int8" if padding == "reflect" else "float32")
+    try:
+        done = watched(tmp_path, source, 5000)
+    except NoSanitizersError:
+        pytest.skip("no sanitizers here")
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 1000
     broken = source.replace("float ar[", "float ar[-1 + ", 1)
-    assert sanitized(tmp_path, broken, FUZZ).returncode != 0
+    assert watched(tmp_path, broken, 5000).returncode != 0
+
+
+def test_rounded_weights_are_near_and_whole():
+    weights = np.random.default_rng(0).standard_normal((50, 4)) * [1e-3, 1, 100, 0]
+    whole, scale = rounded(weights)
+    np.testing.assert_array_equal(whole, np.rint(whole))
+    np.testing.assert_array_equal(np.abs(whole).max(0), [127, 127, 127, 0])
+    assert (np.abs(whole * scale - weights) <= scale / 2 + 1e-12).all()
+    assert scale[3] > 0
+
+
+def test_int8_computes_with_the_rounded_weights_in_float32(case, tmp_path, monkeypatch):
+    model, params, front, exact = case
+    small = library_of(model, params, front, folder=tmp_path, weights="int8")
+
+    def weights(source, name, kernel, bias, block):
+        return write_weights(source, name, np.multiply(*rounded(kernel)), bias, block)
+
+    def taps(source, name, values):
+        return write_taps(source, name, np.multiply(*rounded(values)))
+
+    # The controller's maps are written by the same function.
+    monkeypatch.setattr(blocks, "write_weights", weights)
+    monkeypatch.setattr(blocks, "write_taps", taps)
+    same = library_of(model, params, front, folder=tmp_path)
+    one, other, before = (
+        Session(engine, cost_weight=0.5).push(noise()) for engine in (small, same, exact)
+    )
+    np.testing.assert_allclose(
+        [h.posterior for h in one], [h.posterior for h in other], rtol=0, atol=1e-5
+    )
+    np.testing.assert_array_equal([h.live for h in one], [h.live for h in other])
+    moved = np.abs([a.posterior - b.posterior for a, b in zip(one, before, strict=True)])
+    assert moved.max() > 1e-4
+
+
+def test_other_weights_are_refused_by_name():
+    model, params = model_of(chain())
+    with pytest.raises(ValueError, match="weights: expected one of float32, int8, got 'int4'"):
+        source_of(model, params, frontend(), weights="int4")
+
+
+def compilers():
+    """Those that are here, as commands."""
+    found = {name: name for name in ("gcc", "clang") if shutil.which(name)}
+    if importlib.util.find_spec("ziglang") is not None:
+        found["zig"] = f"{sys.executable} -m ziglang cc"
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
+def test_compilers_agree_and_have_nothing_to_say(compiler, tmp_path, monkeypatch):
+    if compiler not in compilers():
+        pytest.skip(f"no {compiler} here")
+    model, params = model_of(chain())
+    plain = Session(Runtime(model, params, frontend()), cost_weight=0.5, detector=DETECTOR)
+    expected = plain.push(noise())
+    monkeypatch.setenv("CC", compilers()[compiler])
+    strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2"]
+    for weights in ("float32", "int8"):
+        (tmp_path / "small.c").write_text(source_of(model, params, frontend(), weights=weights))
+        call = [*find_compiler(), *strict, "-c", "small.c", "-o", "small.o"]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    library = library_of(model, params, frontend(), folder=tmp_path)
+    heard = Session(library, cost_weight=0.5, detector=DETECTOR).push(noise())
+    np.testing.assert_array_equal([h.live for h in heard], [h.live for h in expected])
+    np.testing.assert_allclose(
+        [h.posterior for h in heard], [h.posterior for h in expected], atol=1e-5
+    )
+    fired = [[h.detection and h.detection[:2] for h in side] for side in (heard, expected)]
+    assert fired[0] == fired[1]
+    assert any(fired[0])
 
 
 @pytest.mark.slow

@@ -1,0 +1,105 @@
+"""C files of small networks, compiled to watch themselves, that are given random chunks of audio.
+
+    python -m tests.helpers.fuzz_c --chunks 100000
+
+For each of two networks with two paddings: chunks of any length, from silence to the loudest,
+streams that end anywhere, states that are saved and come back, prices that change. A fault of
+memory or an overflow (AddressSanitizer, UndefinedBehaviorSanitizer) ends it with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from experiments.machine.compiler import FLAGS, find_compiler
+from tests.helpers.nets_in_c import NETS, frontend, model_of, source_of
+
+PADDINGS = ("constant", "reflect")
+MAIN = """
+#include "small.c"
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+    static small_state s, saved;
+    static small_result r;
+    static int16_t x[SMALL_SAMPLES];
+    long left = argc == 2 ? atol(argv[1]) : 0, decisions = 0;
+    srand(1);
+    small_init(&saved, 1);
+    while (left > 0) {
+        int held = 0;
+        small_init(&s, 0.01f + rand() % 1000 / 100.0f);
+        for (int chunks = rand() % 60; chunks > 0 && left > 0; --chunks, --left) {
+            const int size = rand() % (rand() % 4 ? 2 * SMALL_SAMPLES : 8);
+            const int loud = 1 << rand() % 17;
+            for (int j = 0; j < size; ++j) {
+                x[held++] = (int16_t)(rand() % loud - loud / 2);
+                if (held < SMALL_SAMPLES) continue;
+                decisions += small_step(&s, x, &r);
+                held = 0;
+            }
+            if (rand() % 7 == 0) saved = s;
+            if (rand() % 11 == 0) s = saved;
+            if (rand() % 5 == 0) small_tell(&s.memory, 0.01f + rand() % 100);
+        }
+        while (small_finish(&s, x, held, &r)) held = 0, ++decisions;
+        if (rand() % 2) small_init(&saved, 1);
+    }
+    printf("%ld\\n", decisions);
+    return 0;
+}
+"""
+
+
+class NoSanitizersError(Exception):
+    """The compiler cannot watch what it compiles."""
+
+
+def watched(folder: Path, source: str, chunks: int) -> subprocess.CompletedProcess[str]:
+    """Compile the file and give it so many chunks; it prints how often it decided."""
+    (folder / "small.c").write_text(source, encoding="ascii")
+    (folder / "main.c").write_text(MAIN, encoding="ascii")
+    flags = [flag for flag in FLAGS if not flag.startswith(("-O", "-funroll"))]
+    call = [*find_compiler(), *flags, "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+    call += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c", "-o", "main"]
+    built = subprocess.run([*call, "-lm"], cwd=folder, capture_output=True, text=True)
+    if built.returncode and "cannot find" in built.stderr:
+        raise NoSanitizersError(built.stderr)
+    if built.returncode:
+        raise ValueError(built.stderr)
+    return subprocess.run(["./main", str(chunks)], cwd=folder, capture_output=True, text=True)
+
+
+def small_source(net: str, padding: str, weights: str = "float32") -> str:
+    """The C file of one of the networks."""
+    model, params = model_of(NETS[net]())
+    return source_of(model, params, frontend(padding), weights=weights)
+
+
+def main() -> int:
+    """The command; status 1 at a fault."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    asked = parser.parse_args()
+    for net in NETS:
+        for padding in PADDINGS:
+            with tempfile.TemporaryDirectory() as folder:
+                done = watched(Path(folder), small_source(net, padding), asked.chunks)
+            print(
+                f"{net}, {padding}: {asked.chunks} chunks, {done.stdout.strip()} decisions, "
+                f"{'nothing found' if done.returncode == 0 else done.stderr[-3000:]}",
+                flush=True,
+            )
+            if done.returncode:
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
