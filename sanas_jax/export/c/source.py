@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any
 
+from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.features import Frontend
 from sanas_jax.export.c.controller import write_advance, write_plan
 from sanas_jax.export.c.frontend import write_features
@@ -123,6 +124,7 @@ def _values(
         "threshold": float(detector.threshold),
         "own": ", ".join(str(float(own)) for own in (*detector.thresholds, 0)),
         "own_count": len(detector.thresholds),
+        "first_word": FIRST_WORD,
         "suppression_ms": float(detector.suppression_ms),
         "min_count": detector.min_count,
         "silence": detector.silence_label,
