@@ -136,11 +136,12 @@ def create(workdir: Path, info: RunInfo, config_file: str | None) -> None:
     else:
         description["input_shape"] = list(info.input_shape)
     kept = [] if config_file is None else [workdir / "config.py"]
-    outs = [*kept, workdir / "frontend.npz", workdir / "config.json"]
+    # The first is what `check_new` knows a run by that was killed while this was written.
+    outs = [workdir / "frontend.npz", *kept, workdir / "config.json"]
     with new_files(*outs) as new:
-        for path in new[: len(kept)]:
+        for path in new[1:-1]:
             shutil.copyfile(str(config_file), path)
-        with open(new[-2], "wb") as file:
+        with open(new[0], "wb") as file:
             np.savez(file, **_arrays(info.frontend), class_weights=info.class_weights)
         new[-1].write_text(json_text(description), encoding="utf-8")
 
