@@ -68,6 +68,7 @@ def traced():
         sanas=SimpleNamespace(window=101),
         edge_macs={"a": 100, "b": 20},
         controller_macs=3,
+        frontend_macs=lambda: 50,
     )
     return Traced(model, None, negatives, traces)
 
@@ -103,6 +104,7 @@ def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp
     }
     assert result.heard == {"recordings": 1, "seconds": 36.0, "detections": 1}
     assert (result.macs_per_frame, result.macs_per_frame_with_controller) == (120, 123)
+    assert result.frontend_macs == 50
     rates = {step["threshold"]: step["alarms_per_hour"] for step in result.roc}
     assert rates[0.8] == pytest.approx(200)
     assert rates[0.9] == 0
