@@ -364,7 +364,7 @@ def test_compilers_agree_and_have_nothing_to_say(compiler, tmp_path, monkeypatch
     np.testing.assert_allclose(
         [h.posterior for h in heard], [h.posterior for h in expected], atol=1e-5
     )
-    fired = [[h.detection and h.detection[:2] for h in side] for side in (heard, expected)]
+    fired = [[h.detection and (h.detection.label, h.detection.time_ms) for h in side] for side in (heard, expected)]
     assert fired[0] == fired[1]
     assert any(fired[0])
 
@@ -391,5 +391,5 @@ def test_shipped_models_answer_as_with_xla(name):
         for field, tolerance in (("posterior", 1e-5), ("gamma", 2e-5), ("live", 0)):
             got, expected = ([getattr(h, field) for h in side] for side in sides)
             np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
-        fired = [[h.detection and h.detection[:2] for h in side] for side in sides]
+        fired = [[h.detection and (h.detection.label, h.detection.time_ms) for h in side] for side in sides]
         assert fired[0] == fired[1]
