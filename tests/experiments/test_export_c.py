@@ -1,5 +1,6 @@
 """A C export outside: a program that listens, a microcontroller, weights of int8."""
 
+import dataclasses
 import subprocess
 from collections.abc import Sequence
 
@@ -64,7 +65,9 @@ def test_the_example_prints_the_words_of_a_session(tmp_path):
     except NoCompilerError as missing:
         pytest.skip(str(missing))
     model, params = nets_in_c.model_of(nets_in_c.chain())
-    front, detector, classes = nets_in_c.frontend(), nets_in_c.DETECTOR, nets_in_c.CLASSES
+    front, classes = nets_in_c.frontend(), nets_in_c.CLASSES
+    # Of this network, which never hears label 1, the others come and go.
+    detector = dataclasses.replace(nets_in_c.DETECTOR, silence_label=1)
     source = c_source("kws", model, params, front, classes, detector, static=False)
     (tmp_path / "kws.c").write_text(source, encoding="ascii")
     call = [*compiler, *FLAGS, "-Wall", "-Wextra", "-Werror", "-I", tmp_path]
