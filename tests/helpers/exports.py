@@ -32,7 +32,7 @@ ABOUT = {
     **{"step_samples": 32, "step_advance": 16},
     "detector": {
         **{"window_ms": 500.0, "threshold": 0.5, "suppression_ms": 1500.0},
-        **{"min_count": 3, "silence_label": 0},
+        **{"min_count": 3, "silence_label": 0, "thresholds": []},
     },
     "formats": {"jax": {"log_price": None}},
 }
