@@ -54,7 +54,7 @@ def test_measure_compares_with_the_first_or_the_base(monkeypatch):
     monkeypatch.setattr(
         measure,
         "limits",
-        lambda: dict.fromkeys(
+        lambda precision: dict.fromkeys(
             ("limit: matmul", "limit: memory"), Side(lambda: time.sleep(0.001), macs=10, moved=10)
         ),
     )
