@@ -1,4 +1,4 @@
-"""Random search and evolution beside what learnt gates found: `python -m experiments.compare_search --workdir W --gates G`.
+"""Search at random and by evolution: `python -m experiments.compare_search --workdir W --gates G`.
 
 Finds sub-networks of a trained super-network under budgets of its cost by random search and by
 regularised evolution, and sets them beside those that learnt gates found (BSN): runs that began

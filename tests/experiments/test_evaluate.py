@@ -31,7 +31,14 @@ KEYS = [
     *("match_pct", "correct_pct", "wrong_pct", "false_alarm_pct", "false_alarms_per_hour"),
     *("match_pct_list_rule", "correct_pct_list_rule", "wrong_pct_list_rule"),
     *("false_alarm_pct_list_rule", "macs_per_frame", "macs_per_frame_with_controller"),
-    *("full_macs_per_frame", "macs_per_frame_by_label", "frame_accuracy", "gate_usage", "roc"),
+    *(
+        "frontend_macs",
+        "full_macs_per_frame",
+        "macs_per_frame_by_label",
+        "frame_accuracy",
+        "gate_usage",
+        "roc",
+    ),
     *("detections", "macs_per_frame_incremental", "full_macs_per_frame_incremental"),
 ]
 

@@ -52,6 +52,11 @@ OWN = dataclasses.replace(DETECTOR, thresholds=(0.6, 0.35))
 PRICES = (0.2, 1.0, 5.0)
 
 
+def fired(heard):
+    """Of every step the word that fired and when, or None."""
+    return [h.detection and (h.detection.label, h.detection.time_ms) for h in heard]
+
+
 def library_of(model, params, front, static=False, folder=None, **options):
     source = source_of(model, params, front, static, **options)
     return Library(str(compiled(source, folder)), "small", model, front)
@@ -364,9 +369,8 @@ def test_compilers_agree_and_have_nothing_to_say(compiler, tmp_path, monkeypatch
     np.testing.assert_allclose(
         [h.posterior for h in heard], [h.posterior for h in expected], atol=1e-5
     )
-    fired = [[h.detection and (h.detection.label, h.detection.time_ms) for h in side] for side in (heard, expected)]
-    assert fired[0] == fired[1]
-    assert any(fired[0])
+    assert fired(heard) == fired(expected)
+    assert any(fired(heard))
 
 
 @pytest.mark.slow
@@ -391,5 +395,4 @@ def test_shipped_models_answer_as_with_xla(name):
         for field, tolerance in (("posterior", 1e-5), ("gamma", 2e-5), ("live", 0)):
             got, expected = ([getattr(h, field) for h in side] for side in sides)
             np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
-        fired = [[h.detection and (h.detection.label, h.detection.time_ms) for h in side] for side in sides]
-        assert fired[0] == fired[1]
+        assert fired(sides[0]) == fired(sides[1])
