@@ -277,7 +277,7 @@ def turns_of(about, live):
 def test_c_is_one_file_that_compiles(small, tmp_path, monkeypatch, capsys):
     argv = ("--format", "c", "--threshold", 0.25)
     about = exported(monkeypatch, capsys, small, tmp_path / "out", *argv)
-    assert about["formats"] == {"c": {"file": "small.c", "name": "small"}}
+    assert about["formats"] == {"c": {"file": "small.c", "name": "small", "weights": "float32"}}
     (path,) = (tmp_path / "out" / "c").iterdir()
     source = path.read_text()
     assert "s->threshold = 0.25;" in source
