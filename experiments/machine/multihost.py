@@ -73,13 +73,15 @@ def failing_at_once() -> Iterator[None]:
 
     Waiting, as jax does at exit, would keep them waiting for this one.
     """
+    ending = threading.Event()
     try:
         if jax.process_count() > 1:
-            _end_when_told()
+            _end_when_told(ending)
         yield
     except BaseException as error:  # whatever it is, Ctrl-C too: the others must not wait
         if jax.process_count() == 1:
             raise
+        ending.set()
         status = 1
         if isinstance(error, KeyboardInterrupt):
             line, status = f"interrupted: {GOES_ON}", 130
@@ -96,10 +98,11 @@ def failing_at_once() -> Iterator[None]:
         os._exit(status)
 
 
-def _end_when_told() -> None:
+def _end_when_told(ending: threading.Event) -> None:
     """Have a signal end this process even where it waits, in a computation, for one that has ended.
 
     Python answers signals between two of its own instructions only; until then there would be none.
+    One that has answered by then, `ending`, is left to end by itself.
     """
     heard, told = os.pipe()
     os.set_blocking(told, False)
@@ -108,7 +111,8 @@ def _end_when_told() -> None:
     def watch() -> None:
         while os.read(heard, 1)[0] not in ENDING_SIGNALS:
             pass
-        time.sleep(ENDING_SECONDS)
+        if ending.wait(ENDING_SECONDS):
+            return
         print(f"interrupted: {GOES_ON}", file=sys.stderr, flush=True)
         os._exit(130)
 

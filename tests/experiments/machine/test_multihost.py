@@ -34,3 +34,25 @@ def test_a_signal_ends_a_process_that_waits_within_a_computation():
     assert err == (
         "interrupted: the same command in all processes goes on from the last checkpoint\n"
     )
+
+
+# The main thread answers, and then takes longer to end than the one that watches it would wait.
+ANSWERS = """
+import signal, time, jax
+from data_prep.command import cli
+from experiments.machine import multihost
+jax.process_count, multihost.ENDING_SECONDS, multihost.GRACE_SECONDS = lambda: 2, 0.2, 1.0
+
+def main(values):
+    with multihost.failing_at_once():
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+cli.run(lambda values: None, main, "", ["answers"])
+"""
+
+
+def test_one_that_answers_the_signal_says_so_once():
+    done = subprocess.run([sys.executable, "-c", ANSWERS], capture_output=True, text=True)
+    line = "interrupted: the same command in all processes goes on from the last checkpoint\n"
+    assert (done.returncode, done.stderr) == (130, line)
