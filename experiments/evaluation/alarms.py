@@ -47,9 +47,7 @@ def poisson_bounds(count: int, hours: float) -> tuple[float, float]:
 
 
 def trace_negatives(
-    models: Sequence[TrainedModel],
-    sets: Sequence[NegativeSet],
-    budgets_per_step: int | None = None,
+    models: Sequence[TrainedModel], sets: Sequence[NegativeSet], budgets_per_step: int | None = None
 ) -> list[Traced]:
     """Every model at every price over every set."""
     out: list[Traced] = []

@@ -91,7 +91,6 @@ class Runtime:
         self.start = jax.jit(partial(init_memory, model))
         self.begin = jax.jit(self._begin)
         self.plan = jax.jit(self._plan)
-        self.tell = jax.jit(partial(tell, model))
         self.anything = jax.jit(self._step, donate_argnums=0)
         self.consequences = lru_cache(TRANSITIONS)(self._consequences)
         self._own: dict[bytes, Future[Program]] = {}
@@ -103,12 +102,6 @@ class Runtime:
     def stream(self, cost_weight: float | None = None) -> Stream:
         """A stream before its first frame; λ for a conditioned controller."""
         return Stream(self, cost_weight)
-
-    def heard(self, cost_weight: float) -> float:
-        """A price that may be told; ValueError for others."""
-        if not cost_weight > 0:
-            raise ValueError(f"cost_weight: expected a price above 0, got {cost_weight}")
-        return cost_weight
 
     def program(self, turns: bytes, x: np.ndarray) -> Program:
         """That for an architecture (`streaming.stream_step`) if there is one, or that for all.
@@ -237,4 +230,4 @@ class Stream:
 
     def tell(self, cost_weight: float) -> None:
         """Another price λ from the next step on, for a conditioned controller."""
-        self._go_on_from(self._runtime.tell(self._memory, self._runtime.heard(cost_weight)))
+        self._go_on_from(tell(self._runtime.model, self._memory, cost_weight))
