@@ -149,8 +149,8 @@ def mel_power(frontend: Frontend, signal: jax.Array, *, centred: bool = True) ->
 def by_fft(frames: int, signals: int = 1) -> bool:
     """Whether a spectrum is that of an FFT on a CPU: of one signal, and few frames.
 
-    The 20 frames of a step take it a quarter of the convolution's time (`benchmarks.engines`);
-    64 signals of 3 s take it twice that (`benchmarks.features`), and many frames more memory.
+    A step's few frames take it less time than the convolution; a batch of signals takes it more
+    (`benchmarks.features`), and many frames more memory.
     """
     return signals == 1 and frames <= FFT_FRAMES
 

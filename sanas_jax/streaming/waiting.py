@@ -53,8 +53,16 @@ class Waiting:
         return self._array[max(self._end - self._kept, 0) : self._end].copy()
 
     def set(self, samples: np.ndarray, latest: np.ndarray | None = None) -> None:
-        """These wait [n ≤ most + room] in place of what did; `latest` end as they do."""
+        """These wait [n ≤ most + room] in place of what did; `latest` end as they do.
+
+        Raises ValueError for more than there is room for; what waited goes on waiting.
+        """
         gone = np.zeros(0, np.float32) if latest is None else latest[: -len(samples) or None]
+        if len(gone) + len(samples) > len(self._array):
+            raise ValueError(
+                f"samples: expected at most {len(self._array)} that wait or are kept, got "
+                f"{len(gone) + len(samples)}"
+            )
         self._front = len(gone)
         self._end = self._front + len(samples)
         self._array[: self._front] = gone

@@ -117,5 +117,5 @@ class NativeStream:
         """Of float32 numbers that lie side by side."""
         if x.dtype != np.float32 or x.shape != (count,) or not x.flags.c_contiguous:
             raise ValueError(f"x: expected float32 [{count}], got {x.dtype} {x.shape}")
-        address, _ = x.__array_interface__["data"]  # a third of the time of `x.ctypes`
+        address, _ = x.__array_interface__["data"]  # faster than `x.ctypes`
         return int(address)

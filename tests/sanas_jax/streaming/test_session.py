@@ -203,6 +203,7 @@ def test_windows_with_gaps_are_refused():
 DAMAGES = (
     lambda state: state.pop("tail"),
     lambda state: state.update(pending=np.zeros((2, 2), np.float32)),
+    lambda state: state.update(pending=np.zeros(10**6, np.float32)),
     lambda state: state.update(tail=np.full(3, np.nan, np.float32)),
     lambda state: state.update(price="much"),
     lambda state: state.update(steps=1.5),
