@@ -11,8 +11,8 @@ Writes the step of a stream, which skips what is off and runs the most probable 
                         examples/onnx_listen.py runs it
     c/NAME.c            one C99 file, no library but libm: the stream, with features and detector;
                         its head says how it is compiled and called (`sanas_jax.export.c`);
-                        --weights int8 makes it a quarter as large; examples/listen.c runs it,
-                        examples/cortex_m4 is for a microcontroller
+                        --weights int8 needs less than a third of the flash;
+                        examples/listen.c runs it, examples/cortex_m4 on a microcontroller
     */memory.npz        but of C: the arrays that one step hands to the next, before the first
 
 The first two take audio in parts. Pad a recording with `pad_samples` on both sides (`padding`: as
@@ -201,22 +201,12 @@ def write_c(
     weights: str = "float32",
 ) -> dict[str, Any]:
     """Write NAME.c; what description.json says of it. The price is told to NAME_init."""
-    from sanas_jax.export.c.source import c_source
+    from experiments.live.native import source_of
 
     del price
     name = re.sub(r"\W", "_", f"m_{model.workdir.name}", flags=re.ASCII)
     name = name.removeprefix("m_") if re.match(r"m_[A-Za-z]", name) else name
-    info = model.info
-    source = c_source(
-        name,
-        model.sanas,
-        model.params,
-        info.frontend,
-        info.classes,
-        detector,
-        static=info.config.model.static,
-        weights=weights,
-    )
+    source = source_of(model, detector, name, weights)
     (folder / f"{name}.c").write_text(source, encoding="ascii")
     return {"file": f"{name}.c", "name": name, "weights": weights}
 

@@ -37,7 +37,8 @@ from experiments.benchmarks.harness.records import Result, cpu_ratio, footer, re
 from experiments.benchmarks.peers import pytorch
 from experiments.flags.many_models import parse_price
 from experiments.live.decisions import Spending, frontend_ms
-from experiments.live.engine import native_runtime, runtime_of
+from experiments.live.engine import runtime_of
+from experiments.live.native import native_runtime
 from experiments.machine.compiler import NoCompilerError
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model

@@ -16,8 +16,6 @@ from sanas_jax import gates
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session, StreamEngine
 
-__all__ = ["Engine", "make_engine", "native_runtime", "runtime_of", "warm_up"]
-
 
 def runtime_of(model: TrainedModel, programs: int = 0, engine: str = "xla") -> StreamEngine:
     """The model, compiled for a stream.

@@ -27,21 +27,35 @@ def native_runtime(model: TrainedModel) -> Library:
 
     Raises NoCompilerError, or ValueError for a network without a form in C.
     """
-    sanas, info = model.sanas, model.info
-    source = partial(
-        c_source,
-        NAME,
-        sanas,
+    kept = kept_programs()
+    folder = None if kept is None else kept / "native"
+    path = compiled(partial(source_of, model), folder, follows_from(model))
+    return library_of(model, path)
+
+
+def source_of(
+    model: TrainedModel,
+    detector: Detector | None = None,
+    name: str = NAME,
+    weights: str = "float32",
+) -> str:
+    """The file; arguments as of `c_source`. A session has a detector of its own and needs none."""
+    info = model.info
+    return c_source(
+        name,
+        model.sanas,
         model.params,
         info.frontend,
         info.classes,
-        Detector(),
+        Detector() if detector is None else detector,
         static=model.static,
+        weights=weights,
     )
-    kept = kept_programs()
-    folder = None if kept is None else kept / "native"
-    path = compiled(source, folder, follows_from(model))
-    return Library(str(path), NAME, sanas, info.frontend)
+
+
+def library_of(model: TrainedModel, path: Path) -> Library:
+    """The compiled file of `source_of`, with its default name, as an engine."""
+    return Library(str(path), NAME, model.sanas, model.info.frontend)
 
 
 def follows_from(model: TrainedModel) -> str:

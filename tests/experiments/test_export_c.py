@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.export import cli
+from experiments.live.native import source_of
 from experiments.machine.compiler import FLAGS, NoCompilerError, find_compiler
 from experiments.runs.trained import read_model
 from sanas_jax.data.clips import FIRST_WORD
@@ -100,7 +101,7 @@ def test_a_cortex_m4_decides_as_this_machine(weights, tmp_path):
     model, samples = read_model("pretrained:kws"), loud(10)
     # Nothing counts as silence that noise is taken for, so that something fires.
     detector = Detector(threshold=0.3, silence_label=len(model.info.classes) - 1)
-    source = cortex_m.source_of(model, detector, weights)
+    source = source_of(model, detector, weights=weights)
     played = cortex_m.play(source, PRICE, samples, tmp_path)
     heard = cortex_m.heard_here(source, model, PRICE, samples, detector)
     assert len(heard) == 45

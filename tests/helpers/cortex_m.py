@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +25,10 @@ import numpy as np
 import soundfile
 
 from experiments.live.decisions import Spending
+from experiments.live.native import library_of, source_of
 from experiments.machine.compiler import FLAGS, compiled
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import TrainedModel, read_model
-from sanas_jax.export.c.library import Library
-from sanas_jax.export.c.source import c_source
 from sanas_jax.export.c.text import WEIGHTS
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Heard, Session
@@ -107,31 +107,13 @@ def _layout(source: str) -> np.dtype[Any]:
     return np.dtype([("result", result), ("ticks", "<u4"), ("stack", "<u4")], align=True)
 
 
-def source_of(
-    model: TrainedModel, detector: Detector, weights: str, params: dict[str, Any] | None = None
-) -> str:
-    """A model as C that begins its names with `network`."""
-    info = model.info
-    return c_source(
-        "network",
-        model.sanas,
-        model.params if params is None else params,
-        info.frontend,
-        info.classes,
-        detector,
-        static=model.static,
-        weights=weights,
-    )
-
-
 def heard_here(
     source: str, model: TrainedModel, price: float, samples: np.ndarray, detector: Detector
 ) -> list[Heard]:
     """What the same file says on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         path = compiled(source, Path(folder))
-        library = Library(str(path), "network", model.sanas, model.info.frontend)
-        session = Session(library, cost_weight=price, detector=detector)
+        session = Session(library_of(model, path), cost_weight=price, detector=detector)
         return session.push(samples)
 
 
@@ -168,7 +150,7 @@ def table(
     for weights in WEIGHTS:
         for path, (price, params) in told.items():
             detector = chosen_detector(model, price if model.conditioned else None, None)
-            source = source_of(model, detector, weights, params)
+            source = source_of(replace(model, params=params), detector, weights=weights)
             heard = heard_here(source, model, price, samples, detector)
             with tempfile.TemporaryDirectory() as folder:
                 played = play(source, price, samples, Path(folder))

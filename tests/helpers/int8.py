@@ -20,11 +20,11 @@ from data_prep.speech.cache import CLIP_SAMPLES, open_cache
 from experiments.datasets.clips import ClipSet, read_clips
 from experiments.datasets.streams import WORD_MS, Stream, read_stream, window_labels
 from experiments.evaluation.scoring import score
+from experiments.live import native
 from experiments.machine.compiler import compiled
 from experiments.runs.detectors import chosen_detector
 from experiments.runs.trained import TrainedModel, read_model
 from sanas_jax.export.c.library import Library
-from sanas_jax.export.c.source import c_source
 from sanas_jax.export.c.text import WEIGHTS
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.session import Heard, Session
@@ -35,18 +35,7 @@ STEPS_AROUND = 2
 
 def library_of(model: TrainedModel, weights: str, folder: Path) -> Library:
     """The model as C with weights of that kind, compiled."""
-    sanas, info = model.sanas, model.info
-    source = c_source(
-        "network",
-        sanas,
-        model.params,
-        info.frontend,
-        info.classes,
-        Detector(),
-        static=model.static,
-        weights=weights,
-    )
-    return Library(str(compiled(source, folder)), "network", sanas, info.frontend)
+    return native.library_of(model, compiled(native.source_of(model, weights=weights), folder))
 
 
 def answers(library: Library, price: float | None, samples: np.ndarray) -> np.ndarray:

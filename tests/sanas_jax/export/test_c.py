@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.live.engine import native_runtime, runtime_of
+from experiments.live.engine import runtime_of
+from experiments.live.native import native_runtime
 from experiments.machine.compiler import NoCompilerError, compiled, find_compiler
 from experiments.runs.trained import read_model
 from sanas_jax import gates
