@@ -113,6 +113,8 @@ def main(values: flags.FlagValues) -> None:
     )
     if not models:
         raise ValueError("--workdir: expected a super-network, got none")
+    if len({model.workdir.name for model in models}) < len(models):
+        raise ValueError("--workdir: expected folders of different names, got one twice")
     if all(model.info.input_shape for model in (*models, *gates)):
         _main_images(values, models, gates, options)
     else:

@@ -14,7 +14,6 @@ saved of everything on, in arithmetic and in time, features counted on both side
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import sys
 import time
@@ -72,7 +71,7 @@ def benchmark(
     rates = measure_limits(settings.repeats)
     rows: dict[str, Any] = {}
     agreement: dict[str, float] = {}
-    everything = _all_on(adapting)
+    everything = adapting.as_static()
     cases = [] if adapting.static else [(f"λ = {p:g}", adapting, p) for p in prices]
     cases.append((EVERYTHING, everything, prices[0]))
     engines: dict[int, dict[str, StreamEngine]] = {}
@@ -110,14 +109,6 @@ def benchmark(
         agreement=agreement,
         notes=notes,
     )
-
-
-def _all_on(model: TrainedModel) -> TrainedModel:
-    """The model without its controller."""
-    config = model.info.config
-    static = dataclasses.replace(config.model, static=True)
-    info = model.info._replace(config=dataclasses.replace(config, model=static))
-    return dataclasses.replace(model, info=info)
 
 
 def _engines(

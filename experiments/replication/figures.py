@@ -66,8 +66,8 @@ def _places(
     """A network's name → where it stands."""
     out: dict[str, list[Place]] = {}
     for row in rows:
-        x, y = (row.on_clips if clips else row.on_streams)(cost), None
-        y = (row.on_clips if clips else row.on_streams)(accuracy)
+        of = row.on_clips if clips else row.on_streams
+        x, y = of(cost), of(accuracy)
         own = out.setdefault(NETWORKS[row.cell.network].shown, [])
         if x is not None and y is not None:
             own.append(_place(x, y, 100 / whole))

@@ -77,6 +77,12 @@ class TrainedModel:
         frontend: Frontend = self.info.frontend
         return frontend_cost(frontend, self.sanas.hop, form).total
 
+    def as_static(self) -> TrainedModel:
+        """The model without its controller: everything runs."""
+        config = self.info.config
+        static = replace(config.model, static=True)
+        return replace(self, info=self.info._replace(config=replace(config, model=static)))
+
     def at_prices(self, prices: list[float]) -> TrainedModel:
         """The model, told other prices."""
         return replace(self, prices=prices)

@@ -132,7 +132,8 @@ def _on_one(
         "streams": [[stream.name, len(stream.samples)] for stream in choose_on],
     }
     kept = record.Record(options.out / model.workdir.name / "search.jsonl", space, about)
-    score = partial(_scores, model, choose_on, kept, options.search.at_once)
+    run = partial(_scores, model, choose_on, options.search.at_once)
+    score = partial(kept.scored, score=run)
     order = sorted(budgets.items(), key=lambda item: -item[1])
     chosen: dict[tuple[str, str, int], Architecture] = {}
     for (words, budget), seed, name in product(order, options.seeds, METHODS):
@@ -153,9 +154,7 @@ def run_architectures(
     model: TrainedModel, lives: Sequence[np.ndarray], streams: Sequence[Stream]
 ) -> list[list[ModelRun]]:
     """Each architecture, live edges [E], the same at every frame: a run over every stream."""
-    config = model.info.config
-    plain = dataclasses.replace(config, model=dataclasses.replace(config.model, static=True))
-    still = dataclasses.replace(model, info=model.info._replace(config=plain))
+    still = model.as_static()
     out = run_group(
         model.sanas,
         True,
@@ -176,21 +175,17 @@ def run_architectures(
 def _scores(
     model: TrainedModel,
     streams: Sequence[Stream],
-    kept: record.Record,
     at_once: int,
-    asked: Sequence[Architecture],
+    new: Sequence[np.ndarray],
 ) -> list[Score]:
-    """Of frames of streams; what the record knows is not run again."""
-    known = [kept.known(found.live) for found in asked]
-    new = [found.live for found, old in zip(asked, known, strict=True) if old is None]
+    """Of frames of streams, of architectures [E]."""
     scored = []
     for i in range(0, len(new), at_once):
         some = new[i : i + at_once]
         filled = [*some, *[some[0]] * (at_once - len(some))]  # one program
         runs = run_architectures(model, filled, streams)[: len(some)]
         scored += [frame_score([run.trace for run in own]) for own in runs]
-    found = iter(scored)
-    return [next(found) if old is None else old for old in known]
+    return scored
 
 
 def frame_score(traces: Sequence[Trace]) -> Score:

@@ -117,8 +117,6 @@ def _check(models: Sequence[TrainedModel], gates: Sequence[TrainedModel], option
     if bool(gates) == bool(options.budgets):
         got = "both" if gates else "neither"
         raise ValueError(f"--gates, --budgets: expected one of them, got {got}")
-    if len({model.workdir.name for model in models}) < len(models):
-        raise ValueError("--workdir: expected folders of different names, got one twice")
     for model in models:
         if options.finetune_steps:
             finetuning_config(model, options.finetune_steps)
@@ -239,11 +237,9 @@ class _Remembered(NamedTuple):
     shown: Progress
 
     def score(self, asked: Sequence[Architecture]) -> list[Score]:
-        known = [self.kept.known(found.live) for found in asked]
-        new = [found.live for found, old in zip(asked, known, strict=True) if old is None]
-        scored = iter(self.scorer(self.model.params, new))
+        scores = self.kept.scored(asked, partial(self.scorer, self.model.params))
         self.shown.add(len(asked))
-        return [next(scored) if old is None else old for old in known]
+        return scores
 
 
 def budget_words(budget: float) -> str:

@@ -6,7 +6,7 @@ It only grows. A search that goes on scores no architecture again whose line is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from data_prep.command.reading import decoded, naming, read_bytes
 from experiments.search.methods import Score, Scored
-from experiments.search.space import Space
+from experiments.search.space import Architecture, Space
 
 
 class Search(NamedTuple):
@@ -60,9 +60,16 @@ class Record:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
-    def known(self, live: np.ndarray) -> Score | None:
-        """The score of an architecture [E], if there is a line of it."""
-        return self._scores.get(tuple(self._space.names(live)))
+    def scored(
+        self,
+        asked: Sequence[Architecture],
+        score: Callable[[list[np.ndarray]], Sequence[Score]],
+    ) -> list[Score]:
+        """Scores of architectures; `score` is asked for those [E] of which there is no line."""
+        known = [self._scores.get(tuple(self._space.names(found.live))) for found in asked]
+        new = [found.live for found, old in zip(asked, known, strict=True) if old is None]
+        found = iter(score(new) if new else [])
+        return [next(found) if old is None else old for old in known]
 
     def keep(self, search: Search, history: Sequence[Scored]) -> None:
         """Write those of a search that have no line yet."""

@@ -81,10 +81,6 @@ class Space:
         """Of its live edges."""
         return [name for name, on in zip(self.net.index, live, strict=True) if on]
 
-    def of_names(self, names: list[str]) -> np.ndarray:
-        """Live edges [E] of their names."""
-        return np.array([name in set(names) for name in self.net.index])
-
 
 def within(cost: float | np.ndarray, budget: float) -> bool | np.ndarray:
     """Whether a cost keeps a budget; costs are summed in float32."""
