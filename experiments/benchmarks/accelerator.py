@@ -139,7 +139,7 @@ def run_part(part: Part, day: Day, left: float) -> str:
         return _ended(part, day, results.FAILED, time.monotonic() - begin, why)
     start = log.stat().st_size if log.is_file() else 0
     rest = max(1.0, seconds - (time.monotonic() - begin))
-    status, _ = process.run(given, log, rest, environment_of(part))
+    status = process.run(given, log, rest, environment_of(part))
     collect(part, day)
     state = results.DONE if status == 0 else results.CUT if status is None else results.FAILED
     why = "" if state != results.FAILED else process.last_line(log, start)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ GRACE_SECONDS = 10.0  # to write what there is to be written
 
 def run(
     command: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str]
-) -> tuple[int | None, float]:
+) -> int | None:
     """Run a command, its output appended to a file.
 
     Args:
@@ -24,9 +23,8 @@ def run(
       environment: in addition to this process's.
 
     Returns:
-      Its exit status, None if its time was over; seconds that it took.
+      Its exit status, None if its time was over.
     """
-    begin = time.monotonic()
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"\n$ {' '.join(command)}\n")
         file.flush()
@@ -38,10 +36,9 @@ def run(
             start_new_session=True,  # what it starts in turn ends with it
         )
         try:
-            status = process.wait(seconds)
-            return status, time.monotonic() - begin
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return None, time.monotonic() - begin
+            return None
         finally:
             _end(process)
 

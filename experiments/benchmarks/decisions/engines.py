@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import jax
@@ -16,39 +17,33 @@ from sanas_jax.streaming.runtime import Answer
 
 
 class OtherEngine:
-    """What a session asks of an engine, as far as a benchmark needs it."""
-
-    name = ""
+    """What all of them have of what a session asks for; each adds `name` and `stream`."""
 
     def __init__(self, model: TrainedModel) -> None:
         """Of a trained model, on audio."""
         self.model, self.frontend = model.sanas, model.info.frontend
         self.first_frames = self.model.window - self.model.hop
 
-    def stream(self, cost_weight: float | None = None) -> OtherStream:
-        """A stream before its first sample, told λ."""
-        raise NotImplementedError
-
     def close(self) -> None:
         """Nothing is going on in the background."""
 
 
-class OtherStream:
+class OtherStream(ABC):
     """Steps of a stream that is neither saved nor told another price."""
 
     memory: Memory
 
+    @abstractmethod
     def begin(self, x: np.ndarray) -> None:
         """The audio [n] of the first frames."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, x: np.ndarray) -> Answer:
         """The audio [n] of a step."""
-        raise NotImplementedError
 
     def tell(self, cost_weight: float) -> None:
-        """Prices stay in a benchmark."""
-        raise NotImplementedError
+        """Refused: prices stay in a benchmark."""
+        raise ValueError(f"cost_weight: expected the one of the stream's start, got {cost_weight}")
 
 
 class OnnxEngine(OtherEngine):
