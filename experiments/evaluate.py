@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import new_files, write_json
 from data_prep.command.cli import run
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
 
 if TYPE_CHECKING:
+    from experiments.runs.stored_negatives import NegativeResult
+    from experiments.runs.stored_results import StreamResult
     from experiments.runs.trained import TrainedModel
 
 
@@ -67,6 +69,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "curve",
         None,
         "Where to write the cost/accuracy curve; in a sweep's folder if not given.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "figure",
+        None,
+        "PNG to draw words found within a rate of false alarms on --negatives.",
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -122,6 +130,8 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError("--stream, --negatives: expected the WAV of a stream or audio, got none")
     if values.heard and not values.negatives:
         raise ValueError("--heard: expected it with --negatives, got none")
+    if values.figure and not (values.stream and values.negatives):
+        raise ValueError("--figure: expected it with --stream and --negatives, got one of them")
     streams = read_streams(values.stream, values.labels, models)
     sets = read_negative_sets(
         values.negatives,
@@ -154,11 +164,23 @@ def main(values: flags.FlagValues) -> None:
     if values.json:
         found = [*(r.to_json() for r in results), *(r.to_json() for r in alarms)]
         write_results(Path(values.json), found)
+    if values.figure:
+        _draw(Path(values.figure), results, alarms)
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         write_json(curve, points_to_json(stream_points(read_runs(runs, trust=values.trust))))
+
+
+def _draw(path: Path, results: Sequence[StreamResult], alarms: Sequence[NegativeResult]) -> None:
+    """Words found within a rate of false alarms, of each model at each price, as a PNG."""
+    from experiments.figures.style import to_png
+    from experiments.reporting.streams.roc import alarms_figure, rocs_of
+
+    png = to_png(alarms_figure(rocs_of(results, alarms)))
+    with new_files(path) as (new,):
+        new.write_bytes(png)
 
 
 def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> None:

@@ -204,13 +204,19 @@ def test_negatives_are_scored_without_labels(trained, tmp_path, capsys):
     kept = trained / "evaluations" / "negatives" / "default" / "room.json"
     assert json.loads(kept.read_text()) == result
 
+    figure = tmp_path / "alarms.png"
+    stream = write_stream(tmp_path)
+    assert run_evaluate(*command, *stream, "--figure", figure) == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
     cases = [
         (["--workdir", trained], "--stream, --negatives: expected the WAV of a stream or audio"),
         (
             [*command[:2], "--negatives", tmp_path / "no"],
             "--negatives: expected a folder or a file",
         ),
-        ([*command[:2], *write_stream(tmp_path), "--heard", table], "--heard: expected it with"),
+        ([*command[:2], *stream, "--heard", table], "--heard: expected it with"),
+        ([*command[:2], *stream, "--figure", figure], "--figure: expected it with --stream and"),
     ]
     for arguments, message in cases:
         assert run_evaluate(*arguments) == 1

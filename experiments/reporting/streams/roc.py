@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from experiments.config.wording import shorten
 from experiments.figures.style import LIGHT, WIDE, legend, run_look, styled
 from experiments.reporting.run_record import RunRecord
-from experiments.runs.stored_results import detector_suffix
+from experiments.runs.stored_negatives import NegativeResult
+from experiments.runs.stored_results import StreamResult, detector_suffix
 
 # Where there are several kinds of audio without words, it is drawn for the most telling.
 FIRST_DRAWN = "speech"
@@ -45,32 +46,55 @@ class Roc(NamedTuple):
 
 
 def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
-    """The runs' curves, over the thresholds that all streams of a run have.
-
-    A threshold moves with the detector's smoothing as it is, so each detector has another curve.
-    Evaluations of older code have none and are left out.
-    """
+    """The runs' curves; evaluations of older code have none and are left out."""
     out = []
     for number, run in enumerate(runs):
         for price, evaluations in run.by_price().items():
-            results = [e.result for e in evaluations if e.result.roc]
-            curves = [
-                {step["threshold"]: [step[name] for name in FIELDS] for step in r.roc or []}
-                for r in results
-            ]
-            thresholds = sorted(set.intersection(*map(set, curves))) if curves else []
-            if not thresholds:
-                continue
-            curve = np.array([[each[t] for each in curves] for t in thresholds]).mean(1)
-            used = np.array(
-                [[getattr(result, name) for name in FIELDS] for result in results]
-            ).mean(0)
-            told = "" if price is None else f"λ={price:.3g}"
             name = shorten(run.name) + detector_suffix(run.detector)
-            correct = dict(zip(thresholds, curve[:, 2].tolist(), strict=True))
-            on, alarms = _on_negatives(run, price, correct)
-            out.append(Roc(name, number, told, curve, used, on, alarms))
-    return out
+            results = [e.result for e in evaluations]
+            asked = (price, run.detector)
+            heard = [n for n in run.negatives if (n.cost_weight, n.detector_kind) == asked]
+            out.append(_roc(name, number, results, heard))
+    return [roc for roc in out if roc is not None]
+
+
+def rocs_of(results: Sequence[StreamResult], negatives: Sequence[NegativeResult]) -> list[Roc]:
+    """The curves of what an evaluation found; models are told apart by their names."""
+    numbers: dict[str, int] = {}
+    groups: dict[tuple[str, float | None], list[StreamResult]] = {}
+    for result in results:
+        groups.setdefault((result.workdir, result.cost_weight), []).append(result)
+    out = []
+    for (name, price), group in groups.items():
+        number = numbers.setdefault(name, len(numbers))
+        heard = [n for n in negatives if (n.workdir, n.cost_weight) == (name, price)]
+        out.append(_roc(name, number, group, heard))
+    return [roc for roc in out if roc is not None]
+
+
+def _roc(
+    name: str, number: int, results: Sequence[StreamResult], negatives: Sequence[NegativeResult]
+) -> Roc | None:
+    """A model's curve at one price, over the thresholds that all its streams have.
+
+    A threshold moves with the detector's smoothing as it is, so each detector has another curve.
+    None of results that have none.
+    """
+    results = [result for result in results if result.roc]
+    curves = [
+        {step["threshold"]: [step[name] for name in FIELDS] for step in result.roc or []}
+        for result in results
+    ]
+    thresholds = sorted(set.intersection(*map(set, curves))) if curves else []
+    if not thresholds:
+        return None
+    curve = np.array([[each[t] for each in curves] for t in thresholds]).mean(1)
+    used = np.array([[getattr(result, name) for name in FIELDS] for result in results]).mean(0)
+    price = results[0].cost_weight
+    told = "" if price is None else f"λ={price:.3g}"
+    correct = dict(zip(thresholds, curve[:, 2].tolist(), strict=True))
+    on, alarms = _on_negatives(negatives, correct)
+    return Roc(name, number, told, curve, used, on, alarms)
 
 
 @styled
@@ -112,15 +136,38 @@ def roc_figure(rocs: Sequence[Roc], width: float = WIDE) -> Figure:
     return figure
 
 
+@styled
+def alarms_figure(rocs: Sequence[Roc]) -> Figure:
+    """Words found within a rate of false alarms where no words are, a line for each price.
+
+    ValueError where a model was on no such audio.
+    """
+    if not rocs or not all(roc.negatives for roc in rocs):
+        raise ValueError("expected results on streams and on audio without words of each model")
+    figure = Figure(figsize=(0.6 * WIDE, 3.4))
+    axes = figure.subplots()
+    _draw_negatives(axes, rocs, sorted({roc.negatives for roc in rocs}))
+    axes.set_title("Words found within a rate of false alarms")
+    axes.set_xlabel(
+        f"false alarms in an hour of {' or '.join(sorted({r.negatives for r in rocs}))}"
+    )
+    axes.set_ylabel("correct, % of the words")
+    axes.grid()
+    for roc in rocs:
+        end = (1, best_within(roc.alarms)[-1, 1])
+        place = axes.get_yaxis_transform()
+        axes.annotate(roc.price, end, (3, -3), place, textcoords="offset points", size=8)
+    names = list(dict.fromkeys((roc.run, roc.number) for roc in rocs))
+    handles = [Line2D([], [], lw=2.5, **run_look(number)) for _, number in names]
+    legend(figure, handles, [name for name, _ in names])
+    return figure
+
+
 def _on_negatives(
-    run: RunRecord, price: float | None, correct: dict[float, float]
+    results: Sequence[NegativeResult], correct: dict[float, float]
 ) -> tuple[str, np.ndarray]:
-    """Name of a run's negatives; false alarms an hour there and correct words [M, 2]."""
-    found = {
-        each.negatives: each
-        for each in run.negatives
-        if (each.cost_weight, each.detector_kind) == (price, run.detector)
-    }
+    """Name of the negatives that are drawn; false alarms an hour there, correct words [M, 2]."""
+    found = {result.negatives: result for result in results}
     if not found:
         return "", np.zeros((0, 2))
     name = FIRST_DRAWN if FIRST_DRAWN in found else min(found)

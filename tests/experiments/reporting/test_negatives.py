@@ -8,7 +8,7 @@ import pytest
 from experiments.reporting.points import points_to_json
 from experiments.reporting.reading import read_run
 from experiments.reporting.streams.points import stream_points
-from experiments.reporting.streams.roc import read_rocs, roc_figure
+from experiments.reporting.streams.roc import alarms_figure, read_rocs, roc_figure, rocs_of
 from experiments.reporting.streams.tables import COLUMNS, run_rows, summary_table
 from experiments.runs.stored_negatives import NegativeResult, save_negative_result
 from experiments.runs.stored_results import StreamResult
@@ -103,3 +103,27 @@ def test_roc_has_two_panels_without_negatives(tmp_path):
     found = read_rocs([read_run(tmp_path / "run", "run")])
     assert found[0].negatives == ""
     assert len(roc_figure(found).axes) == 2
+
+
+def test_words_found_by_alarms_of_several_models(tmp_path):
+    like = write_evaluation(tmp_path / "run", {"a": 4000})
+
+    def result(workdir: str, cost_weight: float | None, correct: float) -> StreamResult:
+        step = {"false_alarms_per_hour": 1.0, "wrong_pct": 2.0}
+        roc = [{"threshold": t, "correct_pct": correct - 10 * t} | step for t in (0.3, 0.9)]
+        own = {"workdir": workdir, "cost_weight": cost_weight, "roc": roc}
+        return StreamResult.from_json(like | own)
+
+    results = [result("new", 0.1, 90.0), result("new", 0.5, 80.0), result("old", None, 70.0)]
+    alarms = [negative_result(workdir=r.workdir, cost_weight=r.cost_weight) for r in results]
+    found = rocs_of(results, alarms)
+    assert [(r.run, r.number, r.price) for r in found] == [
+        ("new", 0, "λ=0.1"),
+        ("new", 0, "λ=0.5"),
+        ("old", 1, ""),
+    ]
+    np.testing.assert_allclose(found[1].alarms, [[60, 77], [0.5, 71]])
+    (axes,) = alarms_figure(found).axes
+    np.testing.assert_allclose(axes.lines[2].get_xydata()[:2], [[0.5, 61], [60, 67]])
+    with pytest.raises(ValueError, match="audio without words of each model"):
+        alarms_figure(rocs_of(results, alarms[:2]))
