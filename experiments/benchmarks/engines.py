@@ -6,10 +6,11 @@ Batch of one. Each side is a session that is given the audio of a step and answe
 detector and Python included: XLA, the native step, the exported graph under onnxruntime; "call" is
 the native step by itself, from samples to posterior. The trained network decides what it runs, told
 each price; last, everything is on, and PyTorch computes the same, each window whole, on the same
-features. Blocks of decisions in turn, the same for all sides; posteriors and live edges must be the
-same. µs of CPU time are of single decisions, which other load on the machine hardly changes. Of XLA
-and native it is also said where their time goes (features are timed by themselves), and what is
-saved of everything on, in arithmetic and in time, features counted on both sides.
+features. --plain adds the step in NumPy and numba. Blocks of decisions in turn, the same for all
+sides; posteriors and live edges must be the same. µs of CPU time are of single decisions, which
+other load on the machine hardly changes. Of XLA and native it is also said where their time goes
+(features are timed by themselves), and what is saved of everything on, in arithmetic and in time,
+features counted on both sides.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tqdm import tqdm
 
 from data_prep.command import cli as command
 from experiments.benchmarks.decisions.engines import OnnxEngine, WindowEngine
+from experiments.benchmarks.decisions.plain_step import NAMES as PLAIN
+from experiments.benchmarks.decisions.plain_step import PlainEngine
 from experiments.benchmarks.decisions.subjects import separable_in_torch
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
@@ -61,6 +64,7 @@ def benchmark(
     steps: int | None = None,
     name: str = "pretrained:kws",
     prices: Sequence[float] = (0.1,),
+    plain: bool = False,
 ) -> Result:
     """Time a trained network on a stream at each price, and with everything on."""
     prepare_streaming()
@@ -78,6 +82,8 @@ def benchmark(
     for case, model, price in tqdm(cases, desc="prices", disable=None):
         if id(model) not in engines:
             engines[id(model)] = _engines(model, settings, notes, whole=case == EVERYTHING)
+            if plain:
+                engines[id(model)] |= {side: PlainEngine(model, side) for side in PLAIN}
         found = engines[id(model)]
         native = found["native"]
         assert isinstance(native, Library)
@@ -298,6 +304,12 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("model", "pretrained:kws", "Trained network.", flag_values=values)
     flags.DEFINE_string("stream", None, "WAV to hear.", required=True, flag_values=values)
+    flags.DEFINE_bool(
+        "plain",
+        False,
+        "Beside them a step in NumPy and numba, of a separable network.",
+        flag_values=values,
+    )
     flags.DEFINE_list("cost_weights", ["0.1"], "λ that it is told.", flag_values=values)
 
 
@@ -314,7 +326,7 @@ def run(values: flags.FlagValues) -> None:
         NAME,
         values,
         settings,
-        lambda: benchmark(settings, stream, values.steps, values.model, prices),
+        lambda: benchmark(settings, stream, values.steps, values.model, prices, values.plain),
         table,
     )
 

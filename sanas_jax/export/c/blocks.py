@@ -45,7 +45,7 @@ def write_edge(
 
     Raises ValueError for a block that has no form here.
     """
-    weights = _Weights(params, edge.name)
+    weights = Weights(params, edge.name)
     relu = check_activation(activation, edge.target)
     block = edge.block
     width = math.prod(shape[1:])
@@ -72,7 +72,7 @@ def check_activation(activation: Any, layer: str) -> bool:
     return activation is not None
 
 
-class _Weights:
+class Weights:
     """Those of an edge, in double precision."""
 
     def __init__(self, params: dict[str, Any], edge: str) -> None:
@@ -97,28 +97,42 @@ class _Weights:
         return scale, np.asarray(norm["bias"], np.float64) - mean * scale
 
 
+def fold_separable(block: Separable, weights: Weights, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [inputs, maps] and bias of the map after a block's depthwise convolution.
+
+    Where the way around mixes channels there are twice `width` inputs: its rows beside the others.
+    """
+    (before, moved), (after, shift) = weights.norm("BatchNorm_0"), weights.norm("BatchNorm_1")
+    kernel, _ = weights.dense("Dense_0")
+    bias = moved @ kernel * after + shift
+    kernel = before[:, None] * kernel * after
+    if block.residual and width != block.maps:
+        scale, shift = weights.norm("BatchNorm_2")
+        kernel = np.concatenate([kernel, weights.dense("Dense_1")[0] * scale])
+        bias = bias + shift
+    return kernel, bias
+
+
+def fold_exit(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [inputs, features] and bias of the map after an exit's weighted sum."""
+    scale, shift = weights.norm("BatchNorm_0")
+    return weights.dense("Dense_0")[0] * scale, shift
+
+
 def _separable(
     source: Source,
     name: str,
     block: Separable,
-    weights: _Weights,
+    weights: Weights,
     width: int,
     fresh: int,
     relu: bool,
 ) -> None:
     """Depthwise convolution, then one affine map; its way around is more inputs of that map."""
-    (before, moved), (after, shift) = weights.norm("BatchNorm_0"), weights.norm("BatchNorm_1")
-    kernel, _ = weights.dense("Dense_0")
-    bias = moved @ kernel * after + shift
-    kernel = before[:, None] * kernel * after
-    inputs, stride = width, block.stride
+    kernel, bias = fold_separable(block, weights, width)
+    inputs, stride = len(kernel), block.stride
     around = (block.kernel - 1) // 2 * width
-    mixes = block.residual and width != block.maps
-    if mixes:
-        scale, shift = weights.norm("BatchNorm_2")
-        kernel = np.concatenate([kernel, weights.dense("Dense_1")[0] * scale])
-        bias = bias + shift
-        inputs = 2 * width
+    mixes = inputs > width
     block_size = block_of(block.maps, 16)
     scaled = write_taps(source, name, weights.taps())
     told = write_weights(source, name, kernel, bias, block_size)
@@ -161,9 +175,9 @@ static void {name}{HEAD}
 }}""")
 
 
-def _exit(source: Source, name: str, block: Exit, weights: _Weights, rows: int, width: int) -> None:
+def _exit(source: Source, name: str, block: Exit, weights: Weights, rows: int, width: int) -> None:
     """A weighted sum of the rows, then an affine map."""
-    scale, shift = weights.norm("BatchNorm_0")
+    kernel, bias = fold_exit(weights)
     scaled = write_taps(source, name, weights.taps())
     last = f"\n    for (int c = 0; c < {width}; ++c) mean[c] = mean[c]{scaled};" if scaled else ""
     weigh = f"""
@@ -172,7 +186,7 @@ def _exit(source: Source, name: str, block: Exit, weights: _Weights, rows: int, 
     for (int r = 0; r < {rows}; ++r)
         for (int c = 0; c < {width}; ++c)
             mean[c] += x[r * {width} + c] * {name}_taps[r * {width} + c];{last}"""
-    _vector(source, name, "mean", weights.dense("Dense_0")[0] * scale, shift, weigh)
+    _vector(source, name, "mean", kernel, bias, weigh)
 
 
 def _vector(
