@@ -153,13 +153,19 @@ def alarms_figure(rocs: Sequence[Roc]) -> Figure:
     )
     axes.set_ylabel("correct, % of the words")
     axes.grid()
+    prices: dict[tuple[str, int], list[str]] = {}
     for roc in rocs:
-        end = (1, best_within(roc.alarms)[-1, 1])
-        place = axes.get_yaxis_transform()
-        axes.annotate(roc.price, end, (3, -3), place, textcoords="offset points", size=8)
-    names = list(dict.fromkeys((roc.run, roc.number) for roc in rocs))
-    handles = [Line2D([], [], lw=2.5, **run_look(number)) for _, number in names]
-    legend(figure, handles, [name for name, _ in names])
+        prices.setdefault((roc.run, roc.number), []).append(roc.price)
+    for roc in rocs:
+        if len(prices[roc.run, roc.number]) > 1:  # else the legend has it
+            end, place = (1, best_within(roc.alarms)[-1, 1]), axes.get_yaxis_transform()
+            axes.annotate(roc.price, end, (3, -3), place, textcoords="offset points", size=8)
+    handles = [Line2D([], [], lw=2.5, **run_look(number)) for _, number in prices]
+    names = [
+        f"{name} told {told[0]}" if len(told) == 1 and told[0] else name
+        for (name, _), told in prices.items()
+    ]
+    legend(figure, handles, names)
     return figure
 
 

@@ -124,6 +124,7 @@ def test_words_found_by_alarms_of_several_models(tmp_path):
     ]
     np.testing.assert_allclose(found[1].alarms, [[60, 77], [0.5, 71]])
     (axes,) = alarms_figure(found).axes
+    assert [text.get_text() for text in axes.texts] == ["λ=0.1", "λ=0.5"]
     np.testing.assert_allclose(axes.lines[2].get_xydata()[:2], [[0.5, 61], [60, 67]])
     with pytest.raises(ValueError, match="audio without words of each model"):
         alarms_figure(rocs_of(results, alarms[:2]))
