@@ -80,10 +80,12 @@ def main(values: flags.FlagValues) -> None:
     summary = listen(session, model, source, values.every_step)
     summary["frontend_ms"] = frontend_ms(runtime)
     runtime.close()
+    wrong = summary.get("error") or shortage(summary, detector)
+    if wrong and not summary["seconds"]:  # there is nothing to sum up
+        raise ValueError(wrong)
     print(describe(summary), file=sys.stderr)
     if values.json:
         write_json(Path(values.json), summary)
-    wrong = summary.get("error") or shortage(summary, detector)
     if wrong:
         raise ValueError(wrong)
 
