@@ -91,6 +91,20 @@ def test_the_next_sweeps_what_a_killed_one_left(tmp_path: Path, when: str) -> No
     assert content(out) == {"a": "new", "b": "new"}
 
 
+@pytest.mark.parametrize("when", ["write", "exchange"])
+def test_whoever_writes_beside_sweeps_it_too(tmp_path: Path, when: str) -> None:
+    replace_folder(tmp_path / "out", "old")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out"), when])
+    (tmp_path / ".a.12345678.partial").write_text("a file of somebody else's")
+    (tmp_path / ".b.12345678.partial").symlink_to("out")
+    with new_folder(tmp_path / "held") as held:
+        write_json(tmp_path / "other.json", 1)
+        assert held.is_dir()
+    left = {".a.12345678.partial", ".b.12345678.partial", "held", "other.json", "out"}
+    assert set(os.listdir(tmp_path)) == left
+    assert content_of(tmp_path / "out") == "old"
+
+
 def test_what_somebody_writes_is_not_swept(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with new_folder(out) as one:
