@@ -364,6 +364,15 @@ def test_entries_that_name_no_clip_are_counted(tmp_path, capsys) -> None:
     assert "2 entries of testing_list.txt name no clip (no/gone, …)" in capsys.readouterr().out
 
 
+def test_clips_in_both_lists_are_counted(tmp_path, capsys) -> None:
+    few(tmp_path / "corpus")
+    for name in ("testing_list.txt", "validation_list.txt"):
+        (tmp_path / "corpus" / name).write_text("yes/spk1_nohash_0.wav\n")
+    assert prepare("--data", tmp_path / "corpus", "--out", tmp_path / "o", "--words", "yes,no") == 0
+    assert "1 clips are in both lists: they are for testing" in capsys.readouterr().out
+    assert splits_of(tmp_path / "o")["testing"] == 1
+
+
 def test_names_compare_however_their_accents_are_written(tmp_path) -> None:
     few(tmp_path / "corpus", ("fu\u0308nf", "no"))
     save(tmp_path / "corpus" / "f\xfcnf" / "spk9_nohash_0.wav")
