@@ -56,9 +56,13 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
     """Yield one temporary path for each of `outs`, on the same disk, renamed on success.
 
     The last of `outs` appears last, so its presence says that the others are there. Where one
-    cannot be renamed, all are what they were.
+    cannot be renamed, all are what they were. ValueError where one is a folder, a pipe or a device:
+    that is no place for a file.
     """
     targets = [Path(os.path.abspath(out)) for out in outs]
+    for target in targets:
+        if target.exists() and not target.is_file():
+            raise ValueError(f"expected the name of a file, got a folder or a device: {target}")
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
     with _sibling(targets[0]) as around:

@@ -73,7 +73,7 @@ class Audio:
         self._raw = _open(source)
         try:
             self._file = _decoder(self._raw)
-        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
             self._raw.close()
             raise ValueError(f"{self._said}expected audio, got {_reason(error)}") from None
         self.rate, self.channels = self._file.samplerate, self._file.channels
@@ -306,5 +306,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def _reason(error: BaseException) -> str:
     """What libsndfile says, without the address of the file in memory that it says it of."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = " ".join(str(error).split())
     return text.rpartition(": ")[2].rstrip(".") or type(error).__name__

@@ -187,5 +187,5 @@ class Resampler:
 def standard_input() -> BinaryIO:
     """The pipe; ValueError for a terminal, where nothing would ever come."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise ValueError("--stdin: expected raw PCM in a pipe, got a terminal")
+        raise ValueError("--stdin: expected raw PCM in a pipe, got a terminal, or none at all")
     return sys.stdin.buffer

@@ -40,6 +40,22 @@ def test_write_json_is_readable_and_replaces_what_was_there(tmp_path: Path) -> N
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    with pytest.raises(ValueError, match=r"expected the name of a file, got .*a\.json"):
+        write_json(path, 1)
+    assert path.lstat() == before
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
 def replace_folder(out: Path, text: str) -> None:
     with new_folder(out) as folder:
         for name in ("a", "b"):
