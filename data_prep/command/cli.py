@@ -1,6 +1,7 @@
 """What the commands share: local flags, and errors that are one line on stderr."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ def run(
         if rest:
             raise ValueError(f"unexpected argument {rest[0]!r}: options are given as --name value")
         values.validate_all_flags()
+        _check_numbers(values)
         with _ended_as_interrupted():
             body(values)
             _say_all()
@@ -62,6 +64,14 @@ def run(
         with contextlib.suppress(OSError):  # it was said
             _say_all()
     return 0
+
+
+def _check_numbers(values: flags.FlagValues) -> None:
+    """ValueError for NaN and infinity, which are within the bounds of any flag."""
+    for name in values:
+        value = values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}: expected a finite number, got {value}")
 
 
 def _say_all() -> None:

@@ -12,7 +12,7 @@ import soundfile
 
 from data_prep.prepare import main
 from data_prep.speech import cache as cache_module
-from data_prep.speech import decode, index, splits
+from data_prep.speech import decode, index, preparing, splits
 from data_prep.speech.cache import open_cache
 from data_prep.speech.negative_cache import open_negatives
 
@@ -135,6 +135,15 @@ def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path
         assert prepare("--data", corpus, "--out", out, "--words", "all", "--jobs", str(jobs)) == 0
     for path in (tmp_path / "cache1").iterdir():
         assert path.read_bytes() == (tmp_path / "cache3" / path.name).read_bytes(), path.name
+
+
+def test_prepare_starts_no_more_threads_than_files_in_flight(corpus, tmp_path, monkeypatch) -> None:
+    started = []
+    pool = preparing.ThreadPool
+    monkeypatch.setattr(preparing, "ThreadPool", lambda n: (started.append(n), pool(2))[1])
+    out = ("--out", tmp_path / "many", "--words", "yes,no")
+    assert prepare("--data", corpus, *out, "--jobs", 1_000_000) == 0
+    assert max(started) <= 256
 
 
 def test_prepare_sha256_follows_the_contents(corpus: Path, tmp_path: Path) -> None:

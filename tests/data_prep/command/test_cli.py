@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 import pytest
+from absl import flags
 
 from data_prep.command.cli import run
 
@@ -166,3 +167,15 @@ def test_a_reader_that_leaves_is_a_line_and_of_help_none():
 def test_no_output_at_all_is_no_error():
     close = "import os; sys.stdout.close()"
     assert ended_of(close, {"stdout": subprocess.DEVNULL}) == (0, "")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_flags_are_finite(capsys, value):
+    def define(values):
+        flags.DEFINE_float("volume", 1.0, "", lower_bound=0, flag_values=values)
+
+    assert run(define, lambda values: None, "", ["command", f"--volume={value}"]) == 1
+    err = capsys.readouterr().err
+    assert "--volume" in err
+    assert err.count("\n") == 1
+    assert run(define, lambda values: None, "", ["command", "--volume=1e30"]) == 0
