@@ -120,15 +120,17 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out", None, "Folder to write.", required=True, flag_values=values)
     flags.DEFINE_list("words", list(WORDS), "Words to speak.", flag_values=values)
     numbers = (
-        ("voices", 200, "Number of voices (speakers).", 1),
-        ("takes", 2, "Clips of each word by each voice.", 1),
-        ("sentences", 0, "Sentences without the words by each voice.", 0),
-        ("seed", 0, "Seed of everything random.", 0),
-        ("noise_seconds", 60, "Length of each background track, s.", 1),
-        ("jobs", 0, "Processes, 0: one per CPU.", 0),
+        ("voices", 200, "Number of voices (speakers).", 1, 100_000),
+        ("takes", 2, "Clips of each word by each voice.", 1, 10_000),
+        ("sentences", 0, "Sentences without the words by each voice.", 0, 10_000),
+        ("seed", 0, "Seed of everything random.", 0, None),
+        ("noise_seconds", 60, "Length of each background track, s.", 1, 36_000),
+        ("jobs", 0, "Processes, 0: one per CPU.", 0, 1_000),
     )
-    for name, default, text, least in numbers:
-        flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
+    for name, default, text, least, most in numbers:
+        flags.DEFINE_integer(
+            name, default, text, lower_bound=least, upper_bound=most, flag_values=values
+        )
 
 
 def run(values: flags.FlagValues) -> None:

@@ -1,7 +1,13 @@
 """List the commands: `python -m experiments`."""
 
 import ast
+import contextlib
+import sys
 from pathlib import Path
+
+from absl import flags
+
+from data_prep.command.cli import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,14 +33,15 @@ def _line(doc: str) -> str:
     return first.rstrip(".")
 
 
-def main() -> None:
+def main(_: flags.FlagValues) -> None:
     """Print the commands of `data_prep` and `experiments`."""
     listed = commands("data_prep") | commands("experiments")
     width = max(map(len, listed))
     lines = [f"python -m {command:{width}}  {line}" for command, line in listed.items()]
     lines += ["", "Each has --help. Measurements: python -m experiments.benchmarks.all --help"]
-    print("\n".join(lines))  # at once: a reader such as `head` may be gone after a few lines
+    with contextlib.suppress(BrokenPipeError):  # of `head`, say, which has read enough
+        print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(lambda values: None, main, __doc__, sys.argv))

@@ -43,7 +43,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("stdin", False, "Raw 16-bit mono PCM in a pipe.", flag_values=values)
     flags.DEFINE_bool("mic", False, "A microphone.", flag_values=values)
     flags.DEFINE_integer(
-        "rate", 16000, "Rate of --stdin, Hz.", lower_bound=1000, flag_values=values
+        "rate",
+        16000,
+        "Rate of --stdin, Hz.",
+        lower_bound=1_000,
+        upper_bound=384_000,
+        flag_values=values,
     )
     flags.DEFINE_string("device", None, "Name or number for --mic.", flag_values=values)
     flags.DEFINE_bool("realtime", False, "Pace --wav as it was spoken.", flag_values=values)
@@ -80,10 +85,12 @@ def main(values: flags.FlagValues) -> None:
     summary = listen(session, model, source, values.every_step)
     summary["frontend_ms"] = frontend_ms(runtime)
     runtime.close()
+    wrong = summary.get("error") or shortage(summary, detector)
+    if wrong and not summary["seconds"]:  # there is nothing to sum up
+        raise ValueError(wrong)
     print(describe(summary), file=sys.stderr)
     if values.json:
         write_json(Path(values.json), summary)
-    wrong = summary.get("error") or shortage(summary, detector)
     if wrong:
         raise ValueError(wrong)
 

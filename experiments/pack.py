@@ -21,6 +21,7 @@ from absl import flags
 
 from data_prep.command.atomic import new_folder, write_atomic
 from data_prep.command.cli import run
+from data_prep.command.reading import read_text
 from experiments.config import Config
 from experiments.flags.trust import define_trust_flag
 
@@ -77,7 +78,7 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError(f"--name: expected letters, digits, - and _, got {values.name!r}")
     if not (values.command or values.notes):
         raise ValueError("--command, --notes: expected the commands that reproduce it, got neither")
-    notes = Path(values.notes).read_text(encoding="utf-8") if values.notes else ""
+    notes = read_text(values.notes) if values.notes else ""
     if out.exists() and not (values.overwrite and is_packed(out)):
         hint = "give --overwrite to replace it" if is_packed(out) else "which is no packed model"
         raise ValueError(f"--out: expected no {out} yet: {hint}")

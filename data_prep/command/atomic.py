@@ -1,7 +1,8 @@
 """Files and folders that appear complete or not at all: write to a sibling, then rename.
 
 What is new is on the disk before it gets its name, and what was there before comes back where that
-fails. What a process leaves behind that was killed is swept by the next that writes in its place.
+fails. What a process leaves behind that was killed is swept by the next that writes anything into
+the same folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 # How names end of what is not complete.
 PARTIAL = ".partial"
 _OLD = "old"  # what a folder replaces, while the two are exchanged
+_LEFT = re.compile(r"\.(.+)\.\w{8}" + re.escape(PARTIAL))  # as `_held_folder` names them
 
 
 @contextlib.contextmanager
@@ -54,9 +56,13 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
     """Yield one temporary path for each of `outs`, on the same disk, renamed on success.
 
     The last of `outs` appears last, so its presence says that the others are there. Where one
-    cannot be renamed, all are what they were.
+    cannot be renamed, all are what they were. ValueError where one is a folder, a pipe or a device:
+    that is no place for a file.
     """
     targets = [Path(os.path.abspath(out)) for out in outs]
+    for target in targets:
+        if target.exists() and not target.is_file():
+            raise ValueError(f"expected the name of a file, got a folder or a device: {target}")
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
     with _sibling(targets[0]) as around:
@@ -103,7 +109,7 @@ def sync_tree(folder: Path) -> None:
 def _sibling(target: Path) -> Iterator[Path]:
     """A hidden folder beside `target` that is held while it is used, and gone afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
+    sweep(target.parent)
     around, held = _held_folder(target)
     try:
         yield around
@@ -127,14 +133,15 @@ def _held_folder(target: Path) -> tuple[Path, int]:
         os.close(held)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what processes left that ended while they wrote `target`, and put back what was it."""
-    left = re.compile(re.escape(f".{target.name}.") + r"\w{8}" + re.escape(PARTIAL))
-    for entry in target.parent.iterdir():
-        if not left.fullmatch(entry.name):
+def sweep(folder: Path) -> None:
+    """Remove what processes left here that ended while they wrote, and put back what was away."""
+    for entry in list(folder.iterdir()):
+        left = _LEFT.fullmatch(entry.name)
+        if left is None:
             continue
+        target = folder / left[1]
         with contextlib.suppress(OSError):  # somebody else sweeps it, uses it, or owns it
-            found = os.open(entry, os.O_RDONLY)
+            found = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if (entry / _OLD).is_dir() and not target.exists():

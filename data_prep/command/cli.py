@@ -1,6 +1,7 @@
 """What the commands share: local flags, and errors that are one line on stderr."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -36,24 +37,55 @@ def run(
     try:
         rest = _parse(values, argv)
         if values["help"].value:
-            print(f"{doc.strip()}\n\nflags:\n{_describe(values)}")
+            with contextlib.suppress(BrokenPipeError):  # of `head`, say, which has read enough
+                print(f"{doc.strip()}\n\nflags:\n{_describe(values)}", flush=True)
             return 0
         if rest:
             raise ValueError(f"unexpected argument {rest[0]!r}: options are given as --name value")
         values.validate_all_flags()
+        _check_numbers(values)
         with _ended_as_interrupted():
             body(values)
+            _say_all()
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
             print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
         return 130
+    except BrokenPipeError:
+        print("error: standard output was closed before the command was done", file=sys.stderr)
+        return 1
     except (ValueError, OSError, MemoryError, flags.Error) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except Exception as error:  # ours: whoever meets it shall have a line, and we the trace
         print(f"error: {our_fault(error)}", file=sys.stderr)
         return 1
+    finally:
+        with contextlib.suppress(OSError):  # it was said
+            _say_all()
     return 0
+
+
+def _check_numbers(values: flags.FlagValues) -> None:
+    """ValueError for NaN and infinity, which are within the bounds of any flag."""
+    for name in values:
+        value = values[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}: expected a finite number, got {value}")
+
+
+def _say_all() -> None:
+    """Have on standard output what was printed; what it does not take is forgotten."""
+    if sys.stdout is None or sys.stdout.closed:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Else Python tries again at exit, and says in two lines that it cannot.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
 
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:

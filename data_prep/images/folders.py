@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.command.progress import counted
+from data_prep.command.reading import read_text
 from data_prep.images.image_set import TESTING, TRAINING, VALIDATION, VOID, ImageSet, check_labels
 from data_prep.speech.splits import hash_split
 
@@ -115,7 +116,7 @@ def read_segmentation(path: Path, size: int) -> ImageSet:
 def _mask_classes(path: Path, labels: np.ndarray) -> tuple[str, ...]:
     """Names in classes.txt, else the numbers up to the largest label."""
     if (path / "classes.txt").is_file():
-        lines = (path / "classes.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_text(path / "classes.txt").splitlines()
         classes = tuple(line.strip() for line in lines if line.strip())
         check_labels(labels, len(classes), f"{path / 'masks'} (named in classes.txt)", VOID)
         return classes

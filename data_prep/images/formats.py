@@ -27,6 +27,8 @@ def read_images(
     else:
         if not path.exists():
             raise ValueError(f"expected a folder or an archive of images, got {path}: no such file")
+        if not path.is_dir() and not path.is_file():
+            raise ValueError(f"expected a folder or an archive, got a pipe or a device: {path}")
         form = recognised(path) if form == "auto" else form
         if form == "digits":
             raise ValueError("expected no --data with --format digits, which scikit-learn brings")

@@ -33,13 +33,27 @@ CONTAINERS = (
     b"FORM",
     b"caff",
     b".snd",
+    b"#!AMR",
+    b"wvpk",
+    b"MAC ",
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"0&\xb2u",  # WMA
 )
+# So many bytes tell a container from samples.
+HEAD = 4096
+# Rates of layer III, kbit/s, by their number from 1.
+_MPEG_1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 RATES = (1_000, 384_000)  # Hz
 _BLOCK = 1 << 16  # frames
 _MOST_FRAMES = 1 << 40  # that a header may claim and mean it
+_MOST_CHUNKS = 1_000  # that are looked through
 # Chunks that may follow an empty one of samples.
 _CHUNKS = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"fact", b"smpl", b"JUNK", b"PEAK", b"iXML")
 _FLOATS = ("FLOAT", "DOUBLE")
+# Floats stay within ±1, give or take a gain; what is beyond this is of one of these scales.
+_MOST_FLOAT = 256.0
+_INTEGERS = (2.0**15, 2.0**23, 2.0**31)
 # Below this share of the channels' power in their mean they cancel each other: it would be silence.
 _CANCELS = 0.01
 
@@ -58,8 +72,8 @@ class Audio:
         self._said = "" if isinstance(source, bytes) else f"{source}: "
         self._raw = _open(source)
         try:
-            self._file = soundfile.SoundFile(_Patient(_mended(self._raw)))
-        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            self._file = _decoder(self._raw)
+        except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
             self._raw.close()
             raise ValueError(f"{self._said}expected audio, got {_reason(error)}") from None
         self.rate, self.channels = self._file.samplerate, self._file.channels
@@ -75,6 +89,7 @@ class Audio:
         # soundfile seeks after each block to where it is, at which an MP3 loses bits of the next.
         self._file.seekable = lambda: False
         self._first: bool | None = None
+        self._full_scale: float | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -83,21 +98,26 @@ class Audio:
 
     def check_numbers(self) -> None:
         """ValueError for a file with NaN or infinity, before anything is made of it."""
+        self._full_scale = 1.0
         if self._file.subtype not in _FLOATS or not self._seekable:
             return
-        for _ in self.blocks():
-            pass
+        peaks = [float(np.abs(block).max()) for block in self._read(_BLOCK, "float32")]
         self._file.seek(0)
-        self._first = None
+        peak = max(peaks, default=0.0)
+        if peak > _MOST_FLOAT:
+            self._full_scale = next((full for full in _INTEGERS if peak <= full), peak)
 
     def blocks(self, size: int = _BLOCK) -> Iterator[np.ndarray]:
         """Mono float32 [n ≤ size] until the file ends: the mean of the channels.
 
         Of channels that cancel each other in the first block with sound, it is the first one.
-        Raises ValueError where the file is damaged, or ends before its header says.
+        Integers that were written as floats, as they were, are taken for those. Raises ValueError
+        where the file is damaged, or ends before its header says.
         """
+        if self._full_scale is None:
+            self.check_numbers()
         for block in self._read(size, "float32"):
-            yield self._mono(block)
+            yield self._mono(block if self._full_scale == 1.0 else block / self._full_scale)
 
     def integers(self) -> np.ndarray:
         """int16 [n] of a plain file, bit for bit."""
@@ -156,8 +176,33 @@ class Audio:
 
 
 def is_container(data: bytes) -> bool:
-    """Whether bytes begin as those of an audio file do, so that they are no samples."""
-    return data.startswith(CONTAINERS)
+    """Whether bytes begin as those of an audio file do, so that they are no samples.
+
+    `data`: the first `HEAD` of them, or all.
+    """
+    is_mp4 = data[4:8] == b"ftyp"
+    return data.startswith(CONTAINERS) or is_mp4 or _is_mpeg(data)
+
+
+def _is_mpeg(data: bytes) -> bool:
+    """Whether two frames of MP3 or of AAC follow each other: one may be a sample that looks so."""
+    size = _mpeg_frame(data[:6])
+    return size > 0 and _mpeg_frame(data[size : size + 6]) > 0
+
+
+def _mpeg_frame(head: bytes) -> int:
+    """Bytes of the frame of MPEG audio that begins with `head`, 0 for none."""
+    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    if head[1] & 0xF6 == 0xF0:  # AAC in ADTS: its length is written out
+        return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    rate, index = head[2] >> 2 & 3, head[2] >> 4
+    if version == 1 or layer != 1 or rate == 3 or not 0 < index < 15:  # layer III alone
+        return 0
+    kbits = (_MPEG_1 if version == 3 else _MPEG_2)[index - 1]
+    hertz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    return (144 if version == 3 else 72) * 1000 * kbits // hertz + (head[2] >> 1 & 1)
 
 
 def _open(source: Path | bytes) -> BinaryIO:
@@ -193,31 +238,75 @@ class _Patient:
         return b""
 
 
+def _decoder(file: BinaryIO) -> soundfile.SoundFile:
+    """The file as libsndfile reads it; where it stops at a chunk of a WAV, without such chunks."""
+    whole = _mended(file)
+    try:
+        return soundfile.SoundFile(_Patient(whole))
+    except soundfile.SoundFileError:
+        bare = _bare(whole)
+        if bare is None:
+            raise
+        return soundfile.SoundFile(_Patient(bare))
+
+
 def _mended(file: BinaryIO) -> BinaryIO:
     """The file, or a copy whose header says how many samples follow where it says none.
 
     Recorders that write to a pipe, or that were cut off, leave that field 0.
     """
-    head = file.read(12)
-    at = 12
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        while len(chunk := file.read(8)) == 8:
-            size, at = int.from_bytes(chunk[4:], "little"), at + 8
-            if chunk[:4] == b"data":
-                rest = file.read() if size == 0 else b""
-                if rest and not rest.startswith(_CHUNKS):
-                    file.seek(0)
-                    before = file.read(at - 4)
-                    length = min(len(rest), 0xFFFFFFFE).to_bytes(4, "little")
-                    return io.BytesIO(b"".join([before, length, rest]))
-                break
-            at += size + size % 2
-            file.seek(at)
+    for name, at, size in _chunks(file):
+        if name == b"data":
+            rest = file.read() if size == 0 else b""
+            if rest and not rest.startswith(_CHUNKS):
+                file.seek(0)
+                before = file.read(at - 4)
+                length = min(len(rest), 0xFFFFFFFE).to_bytes(4, "little")
+                return io.BytesIO(b"".join([before, length, rest]))
+            break
     file.seek(0)
     return file
 
 
+def _bare(file: BinaryIO) -> BinaryIO | None:
+    """A WAV of the format and the samples alone; None where there are none.
+
+    Notes, dates and pictures between the two are often of another length than they say.
+    """
+    form = b""
+    for name, _, size in _chunks(file):
+        if name == b"fmt ":
+            form = file.read(size)
+        elif name == b"data" and form:
+            data = file.read(size)
+            sized = (len(part).to_bytes(4, "little") + part for part in (form, data))
+            chunks = b"".join(map(bytes.__add__, (b"fmt ", b"data"), sized))
+            return io.BytesIO(b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WAVE" + chunks)
+    return None
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and claimed size of each chunk of a WAV; the file stands at its content."""
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return
+    at = len(head)
+    for _ in range(_MOST_CHUNKS):
+        if len(chunk := file.read(8)) < 8:
+            return
+        size, at = int.from_bytes(chunk[4:], "little"), at + 8
+        yield chunk[:4], at, size
+        at += size
+        file.seek(at)
+        # What is odd is followed by a 0, which some writers do not know; names begin otherwise.
+        at += size % 2 and file.read(1) == b"\0"
+        file.seek(at)
+
+
 def _reason(error: BaseException) -> str:
     """What libsndfile says, without the address of the file in memory that it says it of."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = " ".join(str(error).split())
     return text.rpartition(": ")[2].rstrip(".") or type(error).__name__

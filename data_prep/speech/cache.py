@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from data_prep.command import atomic
-from data_prep.command.reading import naming, read_array, read_json
+from data_prep.command.reading import naming, read_array, read_json, read_text
 
 FORMAT = 1
 SPLITS = ("training", "validation", "testing")
@@ -259,7 +259,7 @@ def _read_names(path: Path, rows: int) -> tuple[str, ...]:
     """Names of the clips' files; none in a cache from before they were kept."""
     if not path.is_file():
         return ()
-    names = path.read_text(encoding="utf-8").split("\n")[:-1]
+    names = read_text(path).split("\n")[:-1]
     if len(names) != rows:
         raise ValueError(f"expected {rows} names in {path}, got {len(names)}")
     return tuple(names)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.command.reading import read_text
 from data_prep.speech import splits
 from data_prep.speech.cache import FRONTEND
 from data_prep.speech.index import Clip, Index, audio_files
@@ -67,7 +68,7 @@ def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
     """
     if not path.is_file():
         raise ValueError(f"--heard: expected a file, got {path}")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     if not lines or lines[0].split("\t") != ["file", "heard"]:
         raise ValueError(f"--heard: expected a first line `file<tab>heard` in {path}")
     table = {}

@@ -240,7 +240,7 @@ def _read_all(
         return _read_file(root / name, whole)
 
     with (
-        ThreadPool(jobs or os.cpu_count()) as pool,
+        ThreadPool(min(jobs or os.cpu_count() or 1, _CHUNK)) as pool,
         Progress(len(names), "file", what) as shown,
     ):
         for start in range(0, len(names), _CHUNK):

@@ -12,6 +12,7 @@ from data_prep.speech.index import Clip, Index, composed
 
 TRAINING, VALIDATION, TESTING = range(3)
 LISTS = {VALIDATION: "validation_list.txt", TESTING: "testing_list.txt"}
+MOST_DIGITS = 6  # of the number of a take in a flag
 PERCENT = 10.0  # of validation, and of testing
 # Speech Commands keeps a file in its split for ever by hashing its speaker into this range.
 MAX_NUM_WAVS_PER_CLASS = 2**27 - 1
@@ -77,6 +78,11 @@ def parse_takes(text: str) -> frozenset[int]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"expected take numbers such as 0-4 or 0,2,7, got {text!r}")
+        if max(len(first), len(last)) > MOST_DIGITS or (dash and int(last) < int(first)):
+            raise ValueError(
+                f"expected take numbers of at most {MOST_DIGITS} digits, the first of two not the "
+                f"larger, got {text!r}"
+            )
         takes.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(takes)
 
@@ -91,18 +97,20 @@ def _read_list(path: Path) -> set[str] | None:
 
 def _by_lists(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> tuple[list[int], str]:
     """A list alone decides who is in its split; a split without a list goes by the hash."""
-    splits = []
+    splits, twice = [], 0
     stale = _stale(clips, lists)
     for clip in clips:
         stem = composed(os.path.splitext(clip.name)[0])
         listed = [split for split, entries in lists.items() if entries and stem in entries]
+        twice += len(listed) > 1
         hashed = hash_split(clip.speaker)
         if listed:
             splits.append(listed[-1])
         else:
             splits.append(hashed if lists.get(hashed, set()) is None else TRAINING)
     used = " and ".join(LISTS[split] for split, entries in lists.items() if entries is not None)
-    return splits, f"by {used}{stale}"
+    both = f"; {twice} clips are in both lists: they are for testing" if twice else ""
+    return splits, f"by {used}{stale}{both}"
 
 
 def _stale(clips: Sequence[Clip], lists: dict[int, set[str] | None]) -> str:

@@ -5,6 +5,7 @@ gap of 2 s), at a uniform offset; background in segments of 1 s that overlap by 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -57,9 +58,9 @@ class Placed:
 
 def make_stream(pool: Pool, options: Options) -> tuple[np.ndarray, list[Placed]]:
     """Draw a stream: float32 [samples] in [-1, 1] and its words in order of time."""
-    if options.minutes <= 0 or options.word_gap_ms < 0:
+    if not 0 < options.minutes < math.inf or options.word_gap_ms < 0:
         raise ValueError(f"expected a positive length and a gap of at least 0 ms, got {options}")
-    if not 0 <= options.unknown_percent <= 100 or options.noise_volume < 0:
+    if not 0 <= options.unknown_percent <= 100 or not 0 <= options.noise_volume < math.inf:
         raise ValueError(f"expected a share of 0-100 % and a volume of at least 0, got {options}")
     stream = np.zeros(round(options.minutes * 60 * RATE), np.float32)
     words_rng, noise_rng = np.random.default_rng(options.seed).spawn(2)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from data_prep.command.reading import read_text
 from experiments.config.edge_timing import edge_times
 from experiments.config.schema import Config, Hooks
 from sanas_jax import costs
@@ -94,7 +95,7 @@ def named_cost(name: str, net: Net, workers: int, hop: int) -> NamedCost:
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise ValueError(f"config field 'train.cost': expected a JSON file, got {name}")
-        return _whole(net, costs.table(net, Path(name).read_text()), "units of cost")
+        return _whole(net, costs.table(net, read_text(name)), "units of cost")
     raise ValueError(
         f"config field 'train.cost': expected one of {COSTS} or a JSON file, got {name!r}"
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import json
 import runpy
+import traceback
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,39 @@ from experiments.config.schema import Config, Hooks
 
 
 def load_config(path: str) -> tuple[Config, Hooks]:
-    """Run a config file: what its `get_config()` returns, and its hooks."""
+    """Run a config file: what its `get_config()` returns, and its hooks.
+
+    ValueError for a file that is none, and for what is raised in it: that is for who wrote it.
+    """
     if not Path(path).is_file():
         raise ValueError(f"--config: expected a Python file with get_config(), got {path!r}")
-    namespace = runpy.run_path(path)
+    with _naming_line(path):
+        namespace = runpy.run_path(path)
     if not callable(namespace.get("get_config")):
         raise ValueError(f"--config: expected {path} to define get_config()")
-    config = namespace["get_config"]()
+    with _naming_line(path):
+        config = namespace["get_config"]()
     if not isinstance(config, Config):
         raise ValueError(
             f"--config: expected get_config() to return a Config, got {type(config).__name__}"
         )
     check_fields(config)
     return config, Hooks(namespace.get("build_net"), namespace.get("build_cost"))
+
+
+@contextlib.contextmanager
+def _naming_line(path: str) -> Iterator[None]:
+    """Say of what is raised in a config file in which line that was."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # code of a user's may raise anything, or end us
+        lines = [
+            line
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_filename == path
+        ]
+        at = f"{path}, line {lines[-1]}" if lines else path
+        raise ValueError(f"--config: {at}: {type(error).__name__}: {error}") from error
 
 
 def override(config: Any, assignments: Sequence[str]) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.command.reading import naming, read_json
 from data_prep.speech.cache import SPLITS
 from experiments.datasets.streams import Stream
 from experiments.evaluation.alarms import Traced, poisson_bounds, rate_text, to_search
@@ -121,11 +121,9 @@ def check_split(wav: Path) -> dict[str, Any] | None:
     if not path.is_file():
         print(f"{wav}: no {path.name} beside it; make sure that it is not of the testing split")
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, "what make_stream writes")
+    with naming(path, "what make_stream writes"):
         split = found["split"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected what make_stream writes, got {error!r}") from error
     if split not in SPLITS:
         raise ValueError(f"{path}: expected a split out of {', '.join(SPLITS)}, got {split!r}")
     if split == "testing":

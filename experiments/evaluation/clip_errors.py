@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.command.reading import read_text
+
 # Upper bounds of RMS, full scale 1, and what is said of the clips below.
 LEVELS = ((0.01, "RMS below 0.01"), (0.03, "RMS 0.01 to 0.03"), (0.1, "RMS 0.03 to 0.1"))
 LOUDEST = "RMS 0.1 or more"
@@ -35,7 +37,7 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
     if not path.is_file():
         raise ValueError(f"--groups: expected a file, got {path}")
     group_of = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         name, tab, group = line.partition("\t")
         if not tab:
             raise ValueError(f"{path}:{number}: expected `file<tab>group`, got {line!r}")

@@ -107,10 +107,12 @@ def shortage(summary: dict[str, Any], detector: Detector) -> str:
     """Why too little was heard for a word to be found in it; "" where it was enough."""
     if summary["interrupted"] or summary["steps"] >= detector.min_count:
         return ""
-    heard = f"{summary['seconds']:.2f} s of audio" if summary["seconds"] else "no audio"
+    if not summary["seconds"]:
+        return "expected audio, got a file or a pipe without a sample"
     return (
         f"expected {detector.min_count} decisions or more, which the detector asks for, got "
-        f"{heard} and {summary['steps']}: experiments.evaluate_clips takes single clips"
+        f"{summary['seconds']:.2f} s of audio and {summary['steps']}: experiments.evaluate_clips "
+        "takes single clips"
     )
 
 

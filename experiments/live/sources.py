@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soxr
 
-from data_prep.speech.audio import Audio, is_container
+from data_prep.speech.audio import HEAD, Audio, is_container
 
 BLOCK_SECONDS = 0.2
 # A queue that is full means that the machine does not keep up: what comes then is dropped.
@@ -88,24 +88,37 @@ class Pipe(Source):
 
         ValueError for a file with a header, whose bytes would be taken for samples.
         """
-        rest, is_first = b"", True
+        rest, is_told = b"", False
         read = getattr(self._stream, "read1", self._stream.read)
         while data := read(self._size):
             data = rest + data
-            if is_first and len(data) < 4:  # not enough to tell
+            if not is_told and len(data) < HEAD:
                 rest = data
                 continue
-            if is_first and is_container(data):
-                raise ValueError(
-                    "--stdin: expected raw 16-bit samples, got a file with a header "
-                    f"({data[:4].decode('ascii', 'replace')}): --wav reads those, and --rate says "
-                    "at how many Hz raw samples are"
-                )
-            is_first = False
+            if not is_told:
+                _check_raw(data)
+            is_told = True
             whole = len(data) // 2 * 2
             data, rest = data[:whole], data[whole:]
-            yield self._resampler(np.frombuffer(data, "<i2").astype(np.float32) / 32768, False)
+            yield self._resampler(_floats(data), False)
+        if not is_told:  # it ended before
+            _check_raw(rest)
+            yield self._resampler(_floats(rest[: len(rest) // 2 * 2]), False)
         yield self._resampler(np.zeros(0, np.float32), True)
+
+
+def _check_raw(data: bytes) -> None:
+    """ValueError for bytes that begin as a file does."""
+    if is_container(data):
+        name = data[:4].decode("ascii", "ignore").strip("\0 ") or "of MPEG"
+        raise ValueError(
+            f"--stdin: expected raw 16-bit samples, got a file with a header ({name}): --wav reads "
+            "those, and --rate says at how many Hz raw samples are"
+        )
+
+
+def _floats(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, "<i2").astype(np.float32) / 32768
 
 
 class Microphone(Source):
@@ -174,5 +187,5 @@ class Resampler:
 def standard_input() -> BinaryIO:
     """The pipe; ValueError for a terminal, where nothing would ever come."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise ValueError("--stdin: expected raw PCM in a pipe, got a terminal")
+        raise ValueError("--stdin: expected raw PCM in a pipe, got a terminal, or none at all")
     return sys.stdin.buffer

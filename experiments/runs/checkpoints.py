@@ -6,8 +6,9 @@ leaves the previous checkpoint as the latest.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ class Checkpoints:
         """Open `folder`; with `keep`, only that many of the newest stay."""
         self._folder = folder
         policies = ocp.training.preservation_policies
-        self._checkpointer = ocp.training.Checkpointer(
-            folder.absolute(),
-            preservation_policy=None if keep is None else policies.LatestN(keep),
-            # A save that was killed leaves its temporary folder behind.
-            cleanup_tmp_directories=True,
-        )
+        with _silent():
+            self._checkpointer = ocp.training.Checkpointer(
+                folder.absolute(),
+                preservation_policy=None if keep is None else policies.LatestN(keep),
+                # A save that was killed leaves its temporary folder behind.
+                cleanup_tmp_directories=True,
+            )
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -39,17 +41,12 @@ class Checkpoints:
 
         Raises OSError where it cannot be written; the last one is as it was.
         """
-        # Each of orbax's threads logs what went wrong with all that led there: 700 lines.
-        logger = logging.getLogger("absl")
-        before = logger.level
-        logger.setLevel(logging.CRITICAL)
         try:
-            self._checkpointer.save(step, tree, overwrite=True)
+            with _silent():
+                self._checkpointer.save(step, tree, overwrite=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
             cause = str(error.__cause__ or error).splitlines()[0][:200]
             raise OSError(f"{self._folder / str(step)}: could not be written: {cause}") from error
-        finally:
-            logger.setLevel(before)
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a checkpoint into the structure, dtypes and devices of `like`.
@@ -97,13 +94,26 @@ class Checkpoints:
 
     def _read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
-            return read()
+            with _silent():
+                return read()
         except Exception as error:  # orbax raises many kinds, with all arrays in their text
             cause = str(error.__cause__ or error).splitlines()[0][:200]
             raise ValueError(
                 f"{self._folder / str(step)}: expected a checkpoint of this network and version, "
                 f"could not read it: {cause}"
             ) from None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep orbax from logging what it raises: each of its threads does so, in 700 lines."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _check_part(saved: Any, like: Any) -> None:

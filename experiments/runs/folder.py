@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_prep.command.atomic import PARTIAL, json_text, new_files, write_json
+from data_prep.command.atomic import PARTIAL, json_text, new_files, sweep, write_json
 from data_prep.command.reading import naming, read_bytes, read_json, read_npz
 from experiments.config import Config, Hooks, from_json, is_cepstral, load_config, to_json
 from sanas_jax.data.features import Frontend
@@ -96,6 +96,8 @@ def check_new(workdir: Path) -> None:
 def hold(workdir: Path) -> Iterator[None]:
     """Keep a folder, made if it is new, from other processes that would train in it.
 
+    What one left in it that was killed while it wrote is swept.
+
     The system frees it when its holder ends, however that ends. A file system without locks keeps
     nobody out.
 
@@ -108,6 +110,7 @@ def hold(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
+        sweep(workdir)
         yield
 
 

@@ -12,7 +12,7 @@ import soundfile
 
 from data_prep.prepare import main
 from data_prep.speech import cache as cache_module
-from data_prep.speech import decode, index, splits
+from data_prep.speech import decode, index, preparing, splits
 from data_prep.speech.cache import open_cache
 from data_prep.speech.negative_cache import open_negatives
 
@@ -135,6 +135,15 @@ def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path
         assert prepare("--data", corpus, "--out", out, "--words", "all", "--jobs", str(jobs)) == 0
     for path in (tmp_path / "cache1").iterdir():
         assert path.read_bytes() == (tmp_path / "cache3" / path.name).read_bytes(), path.name
+
+
+def test_prepare_starts_no_more_threads_than_files_in_flight(corpus, tmp_path, monkeypatch) -> None:
+    started = []
+    pool = preparing.ThreadPool
+    monkeypatch.setattr(preparing, "ThreadPool", lambda n: (started.append(n), pool(2))[1])
+    out = ("--out", tmp_path / "many", "--words", "yes,no")
+    assert prepare("--data", corpus, *out, "--jobs", 1_000_000) == 0
+    assert max(started) <= 256
 
 
 def test_prepare_sha256_follows_the_contents(corpus: Path, tmp_path: Path) -> None:
@@ -362,6 +371,15 @@ def test_entries_that_name_no_clip_are_counted(tmp_path, capsys) -> None:
     (tmp_path / "corpus" / "testing_list.txt").write_text(text)
     assert prepare("--data", tmp_path / "corpus", "--out", tmp_path / "o", "--words", "yes,no") == 0
     assert "2 entries of testing_list.txt name no clip (no/gone, …)" in capsys.readouterr().out
+
+
+def test_clips_in_both_lists_are_counted(tmp_path, capsys) -> None:
+    few(tmp_path / "corpus")
+    for name in ("testing_list.txt", "validation_list.txt"):
+        (tmp_path / "corpus" / name).write_text("yes/spk1_nohash_0.wav\n")
+    assert prepare("--data", tmp_path / "corpus", "--out", tmp_path / "o", "--words", "yes,no") == 0
+    assert "1 clips are in both lists: they are for testing" in capsys.readouterr().out
+    assert splits_of(tmp_path / "o")["testing"] == 1
 
 
 def test_names_compare_however_their_accents_are_written(tmp_path) -> None:

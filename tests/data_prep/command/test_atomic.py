@@ -40,6 +40,22 @@ def test_write_json_is_readable_and_replaces_what_was_there(tmp_path: Path) -> N
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    with pytest.raises(ValueError, match=r"expected the name of a file, got .*a\.json"):
+        write_json(path, 1)
+    assert path.lstat() == before
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
 def replace_folder(out: Path, text: str) -> None:
     with new_folder(out) as folder:
         for name in ("a", "b"):
@@ -89,6 +105,20 @@ def test_the_next_sweeps_what_a_killed_one_left(tmp_path: Path, when: str) -> No
     assert len(list(tmp_path.glob(".out.*.partial"))) == 1
     replace_folder(out, "new")
     assert content(out) == {"a": "new", "b": "new"}
+
+
+@pytest.mark.parametrize("when", ["write", "exchange"])
+def test_whoever_writes_beside_sweeps_it_too(tmp_path: Path, when: str) -> None:
+    replace_folder(tmp_path / "out", "old")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out"), when])
+    (tmp_path / ".a.12345678.partial").write_text("a file of somebody else's")
+    (tmp_path / ".b.12345678.partial").symlink_to("out")
+    with new_folder(tmp_path / "held") as held:
+        write_json(tmp_path / "other.json", 1)
+        assert held.is_dir()
+    left = {".a.12345678.partial", ".b.12345678.partial", "held", "other.json", "out"}
+    assert set(os.listdir(tmp_path)) == left
+    assert content_of(tmp_path / "out") == "old"
 
 
 def test_what_somebody_writes_is_not_swept(tmp_path: Path) -> None:

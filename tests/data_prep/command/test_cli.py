@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 import pytest
+from absl import flags
 
 from data_prep.command.cli import run
 
@@ -120,3 +121,61 @@ def test_names_that_a_stream_cannot_print_are_shown_as_codes(tmp_path):
     assert done.returncode == 1
     assert done.stdout == b"f\\xfcnf\n"
     assert done.stderr == b"error: a\\udcff.wav\n"
+
+
+def ended_of(code, streams):
+    """Status and errors of a command of which `code` is the body, its output as `streams` say."""
+    text = (
+        "import sys; from data_prep.command.cli import run\n"
+        f"def body(values): {code}\n"
+        "sys.exit(run(lambda values: None, body, 'doc', ['command', *sys.argv[1:]]))"
+    )
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", text, *streams.pop("argv", [])],
+        env=environ,
+        stderr=subprocess.PIPE,
+        text=True,
+        **streams,
+    )
+    if process.stdout is not None:  # a reader that leaves
+        process.stdout.close()
+    _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+@pytest.mark.parametrize("code", ["print('a')", "print('a'); raise ValueError('b')"])
+def test_an_output_that_takes_nothing_is_a_line(code):
+    with open("/dev/full", "w") as full:
+        status, error = ended_of(code, {"stdout": full})
+    assert status == 1
+    said = "b" if "raise" in code else "No space left on device"
+    assert error == f"error: {said}\n"
+
+
+def test_a_reader_that_leaves_is_a_line_and_of_help_none():
+    code = "sys.stdin.read(); print('a')"
+    streams = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    wait = f"import time; time.sleep(0.5); {code}"
+    assert ended_of(wait, dict(streams)) == (
+        1,
+        "error: standard output was closed before the command was done\n",
+    )
+    assert ended_of(code, {**streams, "argv": ["--help"]}) == (0, "")
+
+
+def test_no_output_at_all_is_no_error():
+    close = "import os; sys.stdout.close()"
+    assert ended_of(close, {"stdout": subprocess.DEVNULL}) == (0, "")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_flags_are_finite(capsys, value):
+    def define(values):
+        flags.DEFINE_float("volume", 1.0, "", lower_bound=0, flag_values=values)
+
+    assert run(define, lambda values: None, "", ["command", f"--volume={value}"]) == 1
+    err = capsys.readouterr().err
+    assert "--volume" in err
+    assert err.count("\n") == 1
+    assert run(define, lambda values: None, "", ["command", "--volume=1e30"]) == 0

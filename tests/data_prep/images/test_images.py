@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -504,3 +505,10 @@ def test_image_set_refuses_what_does_not_fit(change: dict[str, Any], message: st
     assert ImageSet(**whole, form="", rule="").kind == "images"
     with pytest.raises(ValueError, match=message):
         ImageSet(**(whole | change), form="", rule="")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for form in ("auto", "cifar10", "folder"):
+        with pytest.raises(ValueError, match="got a pipe or a device"):
+            read_images(tmp_path / "pipe", form)

@@ -102,6 +102,17 @@ def test_checking_numbers_changes_nothing():
         assert np.array_equal(np.concatenate(list(file.blocks())), TONE)
 
 
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_integers_that_were_written_as_floats_are_what_they_were(bits, subtype):
+    integers = 2.0 ** (bits - 1) * TONE.astype(np.float64)
+    np.testing.assert_allclose(heard(packed(integers, subtype=subtype)), TONE, atol=1e-6)
+
+
+def test_floats_somewhat_over_full_scale_stay_what_they_are():
+    assert np.array_equal(heard(packed(20 * TONE, subtype="FLOAT")), 20 * TONE)
+
+
 def test_channels_are_averaged_unless_they_cancel():
     silence = np.zeros(2000, np.float32)
     left = np.concatenate([silence, TONE])
@@ -131,7 +142,39 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         Audio(tmp_path / "pipe.wav")
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"LIST" + struct.pack("<I", 5) + b"INFOx",  # no byte makes it even
+        b"LIST" + struct.pack("<I", 27) + b"INFOISFT\r\0\0\0Lavf58.29.100\0\0\0",  # nor within
+        b"LIST" + struct.pack("<I", 5) + b"INFOx\0",
+    ],
+)
+def test_a_chunk_that_breaks_the_rules_hides_no_samples(chunk):
+    data = packed(TONE)
+    at = data.index(b"data")
+    assert np.array_equal(heard(data[:at] + chunk + data[at:]), heard(data))
+    never_written = with_length(data[:at] + chunk + data[at:], 0)
+    assert np.array_equal(heard(never_written), heard(data))
+
+
 def test_is_container():
-    for how in ({}, {"format": "FLAC"}, {"format": "OGG", "subtype": "VORBIS"}, {"format": "AIFF"}):
-        assert is_container(packed(TONE, **how))
+    formats = ("WAV", "FLAC", "AIFF", "CAF", "W64", "AU", "RF64", "OGG")
+    assert all(is_container(packed(TONE, format=name, subtype=None)) for name in formats)
+    for begin in (b"\0\0\0\x18ftypM4A ", b"\x1aE\xdf\xa3", b"#!AMR\n"):
+        assert is_container(begin + bytes(99))
     assert not is_container(b"\x01\x00\x02\x00")
+    assert not is_container(b"")
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 24_000, 44_100, 48_000])
+def test_is_container_of_mpeg_without_a_name(rate):
+    out = io.BytesIO()
+    soundfile.write(out, TONE, rate, format="MP3")
+    data = out.getvalue()
+    assert data[0] == 0xFF
+    assert is_container(data)
+    assert not is_container(data[:4] + bytes(4092))  # samples that begin as a frame does
+    aac = bytes([0xFF, 0xF1, 0x50, 0x80, 0x02, 0x1F, 0xFC]) + bytes(9)  # 16 bytes
+    assert is_container(aac + aac)
+    assert not is_container(aac + bytes(99))

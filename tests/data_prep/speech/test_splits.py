@@ -155,6 +155,7 @@ def test_assign_by_speakers_for_testing_and_takes_for_validation(tmp_path: Path)
 def test_parse_takes_reads_ranges() -> None:
     assert parse_takes("0-2, 7") == {0, 1, 2, 7}
     assert parse_takes("") == frozenset()
-    for bad in ("a", "1-", "-1"):
+    assert parse_takes("3-3") == {3}
+    for bad in ("a", "1-", "-1", "4-2", "0-9999999", "1234567"):
         with pytest.raises(ValueError, match="expected take numbers"):
             parse_takes(bad)

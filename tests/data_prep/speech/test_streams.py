@@ -96,11 +96,18 @@ def test_make_stream_stays_within_full_scale() -> None:
 
 
 def test_make_stream_rejects_bad_options() -> None:
-    for bad in (Options(minutes=0), Options(word_gap_ms=-1)):
+    for bad in (
+        Options(minutes=0),
+        Options(minutes=float("inf")),
+        Options(minutes=float("nan")),
+        Options(word_gap_ms=-1),
+    ):
         with pytest.raises(ValueError, match="expected a positive length"):
             streams.make_stream(pool(), bad)
     with pytest.raises(ValueError, match="share of 0-100 %"):
         streams.make_stream(pool(), Options(unknown_percent=101))
+    with pytest.raises(ValueError, match="volume of at least 0"):
+        streams.make_stream(pool(), Options(noise_volume=float("nan")))
     nothing = Pool({"yes": np.arange(0)}, np.arange(0), pool().clip, [])
     with pytest.raises(ValueError, match="expected clips in the split"):
         streams.make_stream(nothing, Options(minutes=1))

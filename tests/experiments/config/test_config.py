@@ -70,6 +70,26 @@ def test_load_config_refuses_what_is_not_a_config(tmp_path):
         load_config(str(tmp_path / "b.py"))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:\n", r": SyntaxError: invalid syntax \(.*, line 1\)"),
+        ("import nothing_here\n", ", line 1: ModuleNotFoundError: No module named 'nothing_here'"),
+        (
+            "\ndef get_config():\n    return 1 / 0\n",
+            ", line 3: ZeroDivisionError: division by zero",
+        ),
+        ("def get_config():\n    return get_config()\n", ", line 2: RecursionError: "),
+        ("raise SystemExit(0)\n", ", line 1: SystemExit: 0"),
+        ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+    ],
+)
+def test_load_config_says_what_is_raised_in_a_file_and_where(tmp_path, text, said):
+    (tmp_path / "a.py").write_text(text)
+    with pytest.raises(ValueError, match=rf"^--config: .*a\.py{said}"):
+        load_config(str(tmp_path / "a.py"))
+
+
 def test_difference_names_the_fields_and_lets_the_cache_move():
     new = override(Config(), ["train.steps=7", "data.cache=elsewhere"])
     assert difference(Config(), new) == ["train.steps: 1000 → 7"]

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -105,6 +106,34 @@ def test_a_run_of_another_network_is_one_line(
         error = capfd.readouterr().err
         assert "expected a checkpoint of this network and version, could not read it" in error
         assert error.count("\n") == 1
+
+
+HALVED = """
+import sys
+from pathlib import Path
+import numpy as np
+from data_prep.command.cli import run
+from experiments.runs.checkpoints import Checkpoints
+
+def body(values):
+    Checkpoints(Path(sys.argv[1])).restore(3, {"a": np.zeros(5)})
+
+sys.exit(run(lambda values: None, body, "", ["command"]))
+"""
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, {"a": np.zeros(5)})
+    checkpoints.close()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    command = [sys.executable, "-c", HALVED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / '3'}: expected a checkpoint of this network")
+    assert done.stderr.count("\n") == 1
 
 
 FULL = """

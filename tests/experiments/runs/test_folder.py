@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from data_prep.command.atomic import new_files
 from experiments.config import Config, ModelConfig
 from experiments.runs import folder as run_folder
 from tests.helpers.packed import write_described
@@ -58,6 +59,20 @@ def test_a_folder_is_free_when_its_holder_is_done(tmp_path):
         hold(tmp_path / "run")
     run_folder.check_free(tmp_path / "run")
     run_folder.check_new(tmp_path / "run")
+
+
+def test_whoever_trains_here_next_sweeps_what_a_killed_one_left(tmp_path):
+    write_described(tmp_path / "run", Config(model=ModelConfig(maps=(2, 2))))
+    before = sorted(os.listdir(tmp_path / "run"))
+    left = tmp_path / "run" / ".frontend.npz.abcd1234.partial"  # all was written, and renamed
+    left.mkdir()
+    (left / "0old").write_text("what was there")
+    with new_files(tmp_path / "run" / "detector.json") as (writing,):
+        left.mkdir(exist_ok=True)
+        hold(tmp_path / "run")
+        assert writing.parent.is_dir()
+        writing.write_text("{}")
+    assert sorted(os.listdir(tmp_path / "run")) == sorted([*before, "detector.json", "lock"])
 
 
 def test_one_that_only_looks_is_waited_for(tmp_path, monkeypatch):
