@@ -5,8 +5,6 @@ import contextlib
 import sys
 from pathlib import Path
 
-from absl import flags
-
 from data_prep.command.cli import run
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +31,7 @@ def _line(doc: str) -> str:
     return first.rstrip(".")
 
 
-def main(_: flags.FlagValues) -> None:
+def main() -> None:
     """Print the commands of `data_prep` and `experiments`."""
     listed = commands("data_prep") | commands("experiments")
     width = max(map(len, listed))
@@ -44,4 +42,4 @@ def main(_: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda values: None, main, __doc__, sys.argv))
+    sys.exit(run(lambda values: None, lambda values: main(), __doc__, sys.argv))
