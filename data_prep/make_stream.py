@@ -53,6 +53,9 @@ def pool_of_folder(data: Path, split: str, source: Source) -> streams.Pool:
     words = wanted_words(index, source)
     split_of, rule = splits.assign(index, source.choice)
     print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
+    if index.unusable:
+        name, why = index.unusable[0]
+        print(f"{len(index.unusable)} files are left out, such as {name}: {why}")
     rows = np.flatnonzero(np.array(split_of) == SPLITS.index(split))
     names = np.array([index.clips[row].word for row in rows])
     return streams.Pool(

@@ -19,8 +19,10 @@ def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
     cannot be read is a ValueError that says which.
     """
     path = workdir / "metrics.jsonl"
-    if not path.is_file():
+    if not path.exists():
         return
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: expected a file of metrics, got a folder, a pipe or a device")
     with naming(path, "lines of metrics"):
         lines = read_bytes(path).split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):

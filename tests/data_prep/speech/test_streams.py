@@ -171,6 +171,17 @@ def test_make_stream_command_same_from_cache_and_folder(folder: Path, tmp_path: 
         assert a.read_bytes() == b.read_bytes()
 
 
+def test_make_stream_says_which_files_of_a_folder_it_leaves_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "two\nlines").mkdir()
+    soundfile.write(folder / "two\nlines" / "ann_nohash_0.wav", np.zeros(16_000), 16_000)
+    options = ("--words", "yes,no", "--minutes", "1", "--out", tmp_path / "a.wav")
+    assert run("--data", folder, *options) == 0
+    said = "1 files are left out, such as two\\nlines/ann_nohash_0.wav: its word cannot be"
+    assert said in capsys.readouterr().out
+
+
 def test_make_stream_says_beside_the_audio_what_it_was_made_of(
     folder: Path, tmp_path: Path
 ) -> None:

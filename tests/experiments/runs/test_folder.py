@@ -13,6 +13,7 @@ import pytest
 from data_prep.command.atomic import new_files
 from experiments.config import Config, ModelConfig
 from experiments.runs import folder as run_folder
+from experiments.runs.metrics import read_metrics
 from tests.helpers.packed import write_described
 
 HOLDER = """
@@ -116,3 +117,13 @@ def test_classes_of_two_lines_are_refused(tmp_path):
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"config\.json: expected .* that are no words"):
         run_folder.read(tmp_path / "run")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_metrics_that_are_no_file_are_refused(tmp_path, make):
+    assert list(read_metrics(tmp_path)) == []
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl: expected a file of metrics, got a folder"
+    ):
+        list(read_metrics(tmp_path))
