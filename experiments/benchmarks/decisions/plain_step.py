@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,18 @@ from sanas_jax.streaming.runtime import Answer
 
 Block = Callable[[np.ndarray], np.ndarray]
 NAMES = ("NumPy", "numba")
+
+
+class _Folded(NamedTuple):
+    """A separable block: taps [K, width], and the map after them; at tap `first` its way around."""
+
+    taps: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+    stride: int
+    first: int
+    residual: bool
+    relu: bool
 
 
 class PlainEngine(OtherEngine):
@@ -91,7 +103,7 @@ class PlainEngine(OtherEngine):
             inside = edge.target in self.net.trunk
             relu = inside and activations[edge.target] is not None
             first, stride, residual = (block.kernel - 1) // 2, block.stride, block.residual
-            return partial(separable, taps, kernel, bias, stride, first, residual, relu)
+            return partial(separable, _Folded(taps, kernel, bias, stride, first, residual, relu))
         kernel, bias = _single(*fold_exit(weights))
         return lambda x: affine(kernel, bias, np.einsum("rc,rc->c", x, taps))
 
@@ -211,17 +223,9 @@ def _functions(name: str) -> tuple[Callable[..., np.ndarray], Callable[..., np.n
     return compiled(_separable_loops), compiled(_affine_loops)
 
 
-def _separable(
-    taps: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray,
-    stride: int,
-    first: int,
-    residual: bool,
-    relu: bool,
-    x: np.ndarray,
-) -> np.ndarray:
+def _separable(block: _Folded, x: np.ndarray) -> np.ndarray:
     """Rows [n, maps] of rows [(n − 1) · stride + taps, width]."""
+    taps, kernel, bias, stride, first, residual, relu = block
     windows = np.lib.stride_tricks.sliding_window_view(x, len(taps), 0)[::stride]
     mixed = np.einsum("rck,kc->rc", windows, taps)
     around = windows[:, :, first]
@@ -240,17 +244,9 @@ def _affine_loops(kernel: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.nda
     return y
 
 
-def _separable_loops(
-    taps: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray,
-    stride: int,
-    first: int,
-    residual: bool,
-    relu: bool,
-    x: np.ndarray,
-) -> np.ndarray:
+def _separable_loops(block: _Folded, x: np.ndarray) -> np.ndarray:
     """As `_separable`."""
+    taps, kernel, bias, stride, first, residual, relu = block
     count, width = taps.shape
     inputs, maps = kernel.shape
     rows = (len(x) - count) // stride + 1
