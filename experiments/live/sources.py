@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ CLIP_SECONDS = (0.1, 2.0)
 SILENCE_SECONDS = 1.0
 
 
-class Source:
+class Source(ABC):
     """Chunks of audio, as they come.
 
     Fields:
@@ -38,9 +39,9 @@ class Source:
     ended: str = ""
     silence: float = 0.0
 
+    @abstractmethod
     def chunks(self) -> Iterator[np.ndarray]:
         """Mono float32 [n], of any lengths."""
-        raise NotImplementedError
 
 
 class Wav(Source):
