@@ -116,6 +116,14 @@ class Net:
         }
 
     @cached_property
+    def outgoing(self) -> dict[str, tuple[Edge, ...]]:
+        """Edges out of each layer to later ones."""
+        return {
+            layer.name: tuple(e for e in self.edges if e.source == layer.name and not e.reuses)
+            for layer in self.layers
+        }
+
+    @cached_property
     def reuse(self) -> dict[str, Edge]:
         """Layer → the edge that reuses its last value, where there is one."""
         return {edge.target: edge for edge in self.edges if edge.reuses}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from sanas_jax.graph.net import Net
+from sanas_jax.graph.net import Edge, Net
 
 
 def check_gates(net: Net, gates: jax.Array, name: str = "gates") -> None:
@@ -40,29 +41,37 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
       [..., E] in {0, 1}; what is charged and what a skipping runtime executes.
     """
     gates = read_gates(net, gates)
+    # Layers in turn, all edges of a layer at once: a compiler's time grows with the operations.
     nothing = jnp.zeros_like(gates[..., 0])
-    reach = {layer.name: nothing for layer in net.layers}
-    reach[net.input] = nothing + 1
+    reach = {net.input: nothing + 1}
     reused = dict.fromkeys(net.reuse, nothing)
     for layer in net.layers[1:]:
-        for edge in net.incoming[layer.name]:
-            on = gates[..., net.index[edge.name]] * reach[edge.source]
-            reach[layer.name] = jnp.maximum(reach[layer.name], on)
+        edges = net.incoming[layer.name]
+        sources = [reach[edge.source] for edge in edges]
+        reach[layer.name] = _any_on(_gates_of(net, gates, edges), sources, nothing)
         if layer.name in net.reuse:
             on = gates[..., net.index[net.reuse[layer.name].name]]
             reused[layer.name] = on * (1 - reach[layer.name])
             reach[layer.name] = jnp.maximum(reach[layer.name], on)
-    need = {layer.name: nothing + float(layer.name in net.read_layers) for layer in net.layers}
-    live = [nothing] * len(net.edges)
-    for layer in reversed(net.layers[1:]):
-        for edge in net.incoming[layer.name]:
-            e = net.index[edge.name]
-            needed = gates[..., e] * need[layer.name]
-            need[edge.source] = jnp.maximum(need[edge.source], needed)
-            live[e] = needed * reach[edge.source]
-        if layer.name in net.reuse:
-            live[net.index[net.reuse[layer.name].name]] = need[layer.name] * reused[layer.name]
-    return jnp.stack(live, axis=-1)
+    need = {name: nothing + 1 for name in net.read_layers}
+    for layer in reversed(net.layers):
+        if layer.name not in net.read_layers:
+            edges = net.outgoing[layer.name]
+            targets = [need[edge.target] for edge in edges]
+            need[layer.name] = _any_on(_gates_of(net, gates, edges), targets, nothing)
+    at_source = jnp.stack([reused[e.target] if e.reuses else reach[e.source] for e in net.edges], -1)
+    at_target = jnp.stack([need[edge.target] for edge in net.edges], -1)
+    return gates * at_source * at_target
+
+
+def _gates_of(net: Net, gates: jax.Array, edges: Sequence[Edge]) -> jax.Array:
+    """Gates [..., n] of some edges."""
+    return gates[..., np.array([net.index[edge.name] for edge in edges], int)]
+
+
+def _any_on(gates: jax.Array, ends: Sequence[jax.Array], nothing: jax.Array) -> jax.Array:
+    """[...]: whether an edge is on whose other end counts; `nothing` where there are no edges."""
+    return (gates * jnp.stack(ends, -1)).max(-1) if ends else nothing
 
 
 def subnet(net: Net, names: Collection[str]) -> Net:
