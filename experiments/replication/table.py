@@ -122,7 +122,9 @@ def _number(value: Spread | None) -> str:
 def _macs(value: Spread | None) -> str:
     if value is None:
         return _MISSING
-    spread = f" ± {value.sd / 1e6:.2g}" if value.sd else ""
+    sd = value.sd or 0.0
+    varies = sd > 1e-6 * value.mean  # else all streams are equal, up to rounding
+    spread = f" ± {sd / 1e6:.2g}" if varies else ""
     return f"{value.mean / 1e6:.4g}{spread}M"
 
 

@@ -59,9 +59,9 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
             edges = net.outgoing[layer.name]
             targets = [need[edge.target] for edge in edges]
             need[layer.name] = _any_on(_gates_of(net, gates, edges), targets, nothing)
-    at_source = jnp.stack([reused[e.target] if e.reuses else reach[e.source] for e in net.edges], -1)
-    at_target = jnp.stack([need[edge.target] for edge in net.edges], -1)
-    return gates * at_source * at_target
+    sources = [reused[e.target] if e.reuses else reach[e.source] for e in net.edges]
+    targets = [need[edge.target] for edge in net.edges]
+    return gates * jnp.stack(sources, -1) * jnp.stack(targets, -1)
 
 
 def _gates_of(net: Net, gates: jax.Array, edges: Sequence[Edge]) -> jax.Array:

@@ -47,6 +47,15 @@ def line_of(grid, label):
     return dict(zip(grid[0], found, strict=True))
 
 
+def test_a_spread_of_rounding_is_none(setup):
+    write_trained(setup, 0, STATIC, 600, 600)
+    for number, stream in enumerate(STREAMS):
+        cost = np.nextafter(8e6, 9e6) if number else 8e6
+        write_heard(setup, 0, STATIC, stream, 600, "default", macs_per_frame=cost)
+    line = line_of(grid_of(table_to_markdown(setup, read_rows(setup))), "+ shortcuts")
+    assert line["MACs/frame"] == "8M"
+
+
 def test_one_seed_is_spread_over_its_streams(setup):
     write_all(setup)
     text = table_to_markdown(setup, read_rows(setup))

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarks.day.training_step import dense_graph
+from experiments.config import ModelConfig
 from sanas_jax.costs import edge_macs, edge_params, macs
 from sanas_jax.forward import forward, init
 from sanas_jax.graph import prune, subnet
@@ -58,3 +60,14 @@ def test_bad_edges_raise():
         subnet(NET, ["other"])
     with pytest.raises(ValueError, match="edges: expected a path to 'out'"):
         subnet(NET, ["first"])
+
+
+def test_operations_grow_with_layers_not_with_edges():
+    def operations(edges):
+        net = dense_graph(ModelConfig(), 12, edges=edges)
+        traced = jax.make_jaxpr(lambda gates: prune(net, gates))(jnp.ones((3, len(net.edges))))
+        return sum(eqn.primitive.name in ("max", "mul", "reduce_max") for eqn in traced.eqns)
+
+    # 4, 8 and 16 layers beside the output.
+    assert operations(28) - operations(6) <= 4 * 6
+    assert operations(120) - operations(28) <= 8 * 6
