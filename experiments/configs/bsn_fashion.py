@@ -5,7 +5,7 @@
     python -m experiments.launch --config experiments/configs/bsn_fashion.py --data fashion \
         --workdir runs/fashion_full --set model.static=true --set train.budget=none
 
-Not trained to its end yet. The four idx files (MIT licence) are those of
+84.3 % at 26 % of the MACs, 84.6 % with everything on (docs/results.md). The four idx files (MIT licence) are those of
 github.com/zalandoresearch/fashion-mnist; Debian has them as the package dataset-fashion-mnist, in
 /usr/share/datasets/fashion-mnist.
 """
