@@ -47,8 +47,7 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
     reused = dict.fromkeys(net.reuse, nothing)
     for layer in net.layers[1:]:
         edges = net.incoming[layer.name]
-        sources = [reach[edge.source] for edge in edges]
-        reach[layer.name] = _any_on(_gates_of(net, gates, edges), sources, nothing)
+        reach[layer.name] = _any_on(net, gates, edges, [reach[edge.source] for edge in edges])
         if layer.name in net.reuse:
             on = gates[..., net.index[net.reuse[layer.name].name]]
             reused[layer.name] = on * (1 - reach[layer.name])
@@ -57,21 +56,20 @@ def prune(net: Net, gates: jax.Array) -> jax.Array:
     for layer in reversed(net.layers):
         if layer.name not in net.read_layers:
             edges = net.outgoing[layer.name]
-            targets = [need[edge.target] for edge in edges]
-            need[layer.name] = _any_on(_gates_of(net, gates, edges), targets, nothing)
+            need[layer.name] = _any_on(net, gates, edges, [need[edge.target] for edge in edges])
     sources = [reused[e.target] if e.reuses else reach[e.source] for e in net.edges]
     targets = [need[edge.target] for edge in net.edges]
     return gates * jnp.stack(sources, -1) * jnp.stack(targets, -1)
 
 
-def _gates_of(net: Net, gates: jax.Array, edges: Sequence[Edge]) -> jax.Array:
-    """Gates [..., n] of some edges."""
-    return gates[..., np.array([net.index[edge.name] for edge in edges], int)]
-
-
-def _any_on(gates: jax.Array, ends: Sequence[jax.Array], nothing: jax.Array) -> jax.Array:
-    """[...]: whether an edge is on whose other end counts; `nothing` where there are no edges."""
-    return (gates * jnp.stack(ends, -1)).max(-1) if ends else nothing
+def _any_on(
+    net: Net, gates: jax.Array, edges: Sequence[Edge], ends: Sequence[jax.Array]
+) -> jax.Array:
+    """[...]: whether an edge is on whose other end, `ends` [...] in their order, counts."""
+    if not edges:
+        return jnp.zeros_like(gates[..., 0])
+    own = gates[..., np.array([net.index[edge.name] for edge in edges])]
+    return (own * jnp.stack(ends, -1)).max(-1)
 
 
 def subnet(net: Net, names: Collection[str]) -> Net:
