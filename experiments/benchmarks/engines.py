@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from absl import flags
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure_limits, row
 from experiments.benchmarks.harness.records import Result, cpu_ratio, footer, result
+from experiments.benchmarks.harness.samples import read_samples
 from experiments.benchmarks.peers import pytorch
 from experiments.flags.many_models import parse_price
 from experiments.live.decisions import Spending, frontend_ms
@@ -44,7 +44,6 @@ from experiments.live.native import native_runtime
 from experiments.machine.compiler import NoCompilerError
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
-from sanas_jax.data.features import Frontend
 from sanas_jax.export.c.library import Library
 from sanas_jax.streaming.session import Heard, Session, StreamEngine
 
@@ -89,7 +88,7 @@ def benchmark(
         assert isinstance(native, Library)
         told, hop = price if model.conditioned else None, native.samples.step_advance
         count = native.samples.begin + (block * settings.repeats + 1) * hop
-        audio = _read(stream, native.frontend, count)
+        audio = read_samples(stream, native.frontend, count)
         sides = {
             f"{case}, {engine}": _session(made, told, audio, native)
             for engine, made in found.items()
@@ -155,17 +154,6 @@ def _row(
         "cpu_median": float(np.median(cpu)),
         "cpu_p99": float(np.percentile(cpu, 99)),
     }
-
-
-def _read(stream: Path, frontend: Frontend, count: int) -> np.ndarray:
-    """So many samples of a stream."""
-    audio, rate = soundfile.read(stream, dtype="float32", always_2d=True, frames=count)
-    if rate != frontend.sample_rate or len(audio) < count:
-        raise ValueError(
-            f"--stream: expected {count / frontend.sample_rate:.0f} s at {frontend.sample_rate} "
-            f"Hz, got {len(audio) / rate:.0f} s at {rate} Hz: {stream}"
-        )
-    return np.ascontiguousarray(audio.mean(1))
 
 
 def _session(
@@ -316,11 +304,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     """Body of the command."""
     settings = entry.settings_of(values, REPEATS)
-    if settings.device != "cpu":
-        raise ValueError("--device: expected cpu, where a stream is decided on, got default")
-    stream = Path(values.stream)
-    if not stream.is_file():
-        raise ValueError(f"--stream: expected a file, got {stream}")
+    stream = entry.stream_of(values)
     prices = [parse_price(word) for word in values.cost_weights]
     entry.run_one(
         NAME,

@@ -106,9 +106,7 @@ def run(values: flags.FlagValues) -> None:
     measured: Callable[[], Result] = partial(benchmark, settings)
     if values.axis:
         measured = partial(measure_axis, settings, values.axis)
-    figure = Path(values.figure) if values.figure else None
-    if figure and not (figure.suffix == ".png" and figure.parent.is_dir()):
-        raise ValueError(f"--figure: expected a PNG file in a folder that exists, got {figure}")
+    figure = entry.figure_of(values)
 
     def measured_and_drawn() -> Result:
         found = measured()

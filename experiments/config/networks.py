@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from experiments.config.schema import ModelConfig
 from sanas_jax import spaces
 from sanas_jax.graph import Net
 from sanas_jax.spaces.kws import FAMILIES, WINDOW_SHAPE
+from sanas_jax.spaces.separable import WIDE, Block
 
 RESNETS: dict[str, Callable[..., Net]] = {
     "dense-resnet": spaces.dense_resnet,
@@ -50,7 +51,7 @@ def library_net(
     if model.family == "separable":
         _no_depth(model)
         if model.maps is not None:
-            raise ValueError("config field 'model.maps': separable has widths of its own")
+            own["wide"] = _with_maps(WIDE, model.maps)
         return spaces.separable(**own)
     if model.family in SPEECH:
         if model.maps is not None or model.depth is not None:
@@ -83,6 +84,15 @@ def _one(model: ModelConfig) -> int:
             f"config field 'model.maps': expected one number for {model.family}, got {model.maps}"
         )
     return model.maps[0]
+
+
+def _with_maps(blocks: Sequence[Block], maps: tuple[int, ...]) -> tuple[Block, ...]:
+    """The blocks of a chain with other widths."""
+    if len(maps) != len(blocks):
+        raise ValueError(
+            f"config field 'model.maps': expected {len(blocks)} numbers for separable, got {maps}"
+        )
+    return tuple((m, kernel, stride) for m, (_, kernel, stride) in zip(maps, blocks, strict=True))
 
 
 def _no_depth(model: ModelConfig) -> None:

@@ -19,8 +19,8 @@ class ModelConfig:
       family: a key of `spaces.kws.FAMILIES` or `net_choice.SPEECH`, "dense-resnet", "fabric",
         "resnet", "resnet-fabric" or "separable".
       shortcuts: SANAS's extra edges.
-      maps: channels per convolution, per group of a ResNet, or of a fabric, in place of the
-        family's.
+      maps: channels per convolution, per group of a ResNet, of a fabric, or per block of the
+        separable network's wide chain, in place of the family's.
       depth: layers of a fabric, blocks per group of a ResNet, in place of the family's.
       per_pixel: a fabric classifies every pixel, for a segmentation.
       edges: the only edges of the family that there are: a network that `extract` found.

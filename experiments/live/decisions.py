@@ -34,11 +34,18 @@ class Spending:
         self._missed = np.full(len(net.edges), np.inf)
         self._steps, self._sum, self._new = 0, 0.0, 0.0
 
+    def turns(self, live: np.ndarray) -> np.ndarray:
+        """How many steps' rows each edge [E] computes if these live edges [E] are the next: what
+        it missed, at most all that it reads; 0 where it is off."""
+        on = np.asarray(live) > 0
+        steps = np.where(self._fresh > 0, self._missed, 1.0)
+        most = np.divide(self._whole, self._fresh, out=np.ones(len(on)), where=self._fresh > 0)
+        return np.where(on, np.minimum(steps, most), 0.0)
+
     def add(self, live: np.ndarray) -> float:
         """Count one step's live edges [E]; the MACs that it computed, controller included."""
         on = np.asarray(live) > 0
-        steps = np.where(self._fresh > 0, self._missed, 1.0)
-        new = float(np.minimum(self._whole, self._fresh * steps)[on].sum())
+        new = float((self.turns(live) * np.where(self._fresh > 0, self._fresh, self._whole)).sum())
         self._missed = np.where(on, 1.0, self._missed + 1)
         self._steps += 1
         self._sum += float(self._whole[on].sum())

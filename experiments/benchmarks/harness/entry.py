@@ -97,6 +97,24 @@ def check_threads(threads: int | None) -> None:
         raise ValueError(f"--threads: expected at most {num_cores()}, the CPUs here; got {threads}")
 
 
+def stream_of(values: flags.FlagValues) -> Path:
+    """--stream of a benchmark of decisions; ValueError if it is no file, or for another device."""
+    if values.device != "cpu":
+        raise ValueError("--device: expected cpu, where a stream is decided on, got default")
+    stream = Path(values.stream)
+    if not stream.is_file():
+        raise ValueError(f"--stream: expected a file, got {stream}")
+    return stream
+
+
+def figure_of(values: flags.FlagValues) -> Path | None:
+    """--figure, looked at before anything is measured; ValueError if it cannot be written."""
+    figure = Path(values.figure) if values.figure else None
+    if figure and not (figure.suffix == ".png" and figure.parent.is_dir()):
+        raise ValueError(f"--figure: expected a PNG file in a folder that exists, got {figure}")
+    return figure
+
+
 def output(values: flags.FlagValues) -> tuple[Path | None, dict[str, records.Result] | None]:
     """Where to write and what to compare with, looked at before anything is measured."""
     out = Path(values.json) if values.json else None

@@ -1,0 +1,70 @@
+"""Decisions of many architectures: the line through them, and what the command makes of them."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from experiments.benchmarks import architectures
+from experiments.live.decisions import Spending
+from experiments.machine.compiler import find_compiler
+from experiments.runs.trained import read_model
+
+
+def test_a_line_without_noise_is_found_and_explains_all():
+    macs = np.array([1e5, 3e5, 4e5, 1e6])
+    line = architectures.fit(macs, 20e-6 + 25e-12 * macs)
+    assert line.intercept == pytest.approx(20e-6)
+    assert line.slope == pytest.approx(25e-12)
+    assert line.r2 == pytest.approx(1)
+
+
+def test_time_that_does_not_follow_arithmetic_is_explained_by_nothing():
+    macs = np.array([1.0, 2.0, 1.0, 2.0])
+    assert architectures.fit(macs, np.array([1.0, 1.0, 2.0, 2.0])).r2 == pytest.approx(0)
+
+
+def test_rows_that_were_missed_are_other_computations():
+    model = read_model("pretrained:kws")
+    net = model.sanas.net
+    spending = Spending(model)
+    everything, none = np.ones(len(net.edges)), np.zeros(len(net.edges))
+    first = net.index["block_0"]
+    whole = spending.turns(everything)
+    assert whole[first] == pytest.approx(model.edge_macs["block_0"] / spending._fresh[first])
+    spending.add(everything)
+    assert spending.turns(everything)[first] == 1
+    assert spending.turns(none)[first] == 0
+    spending.add(none)
+    assert spending.turns(everything)[first] == 2
+
+
+@pytest.mark.slow
+def test_both_engines_are_timed_on_the_same_decisions(tmp_path, capsys):
+    try:
+        find_compiler()
+    except Exception as error:  # as the command says it
+        pytest.skip(str(error))
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "s.wav", rng.normal(0, 0.1, 16_000 * 8), 16_000)
+    figure, out = tmp_path / "line.png", tmp_path / "out.json"
+    flags = [f"--stream={tmp_path / 's.wav'}", f"--figure={figure}", f"--json={out}", "--quick"]
+    assert architectures.main(["architectures", *flags]) == 0
+    assert "native" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["benchmarks"]["architectures"]["rows"]
+    assert rows["native"]["computed"] == rows["xla"]["computed"] > 3
+    assert len(rows["native"]["decisions"]["seconds"]) == architectures.QUICK_STEPS
+    assert figure.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--stream=/no.wav"], "--stream: expected a file, got /no.wav"),
+        (["--stream=/no.wav", "--device=default"], "--device: expected cpu"),
+    ],
+)
+def test_bad_flags_are_said(flags, said, capsys):
+    assert architectures.main(["architectures", *flags]) == 1
+    assert said in capsys.readouterr().err
