@@ -129,8 +129,9 @@ def _pass(
         at = count.begin_advance + t * count.step_advance
         x = audio[at : at + count.step]
         memory = stream.memory
-        rest = np.asarray(memory.state)[size:]  # z is the first of it (`streaming.carry_of`)
-        stream.memory = memory._replace(state=np.concatenate([z, rest]))
+        # z is the first of the state (`streaming.carry_of`).
+        state: Any = np.concatenate([z, np.asarray(memory.state)[size:]])
+        stream.memory = memory._replace(state=state)
         begin = time.perf_counter()
         answer = stream.step(x)
         times[t] = time.perf_counter() - begin

@@ -59,7 +59,7 @@ def test_both_engines_are_timed_on_the_same_decisions(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "flags, said",
+    ("flags", "said"),
     [
         (["--stream=/no.wav"], "--stream: expected a file, got /no.wav"),
         (["--stream=/no.wav", "--device=default"], "--device: expected cpu"),

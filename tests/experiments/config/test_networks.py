@@ -21,7 +21,7 @@ def test_maps_are_widths_of_the_separable_networks_wide_chain():
 
 
 @pytest.mark.parametrize(
-    "fields, said",
+    ("fields", "said"),
     [
         ({"maps": (64, 128)}, "'model.maps': expected 5 numbers for separable, got .64, 128."),
         ({"depth": 3}, "'model.depth'"),
