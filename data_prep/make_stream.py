@@ -23,13 +23,21 @@ from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
 from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, fingerprint, is_cache, open_cache
 from data_prep.speech.index import composed, find
+from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.preparing import Options as Source
 from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
 
+NOISE, NEGATIVES = "noise", "negatives"  # --background
 
-def pool_of_cache(cache: Cache, split: str, words: Sequence[str] = ()) -> streams.Pool:
-    """Clips of one split of a cache; `words` empty: the words that it was prepared for."""
+
+def pool_of_cache(
+    cache: Cache, split: str, words: Sequence[str] = (), background: str = NOISE
+) -> streams.Pool:
+    """Clips of one split of a cache; `words` empty: the words that it was prepared for.
+
+    The background is its noise tracks, or its negatives of the split in which no word was heard.
+    """
     words = words or cache.classes[2:]
     absent = [word for word in words if word not in cache.all_words]
     if absent:
@@ -43,8 +51,20 @@ def pool_of_cache(cache: Cache, split: str, words: Sequence[str] = ()) -> stream
         words={word: rows[names == word] for word in words},
         unknown=rows[~np.isin(names, words)],
         clip=lambda row: cache.samples[row, : cache.lengths[row]],
-        noise=cache.noise_tracks(),
+        noise=cache.noise_tracks() if background == NOISE else quiet_negatives(cache.path, split),
     )
+
+
+def quiet_negatives(cache: Path, split: str) -> list[np.ndarray]:
+    """Negatives of a split in which no word was heard; ValueError where there are none."""
+    found = open_negatives(cache)
+    rows = [] if found is None else [row for row in found.rows(split) if not found.heard[row]]
+    if found is None or not rows:
+        raise ValueError(
+            f"--background negatives: expected a cache with negatives for {split} (prepare "
+            f"--negatives), got {cache} without"
+        )
+    return [found.file(row) for row in rows]
 
 
 def pool_of_folder(data: Path, split: str, source: Source) -> streams.Pool:
@@ -110,6 +130,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "noise_volume", defaults.noise_volume, "Largest gain of noise.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "background",
+        NOISE,
+        [NOISE, NEGATIVES],
+        "What lies under the words: the noise tracks, or a cache's negatives of the split.",
+        flag_values=values,
+    )
 
 
 def run(values: flags.FlagValues) -> None:
@@ -122,8 +149,10 @@ def run(values: flags.FlagValues) -> None:
     if is_cache(data):
         if source != Source(words=words):
             raise ValueError("expected only --words with a cache, whose layout and split are made")
-        pool = pool_of_cache(open_cache(data), values.split, words)
+        pool = pool_of_cache(open_cache(data), values.split, words, values.background)
         sha256 = fingerprint(data)
+    elif values.background != NOISE:
+        raise ValueError(f"--background {values.background}: expected a cache, got {data}")
     else:
         sha256 = None
         pool = pool_of_folder(data, values.split, source)
@@ -143,6 +172,7 @@ def run(values: flags.FlagValues) -> None:
         print(f"no {values.split} clips of {', '.join(empty)}: they are left out")
     stream, placed = streams.make_stream(pool, options)
     made = provenance(values.split, options, list(pool.words), sha256)
+    made["background"] = values.background
     labels = write_stream(out, stream, placed, made)
     unknown = sum(word.label == UNKNOWN for word in placed)
     print(f"{len(placed)} words, {unknown} of them unknown, in {len(stream) / streams.RATE:.1f} s")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,7 @@ def test_make_stream_says_beside_the_audio_what_it_was_made_of(
         "noise_volume": 0.05,
         "words": ["yes", "no"],
         "data_sha256": fingerprint,
+        "background": "noise",
     }
     assert run("--data", folder, *words, "--out", out, "--minutes", "1") == 0
     made = json.loads((tmp_path / "a.json").read_text())
@@ -247,3 +249,27 @@ def test_make_stream_command_refuses_bad_input_in_one_line(
         assert error.count("\n") == 1, error
         assert message in error
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_negatives_lie_under_the_words_where_they_are_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from data_prep import prepare
+
+    talk, cache = tmp_path / "speech", tmp_path / "cache"
+    talk.mkdir()
+    for i in range(40):  # a constant each: what lies under the words tells its files
+        soundfile.write(talk / f"{i}.wav", np.full(32_000, 200 * (i + 1), np.int16), 16_000)
+    asked = ("--data", str(folder), "--words", "yes,no", "--out", str(cache))
+    assert prepare.main(["prepare", *asked, "--negatives", str(talk)]) == 0
+    out, options = tmp_path / "s.wav", ("--minutes", "5", "--noise_volume", "1")
+    assert run("--data", cache, "--out", out, "--background", "negatives", *options) == 0
+    stream, _ = soundfile.read(out, dtype="int16")
+    assert json.loads((tmp_path / "s.json").read_text())["background"] == "negatives"
+    assert (np.abs(stream) > 0).mean() > 0.9
+    capsys.readouterr()
+    assert run("--data", folder, "--out", out, "--background", "negatives", *options) == 1
+    assert "--background negatives: expected a cache, got" in capsys.readouterr().err
+    shutil.rmtree(cache / "negatives")
+    assert run("--data", cache, "--out", out, "--background", "negatives", *options) == 1
+    assert "expected a cache with negatives for testing" in capsys.readouterr().err
