@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_prep.command.atomic import new_files, write_json
+from data_prep.command.atomic import check_place, new_files, write_json
 from data_prep.command.cli import run
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -121,6 +121,8 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.packed import is_packed
     from experiments.runs.stored_results import write_results
 
+    for flag in ("json", "figure", "curve"):
+        check_place(flag, values[flag].value)
     keep_programs()
     models, budgets = read_models(values)
     if any(model.info.input_shape for model in models):

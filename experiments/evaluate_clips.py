@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import check_place, write_json
 from data_prep.command.cli import run
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.flags.many_models import define_model_flags, read_models
@@ -68,6 +68,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.scoring import requested_macs
     from experiments.runs.stored_results import write_results
 
+    check_place("json", values.json)
     keep_programs()
     models, budgets = read_models(values)
     cache = open_cache(values.data)

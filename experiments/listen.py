@@ -61,7 +61,7 @@ def main(values: flags.FlagValues) -> None:
     if values.serve:
         show_page(values)
         return
-    from data_prep.command.atomic import write_json
+    from data_prep.command.atomic import check_place, write_json
     from experiments.live.decisions import frontend_ms
     from experiments.live.engine import runtime_of, warm_up
     from experiments.live.listening import describe, listen, shortage
@@ -69,6 +69,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.detectors import chosen_detector, has_detector
     from sanas_jax.streaming.session import Session
 
+    check_place("json", values.json)
     prepare_streaming()
     model = chosen_model(values)
     price = chosen_price(values, model)

@@ -91,6 +91,23 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
             raise
 
 
+def check_place(flag: str, out: str | None) -> None:
+    """ValueError where a file that a flag names could not be written: before the work, not after.
+
+    Args:
+      flag: its name, without dashes.
+      out: the file; None if the flag is not given.
+    """
+    if not out:
+        return
+    path = Path(os.path.abspath(out))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"--{flag}: expected the name of a file, got a folder or a device: {out}")
+    parent = next(each for each in path.parents if each.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise ValueError(f"--{flag}: expected a folder that can be written, got {parent}")
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that it is either the old one or the new one."""
     with new_files(path) as (new,):

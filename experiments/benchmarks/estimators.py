@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import statistics
 import sys
 import time
@@ -36,6 +35,7 @@ import optax
 from absl import flags
 
 from data_prep.command import cli as command
+from data_prep.command.atomic import check_place, write_json
 from data_prep.command.progress import counted
 from experiments.config import load_config, override
 from experiments.config.build import Training, build_training
@@ -113,11 +113,12 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Measure, print, write."""
+    check_place("json", values.json)
     problem = read_problem(values.data, values.workdir, values.checkpoint, values.batch)
     result = benchmark(problem._replace(cost_weight=values.cost_weight), values.draws)
     print(table(result))
     if values.json:
-        Path(values.json).write_text(json.dumps(result, indent=2) + "\n")
+        write_json(Path(values.json), result)
 
 
 def read_problem(cache: str, workdir: str | None, checkpoint: str, batch: int) -> Problem:

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from data_prep.command import cli as command
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import check_place, write_json
 from experiments.evaluation.stream_inference import ModelRun, read_streams, run_models
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -106,6 +106,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Body of the command."""
+    check_place("json", values.json)
     keep_programs()
     models, _ = read_models(values)
     streams = read_streams([values.choose_on, values.stream], [], models)

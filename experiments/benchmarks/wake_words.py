@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from data_prep.command import cli as command
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import check_place, write_json
 from data_prep.speech import decode
 from data_prep.speech.negatives import find_negatives
 from experiments.benchmarks.peers.wake_word_engines import Count, micro_wake_word, open_wake_word
@@ -126,6 +126,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Measure and print, engine by engine."""
+    check_place("json", values.json)
     prepare_streaming()
     negatives = read(values.negatives, values.heard)
     of_words = read([values.recordings]) if values.recordings else {}

@@ -163,3 +163,22 @@ def test_a_folder_that_was_away_when_its_writer_was_killed_comes_back(tmp_path: 
     with pytest.raises(ZeroDivisionError), new_folder(out):
         print(1 / 0)
     assert content(out) == {"a": "old", "b": "old"}
+
+
+def test_a_place_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    atomic.check_place("json", None)
+    atomic.check_place("json", str(tmp_path / "file"))
+    atomic.check_place("json", str(tmp_path / "new" / "folder" / "out.json"))
+    assert not (tmp_path / "new").exists()
+    for out, said in (
+        (tmp_path, "--json: expected the name of a file, got a folder or a device"),
+        (Path("/dev/full"), "--json: expected the name of a file, got a folder or a device"),
+        (
+            tmp_path / "file" / "out.json",
+            "--json: expected a folder that can be written, got .*/file",
+        ),
+        (Path("/proc/self/out.json"), "--json: expected a folder that can be written"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            atomic.check_place("json", str(out))
