@@ -7,8 +7,9 @@ one step at a time: `detector_init` and `detector_step` are the online form, `de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,8 +51,7 @@ class Detector:
         return self.thresholds[label] if label < len(self.thresholds) else self.threshold
 
 
-@dataclass(frozen=True)
-class DetectorState:
+class DetectorState(NamedTuple):
     """What the detector remembers: the results in its window and its last firing."""
 
     results: tuple[Result, ...] = ()
@@ -59,8 +59,7 @@ class DetectorState:
     fired_ms: float = -inf
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Outcome of a step: label with the highest mean posterior, that mean, whether it was fired.
 
     While there are too few results the label is the one fired last and the score 0.
@@ -103,14 +102,15 @@ def detector_step(
             f"got {posterior.shape} at {time_ms} ms"
         )
     oldest = time_ms - detector.window_ms
-    kept = [*(result for result in state.results if result[0] >= oldest), (time_ms, posterior)]
-    state = replace(state, results=tuple(kept))
+    kept = [result for result in state.results if result[0] >= oldest]
+    kept.append((time_ms, posterior))
+    state = DetectorState(tuple(kept), state.fired_label, state.fired_ms)
     count = len(kept)
     if count < detector.min_count or time_ms - kept[0][0] < detector.window_ms / 4:
         return state, Step(state.fired_label, 0.0, False)
-    mean = np.zeros(posterior.shape[0])
-    for _, scores in kept:
-        # Divided before summing, in the posterior's own precision: bit for bit as in the TF tool.
+    # Divided before summing, in the posterior's own precision: bit for bit as in the TF tool.
+    mean = (kept[0][1] / count).astype(np.float64)
+    for _, scores in kept[1:]:
         mean += scores / count
     label = int(mean.argmax())
     score = float(mean[label])
@@ -120,7 +120,7 @@ def detector_step(
     )
     fired = score > detector.threshold_of(label) and label != state.fired_label and waited
     if fired:
-        state = replace(state, fired_label=label, fired_ms=time_ms)
+        state = DetectorState(state.results, label, time_ms)
     return state, Step(label, score, fired)
 
 
