@@ -104,8 +104,8 @@ def _check(out: Path, options: Options) -> None:
     """Raise ValueError on options that make no corpus, before any work."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"expected --out to be new, got {out}, which exists")
-    if len(set(options.words)) < max(2, len(options.words)):
-        raise ValueError(f"expected at least two different words, got {list(options.words)}")
+    if not options.words or len(set(options.words)) < len(options.words):
+        raise ValueError(f"expected words, each once, got {list(options.words)}")
     for word in options.words:
         if not word[:1].isalnum() or "/" in word or "\\" in word:
             raise ValueError(f"expected words that can name a folder, got {word!r}")

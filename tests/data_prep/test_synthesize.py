@@ -170,7 +170,7 @@ def test_synthesize_refuses_bad_input_in_one_line(
     out = ("--out", tmp_path / "new")
     cases: dict[str, tuple[str | Path, ...]] = {
         "expected --out to be new": ("--out", tmp_path / "taken"),
-        "at least two different words": (*out, "--words", "yes"),
+        "words, each once": (*out, "--words", "yes,no,yes"),
         "can name a folder, got '../up'": (*out, "--words", "yes,../up"),
         "voices": (*out, "--voices", "0"),
     }
