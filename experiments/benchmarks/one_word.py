@@ -5,10 +5,10 @@
     python -m experiments.benchmarks.one_word --pretrained kws --word stop --choose_on val.wav \
         --stream test.wav
 
-As MLPerf Tiny measures a streaming wake word: 20 minutes, at most eight
-misses and eight false positives. Of a model for several words only this one counts: what else fires
-is ignored, and this one is to be found. The threshold is chosen on another stream, --choose_on,
-where the larger of both numbers is the smallest; then the stream is looked at once.
+As MLPerf Tiny measures a streaming wake word: 20 minutes, at most eight misses and eight false
+positives. Of a model for several words only this one counts: what else fires is ignored. The
+threshold is chosen on another stream, --choose_on, where the larger of both numbers is the
+smallest; then the stream is looked at once.
 """
 
 from __future__ import annotations
