@@ -101,9 +101,13 @@ def check_place(flag: str, out: str | None) -> None:
     if not out:
         return
     path = Path(os.path.abspath(out))
-    if path.exists() and not path.is_file():
+    try:
+        is_other = path.exists() and not path.is_file()
+        parent = next(each for each in path.parents if each.exists())
+    except OSError as error:  # a name that is too long
+        raise ValueError(f"--{flag}: expected the name of a file, got {error}") from error
+    if is_other:
         raise ValueError(f"--{flag}: expected the name of a file, got a folder or a device: {out}")
-    parent = next(each for each in path.parents if each.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise ValueError(f"--{flag}: expected a folder that can be written, got {parent}")
 

@@ -1,14 +1,15 @@
 """A stream of one word among others: how often a model misses it, how often it fires wrongly.
 
-    python -m data_prep.make_stream --data cache --words stop --unknown_percent 93 --minutes 20 \
-        --word_gap_ms 600 --background negatives --noise_volume 0.3 --out test.wav
+    python -m data_prep.make_stream --data cache --words stop --unknown_percent 87 --minutes 20 \
+        --background negatives --noise_volume 0.3 --out test.wav
     python -m experiments.benchmarks.one_word --pretrained kws --word stop --choose_on val.wav \
         --stream test.wav
 
-As MLPerf Tiny measures a streaming wake word: 20 minutes, at most eight misses and eight false
-positives. Of a model for several words only this one counts: what else fires is ignored. The
-threshold is chosen on another stream, --choose_on, where the larger of both numbers is the
-smallest; then the stream is looked at once.
+MLPerf Tiny asks of a streaming wake word at most eight misses and eight false positives in 20
+minutes with 50 of it; this is a stream of our own, in which other words are said too. Of a model
+for several words only this one counts: it fires where its mean posterior is the largest and above
+a threshold, what else fires is ignored. The threshold is chosen on another stream, --choose_on,
+where the larger of both numbers is the smallest; then the stream is looked at once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Counted(NamedTuple):
     false_positives: int
 
     @property
-    def worse(self) -> tuple[int, int]:
+    def badness(self) -> tuple[int, int]:
         """Smaller is better: the larger number first, then their sum."""
         return max(self[1:]), self.missed + self.false_positives
 
@@ -64,17 +65,19 @@ def measure(runs: Sequence[ModelRun], word: str, tolerance_ms: float) -> list[di
     """For each model and price: the threshold chosen on the first of two streams, the second's
     counts."""
     found = []
-    for chosen, told in zip(runs[::2], runs[1::2], strict=True):
-        threshold = min(THRESHOLDS, key=lambda each: count(chosen, word, each, tolerance_ms).worse)
+    for chosen, tested in zip(runs[::2], runs[1::2], strict=True):
+        threshold = min(
+            THRESHOLDS, key=lambda each: count(chosen, word, each, tolerance_ms).badness
+        )
         found.append(
             {
-                "model": told.model.workdir.name,
-                "cost_weight": told.price,
+                "model": tested.model.workdir.name,
+                "cost_weight": tested.price,
                 "word": word,
                 "threshold": threshold,
-                "minutes": len(told.stream.samples) / told.stream.rate / 60,
+                "minutes": len(tested.stream.samples) / tested.stream.rate / 60,
                 "chosen_on": count(chosen, word, threshold, tolerance_ms)._asdict(),
-                "stream": count(told, word, threshold, tolerance_ms)._asdict(),
+                "stream": count(tested, word, threshold, tolerance_ms)._asdict(),
             }
         )
     return found
@@ -82,12 +85,13 @@ def measure(runs: Sequence[ModelRun], word: str, tolerance_ms: float) -> list[di
 
 def line(found: dict[str, Any]) -> str:
     """A result in a line."""
-    stream, price = found["stream"], found["cost_weight"]
+    stream, chosen, price = found["stream"], found["chosen_on"], found["cost_weight"]
     name = found["model"] + ("" if price is None else f", λ = {price:g}")
     return (
         f"{name:24}{found['word']!r} {stream['said']} times in {found['minutes']:.0f} min: "
         f"{stream['missed']} missed, {stream['false_positives']} false positives "
-        f"(threshold {found['threshold']:g})"
+        f"(threshold {found['threshold']:g}, where {chosen['missed']} and "
+        f"{chosen['false_positives']} of {chosen['said']} were)"
     )
 
 

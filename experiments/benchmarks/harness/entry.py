@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from data_prep.command import cli as command
+from data_prep.command.atomic import check_place
 from experiments.benchmarks.harness import compare, entry, machine, records
 from experiments.benchmarks.harness.records import Result
 from experiments.machine.host import num_cores
@@ -112,6 +113,7 @@ def figure_of(values: flags.FlagValues) -> Path | None:
     figure = Path(values.figure) if values.figure else None
     if figure and not (figure.suffix == ".png" and figure.parent.is_dir()):
         raise ValueError(f"--figure: expected a PNG file in a folder that exists, got {figure}")
+    check_place("figure", values.figure)
     return figure
 
 
@@ -120,6 +122,7 @@ def output(values: flags.FlagValues) -> tuple[Path | None, dict[str, records.Res
     out = Path(values.json) if values.json else None
     if out and (out.is_dir() or not out.parent.is_dir()):
         raise ValueError(f"--json: expected a file in a folder that exists, got {out}")
+    check_place("json", values.json)
     if values.compare and not Path(values.compare).is_file():
         raise ValueError(f"--compare: expected a file, got {values.compare}")
     return out, records.read(Path(values.compare)) if values.compare else None

@@ -178,6 +178,7 @@ def test_a_place_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> N
             tmp_path / "file" / "out.json",
             "--json: expected a folder that can be written, got .*/file",
         ),
+        (tmp_path / ("o" * 300), "--json: expected the name of a file, got .*too long"),
         (Path("/proc/self/out.json"), "--json: expected a folder that can be written"),
     ):
         with pytest.raises(ValueError, match=said):

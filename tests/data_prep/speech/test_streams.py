@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.make_stream import main
+from data_prep.make_stream import main, pool_of_cache
 from data_prep.speech import streams
-from data_prep.speech.cache import MEL_SHAPE, CacheRow, write_cache
+from data_prep.speech.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
+from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.streams import Options, Pool
 
 RNG = np.random.default_rng(0)
@@ -258,15 +259,22 @@ def test_negatives_lie_under_the_words_where_they_are_asked_for(
 
     talk, cache = tmp_path / "speech", tmp_path / "cache"
     talk.mkdir()
-    for i in range(40):  # a constant each: what lies under the words tells its files
+    for i in range(40):  # a constant each, which tells the files apart
         soundfile.write(talk / f"{i}.wav", np.full(32_000, 200 * (i + 1), np.int16), 16_000)
-    asked = ("--data", str(folder), "--words", "yes,no", "--out", str(cache))
+    heard = tmp_path / "heard.tsv"
+    heard.write_text("file\theard\n" + "".join(f"{i}.wav\tyes\n" for i in range(0, 40, 2)))
+    asked = ("--data", str(folder), "--words", "yes,no", "--out", str(cache), "--heard", str(heard))
     assert prepare.main(["prepare", *asked, "--negatives", str(talk)]) == 0
-    out, options = tmp_path / "s.wav", ("--minutes", "5", "--noise_volume", "1")
+    found = open_negatives(cache)
+    assert found is not None
+    names = [found.names[row] for row in found.rows("testing")]
+    unheard = {200 * (int(Path(n).stem) + 1) for n in names if int(Path(n).stem) % 2}
+    assert len(names) > len(unheard) > 0
+    lies = pool_of_cache(open_cache(cache), "testing", background="negatives").noise
+    assert {int(level) for track in lies for level in np.unique(track)} == unheard
+    out, options = tmp_path / "s.wav", ("--minutes", "1", "--noise_volume", "1")
     assert run("--data", cache, "--out", out, "--background", "negatives", *options) == 0
-    stream, _ = soundfile.read(out, dtype="int16")
     assert json.loads((tmp_path / "s.json").read_text())["background"] == "negatives"
-    assert (np.abs(stream) > 0).mean() > 0.9
     capsys.readouterr()
     assert run("--data", folder, "--out", out, "--background", "negatives", *options) == 1
     assert "--background negatives: expected a cache, got" in capsys.readouterr().err

@@ -48,12 +48,18 @@ def test_the_threshold_is_the_other_streams():
     (found,) = one_word.measure([chosen, told], "stop", 750)
     assert 0.66 <= found["threshold"] < 0.9  # above the false positive, below the word
     assert found["chosen_on"] == {"said": 1, "missed": 0, "false_positives": 0}
-    # The threshold is not moved for the word of 0.75, should it lie above.
-    expected = one_word.count(told, "stop", found["threshold"], 750)
-    assert found["stream"] == expected._asdict()
-    assert "'stop' 2 times" in one_word.line(found)
+    assert found["stream"] == {"said": 2, "missed": 0, "false_positives": 0}
+    assert "'stop' 2 times in 0 min: 0 missed, 0 false positives" in one_word.line(found)
 
 
 @pytest.mark.parametrize(("one", "other"), [((9, 5, 5), (9, 6, 0)), ((9, 5, 3), (9, 5, 4))])
 def test_the_larger_number_counts_first(one, other):
-    assert Counted(*one).worse < Counted(*other).worse
+    assert Counted(*one).badness < Counted(*other).badness
+
+
+def test_a_word_below_the_chosen_threshold_is_missed():
+    chosen = run_of(level((3000, 0.95), (9000, 0.85)), ["stop", "go"], [3000, 9000])
+    tested = run_of(level((3000, 0.75), (9000, 0.99)), ["stop", "stop"], [3000, 9000])
+    (found,) = one_word.measure([chosen, tested], "stop", 750)
+    assert found["threshold"] > 0.75
+    assert found["stream"] == {"said": 2, "missed": 1, "false_positives": 0}
