@@ -6,10 +6,10 @@
         --stream test.wav
 
 MLPerf Tiny asks of a streaming wake word at most eight misses and eight false positives in 20
-minutes with 50 of it; this is a stream of our own, in which other words are said too. Of a model
-for several words only this one counts: it fires where its mean posterior is the largest and above
-a threshold, what else fires is ignored. The threshold is chosen on another stream, --choose_on,
-where the larger of both numbers is the smallest; then the stream is looked at once.
+minutes; this is a stream of our own, in which other words are said too. Of a model for several
+words only this one counts: it fires where its mean posterior is the largest and above a threshold,
+what else fires is ignored. The threshold is chosen on another stream, --choose_on, where the larger
+of both numbers is the smallest; then the stream is looked at once.
 """
 
 from __future__ import annotations
