@@ -1,4 +1,4 @@
-"""Does time follow arithmetic? A thousand decisions, of another architecture each.
+"""Does time follow arithmetic? A thousand decisions, as different as they come.
 
     python -m experiments.benchmarks.architectures --stream s.wav [--figure line.png]
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data_prep.command import cli as command
 from data_prep.command.atomic import new_files
+from experiments.benchmarks.decisions.engines import difference, our_engines
 from experiments.benchmarks.harness import entry
 from experiments.benchmarks.harness.entry import Settings
 from experiments.benchmarks.harness.measure import Side, hold, measure_limits, row
@@ -33,9 +34,6 @@ from experiments.benchmarks.harness.samples import read_samples
 from experiments.figures.straight import straight_figure
 from experiments.figures.style import to_png
 from experiments.live.decisions import Spending
-from experiments.live.engine import runtime_of
-from experiments.live.native import native_runtime
-from experiments.machine.compiler import NoCompilerError
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
 from sanas_jax.export.c.library import Library
@@ -78,11 +76,8 @@ def benchmark(
     if model.static or not model.sanas.controller.cell.features:
         raise ValueError(f"--model: expected a network with a controller, got one without: {name}")
     steps = steps or (QUICK_STEPS if settings.quick else STEPS)
-    try:
-        native = native_runtime(model)
-    except NoCompilerError as error:
-        raise ValueError(f"expected a C compiler to compare with, got {error}") from error
-    engines: dict[str, StreamEngine] = {"native": native, "xla": runtime_of(model)}
+    xla, native = our_engines(model)
+    engines: dict[str, StreamEngine] = {"native": native, "xla": xla}
     count = native.samples
     length = count.begin_advance + (2 * steps - 1) * count.step_advance + count.step
     audio = read_samples(stream, native.frontend, max(length, count.begin))
@@ -99,7 +94,7 @@ def benchmark(
     rows, agreement = {}, {}
     base = [float(times.mean()) for times in seconds["xla"]]
     for each, passes in seconds.items():
-        agreement[each] = _difference(answers[each], answers["xla"])
+        agreement[each] = difference(answers[each], answers["xla"])
         macs, computed = _macs(model, answers[each], each)
         medians = np.median(passes, axis=0)
         line = fit(macs, medians)
@@ -144,14 +139,6 @@ def _pass(
         answers.append(answer)
         at += count.step_advance
     return times, answers
-
-
-def _difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Largest of posteriors; infinite where other edges ran."""
-    if not np.array_equal([f.live for f in found], [e.live for e in expected]):
-        return float("inf")
-    pairs = zip(found, expected, strict=True)
-    return max(float(np.abs(one.posterior - other.posterior).max()) for one, other in pairs)
 
 
 def _macs(model: TrainedModel, answers: Sequence[Any], engine: str) -> tuple[np.ndarray, int]:

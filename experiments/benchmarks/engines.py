@@ -27,7 +27,12 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep.command import cli as command
-from experiments.benchmarks.decisions.engines import OnnxEngine, WindowEngine
+from experiments.benchmarks.decisions.engines import (
+    OnnxEngine,
+    WindowEngine,
+    difference,
+    our_engines,
+)
 from experiments.benchmarks.decisions.plain_step import NAMES as PLAIN
 from experiments.benchmarks.decisions.plain_step import PlainEngine
 from experiments.benchmarks.decisions.subjects import separable_in_torch
@@ -39,9 +44,6 @@ from experiments.benchmarks.harness.samples import read_samples
 from experiments.benchmarks.peers import pytorch
 from experiments.flags.many_models import parse_price
 from experiments.live.decisions import Spending, frontend_ms
-from experiments.live.engine import runtime_of
-from experiments.live.native import native_runtime
-from experiments.machine.compiler import NoCompilerError
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
 from sanas_jax.export.c.library import Library
@@ -97,7 +99,7 @@ def benchmark(
         times, heard = _in_turn(sides, audio[native.samples.begin :], hop, block)
         base = next(iter(sides))
         for side, each in times.items():
-            agreement[side] = _difference(heard[side], heard[base])
+            agreement[side] = difference(heard[side], heard[base])
             engine = "native" if "native" in side else "xla"
             macs = _macs(model, heard[base], engine)
             rows[side] = _row(each, times[base], macs, base, block, rates)
@@ -120,13 +122,8 @@ def _engines(
     model: TrainedModel, settings: Settings, notes: list[str], *, whole: bool
 ) -> dict[str, StreamEngine]:
     """Engines by name, ours first; what is missing is noted. `whole`: PyTorch is one of them."""
-    try:
-        found: dict[str, StreamEngine] = {
-            "xla": runtime_of(model),
-            "native": native_runtime(model),
-        }
-    except NoCompilerError as error:
-        raise ValueError(f"expected a C compiler to compare with, got {error}") from error
+    xla, native = our_engines(model)
+    found: dict[str, StreamEngine] = {"xla": xla, "native": native}
     missing: list[str] = []
     try:
         found[OnnxEngine.name] = OnnxEngine(model, settings.threads)
@@ -201,15 +198,6 @@ def _in_turn(
                 seconds.append(time.perf_counter() - begin)
                 cpu_seconds.append(time.process_time() - cpu)
     return times, heard
-
-
-def _difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Largest of posteriors; infinite where other edges ran."""
-    if not np.array_equal([f.live for f in found], [e.live for e in expected]):
-        return float("inf")
-    posteriors = ([each.posterior for each in side] for side in (found, expected))
-    one, other = map(np.stack, posteriors)
-    return float(np.abs(one - other).max())
 
 
 def _macs(model: TrainedModel, heard: Sequence[Heard], engine: str) -> int:

@@ -1,19 +1,43 @@
-"""Other engines for a session, to be timed beside ours: onnxruntime, and PyTorch by windows."""
+"""Engines for a session: ours, and to be timed beside them onnxruntime, and PyTorch by windows."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.benchmarks.decisions.subjects import Decide
+from experiments.live.engine import runtime_of
+from experiments.live.native import native_runtime
+from experiments.machine.compiler import NoCompilerError
 from experiments.runs.trained import TrainedModel
 from sanas_jax.data.features import extract
+from sanas_jax.export.c.library import Library
 from sanas_jax.export.program import samples_of
 from sanas_jax.streaming import Memory
 from sanas_jax.streaming.runtime import Answer
+from sanas_jax.streaming.session import Heard, StreamEngine
+
+
+def our_engines(model: TrainedModel) -> tuple[StreamEngine, Library]:
+    """XLA's and the native one; ValueError where no C compiler is found."""
+    try:
+        native = native_runtime(model)
+    except NoCompilerError as error:
+        raise ValueError(f"expected a C compiler to compare with, got {error}") from error
+    return runtime_of(model), native
+
+
+def difference(found: Sequence[Answer | Heard], expected: Sequence[Answer | Heard]) -> float:
+    """Largest of posteriors, decision by decision; infinite where other edges ran."""
+    if not np.array_equal([f.live for f in found], [e.live for e in expected]):
+        return float("inf")
+    posteriors = ([each.posterior for each in side] for side in (found, expected))
+    one, other = map(np.stack, posteriors)
+    return float(np.abs(one - other).max())
 
 
 class OtherEngine:
