@@ -36,6 +36,7 @@ from experiments.figures.style import to_png
 from experiments.live.decisions import Spending
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
+from sanas_jax.controller import Constant
 from sanas_jax.export.c.library import Library
 from sanas_jax.streaming.session import StreamEngine
 
@@ -73,7 +74,7 @@ def benchmark(
     """Time each of so many decisions of a trained network on a stream."""
     prepare_streaming()
     model = read_model(name)
-    if model.static or not model.sanas.controller.cell.features:
+    if model.static or isinstance(model.sanas.controller.cell, Constant):
         raise ValueError(f"--model: expected a network with a controller, got one without: {name}")
     steps = steps or (QUICK_STEPS if settings.quick else STEPS)
     xla, native = our_engines(model)

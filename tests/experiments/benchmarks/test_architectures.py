@@ -1,5 +1,6 @@
 """Decisions of many architectures: the line through them, and what the command makes of them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,8 @@ import soundfile
 from experiments.benchmarks import architectures
 from experiments.live.decisions import Spending
 from experiments.machine.compiler import NoCompilerError, find_compiler
-from experiments.runs.trained import read_model
+from experiments.runs.trained import TrainedModel, read_model
+from sanas_jax.controller import Constant
 
 
 def test_a_line_without_noise_is_found_and_explains_all():
@@ -39,6 +41,21 @@ def test_rows_that_were_missed_are_other_computations():
     assert spending.turns(none)[first] == 0
     spending.add(none)
     assert spending.turns(everything)[first] == 2
+
+
+def of_constant_gamma(model):
+    """The model with one Γ for all steps."""
+    controller = dataclasses.replace(model.sanas.controller, cell=Constant())
+    return dataclasses.replace(model, sanas=dataclasses.replace(model.sanas, controller=controller))
+
+
+@pytest.mark.parametrize("without", [TrainedModel.as_static, of_constant_gamma])
+def test_a_network_without_a_controller_is_refused(without, tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "s.wav", np.zeros(16_000), 16_000)
+    model = without(read_model("pretrained:kws"))
+    monkeypatch.setattr(architectures, "read_model", lambda name: model)
+    assert architectures.main(["architectures", f"--stream={tmp_path / 's.wav'}"]) == 1
+    assert "--model: expected a network with a controller" in capsys.readouterr().err
 
 
 @pytest.mark.slow
