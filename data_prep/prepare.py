@@ -24,6 +24,7 @@ from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech.cache import FRONTEND, SPLITS
 from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.preparing import WORDS, Options, negative_table, prepare, table
+from data_prep.speech.splits import PERCENT
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -64,6 +65,15 @@ def define_flags(values: flags.FlagValues) -> None:
         "split; by default every file is on its own.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "negative_validation",
+        PERCENT,
+        "Percent of the negatives' speakers (or files) for validation, at the cost of training: a "
+        "rate of alarms can be chosen on hours only. Testing stays a tenth.",
+        lower_bound=1,
+        upper_bound=80,
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "heard",
         None,
@@ -90,6 +100,7 @@ def run(values: flags.FlagValues) -> None:
         max_hz=values.max_hz,
         negatives=tuple(values.negatives),
         negative_speaker=values.negative_speaker,
+        negative_validation=values.negative_validation,
         heard=Path(values.heard) if values.heard else None,
     )
     if not options.negatives and (options.negative_speaker or options.heard):

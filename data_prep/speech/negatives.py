@@ -35,7 +35,10 @@ class Negative(NamedTuple):
 
 
 def find_negatives(
-    sources: Sequence[str], speaker: str | None = None, heard: Path | None = None
+    sources: Sequence[str],
+    speaker: str | None = None,
+    heard: Path | None = None,
+    validation: float = splits.PERCENT,
 ) -> list[Negative]:
     """The files of all sources by kind and name. Raises ValueError for one without audio.
 
@@ -46,6 +49,7 @@ def find_negatives(
       sources: as in the module docstring.
       speaker: regular expression with a group.
       heard: a table of files in which a word was heard, as of `read_heard`.
+      validation: percent of the speakers for validation, where the hash decides.
     """
     pattern = _pattern(speaker)
     words = {} if heard is None else read_heard(heard)
@@ -53,7 +57,7 @@ def find_negatives(
     for source in sources:
         root, names, kind = _files(source)
         clips = tuple(Clip(name, kind, _speaker(name, pattern)) for name in names)
-        split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice())
+        split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
         for name, split in zip(names, split_of, strict=True):
             found.append(Negative(root, name, kind, split, bool(words.get(Path(name).name))))
     if heard is not None and not any(Path(each.name).name in words for each in found):

@@ -49,6 +49,7 @@ class Options:
     max_hz: int = FRONTEND["fmax"]  # where the mel bands end
     negatives: tuple[str, ...] = ()  # the rest as in `find_negatives`
     negative_speaker: str | None = None
+    negative_validation: float = splits.PERCENT
     heard: Path | None = None
 
 
@@ -76,7 +77,9 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             f"one word: {index.words[0]}{unusable}"
         )
     words = wanted_words(index, options)
-    negatives = find_negatives(options.negatives, options.negative_speaker, options.heard)
+    negatives = find_negatives(
+        options.negatives, options.negative_speaker, options.heard, options.negative_validation
+    )
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
@@ -306,6 +309,7 @@ def _provenance(
         "negatives": {
             "sources": sorted({f"{each.kind}={each.root.resolve().name}" for each in negatives}),
             "speaker": options.negative_speaker,
+            "validation_percent": options.negative_validation,
             "heard": sum(each.heard for each in negatives),
         },
         "noise": [name for name in index.noise if name not in skipped],

@@ -29,25 +29,27 @@ class Choice:
     testing_takes: frozenset[int] = frozenset()
 
 
-def hash_split(speaker: str) -> int:
+def hash_split(speaker: str, validation: float = PERCENT) -> int:
     """Split index of a speaker by the SHA-1 rule of Speech Commands: 10 % validation, 10 % testing.
 
-    `speaker` is the file name up to `_nohash_`.
+    `speaker` is the file name up to `_nohash_`, `validation` the percent for validation: what is
+    more than 10 comes from training, so that testing stays what it is.
     """
     number = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (MAX_NUM_WAVS_PER_CLASS + 1)
     percent = number * (100.0 / MAX_NUM_WAVS_PER_CLASS)
-    if percent < PERCENT:
-        return VALIDATION
-    return TESTING if percent < 2 * PERCENT else TRAINING
+    if PERCENT <= percent < 2 * PERCENT:
+        return TESTING
+    return VALIDATION if percent - PERCENT * (percent >= 2 * PERCENT) < validation else TRAINING
 
 
-def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
+def assign(index: Index, choice: Choice, validation: float = PERCENT) -> tuple[list[int], str]:
     """Split index of every clip, and one line that says what decided.
 
     Named takes or speakers win, then the lists of the data set, then the hash. Where it leaves a
     split empty, or speakers are few and the data set has no tradition of hashing, speakers are
     dealt out by quota, at least one to each split; with fewer than three speakers each word's
-    files are, and speakers are not kept apart.
+    files are, and speakers are not kept apart. `validation` is the percent of a hash, as of
+    `hash_split`.
     """
     clips = index.clips
     takes = {VALIDATION: choice.validation_takes, TESTING: choice.testing_takes}
@@ -64,7 +66,7 @@ def assign(index: Index, choice: Choice) -> tuple[list[int], str]:
     lists = {split: _read_list(index.root / name) for split, name in LISTS.items()}
     if any(entries is not None for entries in lists.values()):
         return _by_lists(clips, lists)
-    splits = [hash_split(clip.speaker) for clip in clips]
+    splits = [hash_split(clip.speaker, validation) for clip in clips]
     few = index.pattern is not None and len({clip.speaker for clip in clips}) < FEW
     if len(set(splits)) == len(SPLITS) and not few:
         return splits, "by the SHA-1 hash of the speaker"

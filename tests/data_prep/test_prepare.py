@@ -121,6 +121,12 @@ def test_prepare_keeps_negatives_beside_the_clips(
     one = ("--data", tmp_path / "one", "--words", "yes", "--out", tmp_path / "alone")
     assert prepare(*one, *negatives) == 0
     assert open_cache(tmp_path / "alone").classes[2:] == ("yes",)
+    half = tmp_path / "half"
+    assert prepare(*words, "--out", half, *negatives, "--negative_validation", "50") == 0
+    more = open_negatives(half)
+    assert more is not None
+    assert len(more.rows("validation")) > len(got.rows("validation"))
+    np.testing.assert_array_equal(more.rows("testing"), got.rows("testing"))
     assert len(open_cache(tmp_path / "alone").samples) == len(single)
     capsys.readouterr()
     assert prepare(*words, "--out", tmp_path / "bad", "--heard", heard) == 1

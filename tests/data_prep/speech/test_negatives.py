@@ -36,6 +36,8 @@ def test_find_negatives_keeps_a_speaker_in_one_split_by_the_hash(talk: Path) -> 
     # Without a pattern, or where it does not match, a file is its own speaker.
     alone = find_negatives([str(talk)], r"(none)")
     assert [each.split for each in alone] == [hash_split(each.name) for each in alone]
+    more = find_negatives([str(talk)], r"(none)", validation=50)
+    assert [each.split for each in more] == [hash_split(each.name, 50) for each in alone]
 
 
 def test_find_negatives_names_kinds_and_reads_any_format(tmp_path: Path) -> None:
