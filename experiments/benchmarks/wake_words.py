@@ -1,10 +1,10 @@
 """False alarms, misses and CPU time of a trained detector beside wake-word engines as they ship.
 
     python -m experiments.benchmarks.wake_words --model runs/mine --recordings computer \
-        --negatives talks/speech --negatives sounds [--peer_word alexa] [--json out.json]
+        --negatives talks/speech --negatives cache [--peer_word alexa] [--json out.json]
 
-Every recording is heard by itself, with a second and a half of silence after it.
---recordings have the words of the model, one each: what does not make it fire is a miss; the
+Of a cache the testing negatives are heard. Every recording is heard by itself, with a second and a
+half of silence after it. --recordings have the words of the model, one each: what does not make it fire is a miss; the
 engines' words are others, so of them only false alarms and time can be compared (their packages:
 `peers.wake_word_engines`). Rates have exact 95 % bounds.
 """
@@ -23,8 +23,8 @@ from absl import flags
 from data_prep.command import cli as command
 from data_prep.command.atomic import check_place, write_json
 from data_prep.speech import decode
-from data_prep.speech.negatives import find_negatives
 from experiments.benchmarks.peers.wake_word_engines import Count, micro_wake_word, open_wake_word
+from experiments.datasets.recordings import read_recordings
 from experiments.evaluation.alarms import poisson_bounds
 from experiments.live.engine import runtime_of
 from experiments.machine.jax_setup import prepare_streaming
@@ -60,11 +60,12 @@ def ours(name: str, price: float, rate: float | None = None) -> Count:
 
 
 def read(sources: Sequence[str], heard: str | None = None) -> Recordings:
-    """The recordings of folders and files by kind, but those in which a word was heard."""
+    """The recordings of folders, files and caches by kind, but those in which a word was heard."""
     found: Recordings = {}
-    for each in find_negatives(sources, None, Path(heard) if heard else None):
-        if not each.heard:
-            found.setdefault(each.kind, []).append(decode.read(each.root / each.name))
+    for kind, own in read_recordings(sources, "testing", Path(heard) if heard else None).items():
+        for each in own:
+            if not each.heard:
+                found.setdefault(kind, []).append(each.samples)
     return found
 
 
@@ -112,7 +113,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "negatives",
         None,
-        "Audio without the words: a folder or a file, PATH or NAME=PATH; may be repeated.",
+        "Audio without the words: a folder or file (PATH or NAME=PATH), a cache; may be repeated.",
         required=True,
         flag_values=values,
     )

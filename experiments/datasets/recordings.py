@@ -64,37 +64,45 @@ class NegativeSet(NamedTuple):
 def read_negative_sets(
     sources: Sequence[str], split: str, heard: Path | None, rate: int
 ) -> list[NegativeSet]:
-    """The sets of folders, files (`find_negatives`) and caches, of these one for each kind.
+    """The sets of sources as of `read_recordings`, for models at `rate` Hz."""
+    if rate != decode.SAMPLE_RATE:
+        raise ValueError(
+            f"--negatives: expected models at {decode.SAMPLE_RATE} Hz, got one at {rate} Hz"
+        )
+    found = read_recordings(sources, split, heard)
+    return [lay_out(name, recordings) for name, recordings in found.items()]
+
+
+def read_recordings(
+    sources: Sequence[str], split: str, heard: Path | None
+) -> dict[str, list[Recording]]:
+    """Recordings of folders, files (`find_negatives`) and caches, by name; of caches by kind.
 
     Args:
       sources: a cache, or what `prepare --negatives` takes.
       split: of caches.
       heard: a table of files in which a word was heard, as of `negatives.read_heard`; caches have
         their own.
-      rate: of the models, Hz.
     """
-    if rate != decode.SAMPLE_RATE:
-        raise ValueError(
-            f"--negatives: expected models at {decode.SAMPLE_RATE} Hz, got one at {rate} Hz"
-        )
     caches = [source for source in sources if is_cache(source)]
     others = [source for source in sources if source not in caches]
     if heard is not None and not others:
         raise ValueError("--heard: expected it with folders or files in --negatives, got none")
-    out = []
-    for name, found in groupby(find_negatives(others, None, heard), lambda each: each.kind):
-        recordings = [
-            Recording(each.name, decode.read(each.root / each.name), each.heard) for each in found
-        ]
-        out.append(lay_out(name, recordings))
+    found = [
+        (
+            kind,
+            [Recording(each.name, decode.read(each.root / each.name), each.heard) for each in own],
+        )
+        for kind, own in groupby(find_negatives(others, None, heard), lambda each: each.kind)
+    ]
     for source in caches:
-        out += _sets_of_cache(Path(source), split)
-    names = [each.name for each in out]
+        found += _of_cache(Path(source), split)
+    names = [name for name, _ in found]
     if len(set(names)) < len(names):
         raise ValueError(
             f"--negatives: expected sets of different names (NAME=PATH), got {', '.join(names)}"
         )
-    return out
+    return dict(found)
 
 
 def lay_out(name: str, recordings: Sequence[Recording]) -> NegativeSet:
@@ -130,8 +138,8 @@ def place_at(places: Sequence[Place], time_ms: float) -> Place:
     )
 
 
-def _sets_of_cache(path: Path, split: str) -> list[NegativeSet]:
-    """The sets of a cache's split, by kind."""
+def _of_cache(path: Path, split: str) -> list[tuple[str, list[Recording]]]:
+    """The recordings of a cache's split, by kind."""
     stored = open_negatives(path)
     rows = [] if stored is None else stored.rows(split).tolist()
     if stored is None or not rows:
@@ -139,15 +147,12 @@ def _sets_of_cache(path: Path, split: str) -> list[NegativeSet]:
             f"--negatives: expected {split} negatives in the cache {path} (prepare --negatives), "
             "got none"
         )
-    out = []
-    for kind in sorted({stored.all_kinds[stored.kinds[row]] for row in rows}):
-        own = [row for row in rows if stored.all_kinds[stored.kinds[row]] == kind]
-        recordings = [
-            Recording(stored.names[row], np.asarray(stored.file(row)), bool(stored.heard[row]))
-            for row in own
-        ]
-        out.append(lay_out(kind, recordings))
-    return out
+    found: dict[str, list[Recording]] = {kind: [] for kind in sorted(stored.all_kinds)}
+    for row in rows:
+        samples = np.asarray(stored.file(row))
+        recording = Recording(stored.names[row], samples, bool(stored.heard[row]))
+        found[stored.all_kinds[stored.kinds[row]]].append(recording)
+    return [(kind, recordings) for kind, recordings in found.items() if recordings]
 
 
 def _ms(samples: int) -> float:

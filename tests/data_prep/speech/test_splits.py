@@ -45,7 +45,9 @@ def test_hash_split_gives_a_tenth_each() -> None:
 
 def test_more_validation_comes_from_training_alone() -> None:
     names = [f"{i:08x}" for i in range(5_000)]
-    before, after = (np.array([hash_split(name, percent) for name in names]) for percent in (10, 30))
+    before, after = (
+        np.array([hash_split(name, percent) for name in names]) for percent in (10, 30)
+    )
     np.testing.assert_allclose(np.bincount(after) / 5_000, [0.6, 0.3, 0.1], atol=0.02)
     assert ((after == 2) == (before == 2)).all()
     assert (after[before == 1] == 1).all()

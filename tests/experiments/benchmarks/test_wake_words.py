@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from experiments.benchmarks import wake_words
 from experiments.benchmarks.peers import wake_word_engines
 from experiments.evaluation.alarms import poisson_bounds
@@ -51,6 +52,18 @@ def test_alarms_by_kind_and_misses(tmp_path, monkeypatch, capsys):
     assert rain["alarms"] == 0
     assert found["one, alexa"]["misses"] is None
     assert "25.0 % of 4 missed" in printed.out
+
+
+def test_of_a_cache_the_testing_negatives_without_a_word_are_read(tmp_path):
+    samples = np.arange(160, dtype=np.int16)  # a block
+    rows = [
+        NegativeRow(samples + i, f"{i}.wav", "speech", split, heard)
+        for i, (split, heard) in enumerate([(0, False), (1, False), (2, False), (2, True)])
+    ]
+    (tmp_path / "dataset.json").write_text("{}")
+    write_negatives(tmp_path, iter(rows))
+    (found,) = wake_words.read([str(tmp_path)])["speech"]
+    np.testing.assert_array_equal(found, samples + 2)
 
 
 def test_a_rate_that_the_detectors_are_not_for_is_named(tmp_path, capsys):
