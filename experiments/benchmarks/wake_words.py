@@ -4,9 +4,9 @@
         --negatives talks/speech --negatives cache [--peer_word alexa] [--json out.json]
 
 Of a cache the testing negatives are heard. Every recording is heard by itself, with a second and a
-half of silence after it. --recordings have the words of the model, one each: what does not make it fire is a miss; the
-engines' words are others, so of them only false alarms and time can be compared (their packages:
-`peers.wake_word_engines`). Rates have exact 95 % bounds.
+half of silence after it. --recordings have the words of the model, one each: what does not make it
+fire is a miss; the engines' words are others, so of them only false alarms and time can be compared
+(their packages: `peers.wake_word_engines`). Rates have exact 95 % bounds.
 """
 
 from __future__ import annotations
