@@ -12,6 +12,8 @@ from types import FrameType
 
 from absl import flags
 
+from data_prep.command.starting import take_interrupts_back
+
 Define = Callable[[flags.FlagValues], None]
 Body = Callable[[flags.FlagValues], None]
 
@@ -35,6 +37,8 @@ def run(
     define(values)
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
     try:
+        with contextlib.suppress(ValueError):  # not the main thread
+            take_interrupts_back()
         rest = _parse(values, argv)
         if values["help"].value:
             with contextlib.suppress(BrokenPipeError):  # of `head`, say, which has read enough
