@@ -103,8 +103,9 @@ def run(values: flags.FlagValues) -> None:
         negative_validation=values.negative_validation,
         heard=Path(values.heard) if values.heard else None,
     )
-    if not options.negatives and (options.negative_speaker or options.heard):
-        raise ValueError("--negative_speaker, --heard: expected them with --negatives, got none")
+    own = ("negative_speaker", "negative_validation", "heard")
+    if not options.negatives and (alone := [f"--{name}" for name in own if values[name].present]):
+        raise ValueError(f"{', '.join(alone)}: expected --negatives with it, got none")
     counts = prepare(Path(values.data), Path(values.out), options)
     print(table(counts))
     for split in SPLITS:

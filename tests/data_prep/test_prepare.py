@@ -117,8 +117,10 @@ def test_prepare_keeps_negatives_beside_the_clips(
     np.testing.assert_array_equal(more.rows("testing"), got.rows("testing"))
     assert len(open_cache(tmp_path / "alone").samples) == len(single)
     capsys.readouterr()
-    assert prepare(*words, "--out", tmp_path / "bad", "--heard", heard) == 1
-    assert "expected them with --negatives" in capsys.readouterr().err
+    lone = ("--heard", heard, "--negative_validation", "30")
+    assert prepare(*words, "--out", tmp_path / "bad", *lone) == 1
+    message = "--negative_validation, --heard: expected --negatives with it, got none"
+    assert message in capsys.readouterr().err
     assert prepare(*words, "--out", tmp_path / "bad", "--negatives", tmp_path / "gone") == 1
     assert not (tmp_path / "bad").exists()
 
