@@ -26,6 +26,8 @@ SPEECH: dict[str, Callable[..., Net]] = {
     "tc-resnet8-1.5": partial(spaces.tc_resnet, 8, 1.5),
     "tc-resnet14": partial(spaces.tc_resnet, 14),
     "tc-resnet14-1.5": partial(spaces.tc_resnet, 14, 1.5),
+    **{f"sparknet-{width}": partial(spaces.sparknet, width) for width in (16, 32)},
+    **{f"rep-cnn-{width}": partial(spaces.rep_cnn, width) for width in (32, 64, 128)},
 }
 
 

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+EPSILON = 1e-5  # added to variances
+
 
 def batch_norm(
     x: jax.Array,
@@ -37,7 +39,7 @@ def batch_norm(
         not train,
         axis=axis,  # type: ignore[arg-type]
         momentum=momentum,
-        epsilon=1e-5,
+        epsilon=EPSILON,
         use_fast_variance=False,
         scale_init=scale_init,
     )

@@ -422,6 +422,8 @@ def test_the_shipped_model_answers_as_a_session(audio, tmp_path, monkeypatch, ca
         ("cnn-trad-fpool3", {"maps": (4, 4)}),
         ("bc-resnet-1", {}),
         ("tc-resnet8", {}),
+        ("sparknet-16", {}),
+        ("rep-cnn-32", {}),
         ("fabric", {"maps": (4,), "depth": 2}),
         ("dense-resnet", {}),
         ("resnet-fabric", {}),

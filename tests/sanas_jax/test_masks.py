@@ -11,7 +11,7 @@ import pytest
 from sanas_jax.controller import Controller
 from sanas_jax.costs import macs, relative
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
-from sanas_jax.spaces import bc_resnet, separable, tc_resnet
+from sanas_jax.spaces import bc_resnet, rep_cnn, separable, tc_resnet
 from sanas_jax.training import Batch, Budget, Objective, Price, Score, Teach, make_update
 from sanas_jax.training.optimizer import make_optimizer
 from sanas_jax.training.state import init_state
@@ -34,6 +34,7 @@ NETS = {
     ),
     "tc_resnet": lambda: tc_resnet(num_classes=3, width=0.25, input_shape=SHAPE),
     "bc_resnet": lambda: bc_resnet(num_classes=3, input_shape=(12, 40, 1)),
+    "rep_cnn": lambda: rep_cnn(6, kernels=((3, 1), (3, 3)), num_classes=3, input_shape=SHAPE),
     "of live rows": small_net,
 }
 QUICK = ("of live rows",)

@@ -13,13 +13,13 @@ import flax.linen as nn
 import numpy as np
 
 from sanas_jax.blocks import Dense, Identity
+from sanas_jax.blocks.norm import EPSILON
 from sanas_jax.blocks.separable import Crop, Exit, Separable
 from sanas_jax.export.c.text import Source, affine, block_of, write_taps, write_weights
 from sanas_jax.graph import Edge
 
 Arrays = dict[str, Any]
 TILE = 5  # rows whose sums, of 16 numbers each, fit into 16 registers of 8
-EPSILON = 1e-5  # of `blocks.norm.batch_norm`
 HEAD = "(const float *restrict x, int rows, float *restrict y)"
 
 

@@ -1,4 +1,4 @@
-"""BC-ResNet and TC-ResNet: published sizes and costs; they train and stream with the same code."""
+"""BC-ResNet, TC-ResNet, SparkNet, RepCNN: sizes and costs; they train and stream alike."""
 
 import math
 
@@ -14,7 +14,7 @@ from sanas_jax.controller import Controller
 from sanas_jax.forward import init_stats
 from sanas_jax.gates import all_on
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
-from sanas_jax.spaces import bc_resnet, tc_resnet
+from sanas_jax.spaces import bc_resnet, rep_cnn, sparknet, tc_resnet
 from sanas_jax.training import Batch, Budget, Objective, Price, init_state, make_update
 from sanas_jax.training.optimizer import make_optimizer
 
@@ -121,11 +121,42 @@ def test_tc_resnet8_macs_edge_by_edge():
     }
 
 
+# Channels, parameters and MACs of its repository's table; our MACs on 32 and on 40 coefficients.
+SPARK = [(16, 4_636, 454_480, 396_304, 431_144), (32, 11_500, 1_170_368, 1_066_944, 1_127_640)]
+
+
+@pytest.mark.parametrize(("width", "params", "macs", "ours", "wider"), SPARK)
+def test_sparknet_has_the_published_parameters_and_macs(width, params, macs, ours, wider):
+    net = sparknet(width, input_shape=(101, 32, 1))
+    assert total(costs.edge_params(net)) == params
+    assert total(costs.edge_macs(net)) == ours
+    # Seven BatchNorms of C channels and one of the gates, at four operations a value.
+    counted = ours + 4 * 101 * (7 * width + 32)
+    assert counted == macs
+    assert agrees(counted, {16: "454.5k", 32: "1.2M"}[width])
+    assert total(costs.edge_macs(sparknet(width))) == wider
+
+
+def test_sparknet_macs_edge_by_edge():
+    macs = costs.edge_macs(sparknet(16, input_shape=(101, 32, 1)))
+    assert macs == {
+        "block_0": 101 * (11 * 32 + 32 * 16),
+        "block_1": 101 * (15 * 16 + 2 * 16 * 16),
+        "block_2": 101 * (19 * 16 + 2 * 16 * 16),
+        "block_3": 101 * (29 * 16 + 2 * 16 * 16),
+        "gates": 101 * 16 * 32,
+        "mean": 0,
+        "out": 32 * 12,
+    }
+
+
 def test_features_are_a_vector_and_blocks_a_chain_of_gates():
     for net, features, gated in (
         (bc_resnet(), 32, 14),
         (tc_resnet(), 48, 4),
         (tc_resnet(14), 48, 7),
+        (sparknet(8), 40, 5),
+        (rep_cnn(16), 16, 5),
     ):
         assert net.shapes["features"] == (features,)
         assert net.shapes["logits"] == (12,)
@@ -137,9 +168,16 @@ def test_features_are_a_vector_and_blocks_a_chain_of_gates():
 @pytest.mark.parametrize("family", SPEECH)
 def test_families_of_a_config(family):
     net = library_net(ModelConfig(family=family, static=True), 12)
-    kind, *numbers = family.removeprefix("bc-resnet-").removeprefix("tc-resnet").split("-")
-    width = float(numbers[0]) if numbers else 1.0
-    expected = bc_resnet(float(kind)) if family.startswith("bc") else tc_resnet(int(kind), width)
+    kind, number = family.rsplit("-", 1)
+    build = {
+        "bc-resnet": lambda: bc_resnet(float(number)),
+        "tc": lambda: tc_resnet(int(number.removeprefix("resnet"))),
+        "tc-resnet8": lambda: tc_resnet(8, float(number)),
+        "tc-resnet14": lambda: tc_resnet(14, float(number)),
+        "sparknet": lambda: sparknet(int(number)),
+        "rep-cnn": lambda: rep_cnn(int(number)),
+    }
+    expected = build[kind]()
     assert costs.edge_macs(net) == costs.edge_macs(expected)
     assert math.prod(net.input_shape) == 101 * 40
 
@@ -159,6 +197,11 @@ def test_families_take_no_sizes(own):
         (lambda: tc_resnet(9), r"depth: expected one of \[8, 14\], got 9"),
         (lambda: tc_resnet(8, 0.06), "four distinct numbers of channels"),
         (lambda: tc_resnet(num_classes=1), "num_classes: expected at least 2, got 1"),
+        (lambda: sparknet(0), "width: expected at least 1, got 0"),
+        (lambda: sparknet(num_classes=1), "num_classes: expected at least 2, got 1"),
+        (lambda: rep_cnn(0), "width: expected at least 1, got 0"),
+        (lambda: rep_cnn(num_classes=1), "num_classes: expected at least 2, got 1"),
+        (lambda: rep_cnn(kernels=((3,), ())), r"one or more ≥ 1 for each block, got \(\(3,\), "),
     ],
 )
 def test_arguments_out_of_range_raise(build, message):
@@ -169,6 +212,10 @@ def test_arguments_out_of_range_raise(build, message):
 SMALL = {
     "tc": lambda: tc_resnet(8, num_classes=3, input_shape=(21, 40, 1)),
     "bc": lambda: bc_resnet(1, num_classes=3, input_shape=(21, 40, 1)),
+    "spark": lambda: sparknet(8, num_classes=3, input_shape=(21, 40, 1)),
+    "rep": lambda: rep_cnn(
+        16, kernels=((5, 3), (3,), (3, 3)), num_classes=3, input_shape=(21, 40, 1)
+    ),
 }
 
 
@@ -176,7 +223,7 @@ def small_model(kind):
     return Sanas(SMALL[kind](), Controller(), hop=4)
 
 
-@pytest.mark.parametrize("kind", ["tc", pytest.param("bc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["tc", "spark", "rep", pytest.param("bc", marks=pytest.mark.slow)])
 def test_stream_equals_windows(kind):
     model = small_model(kind)
     params = init_model(model, jax.random.key(0))

@@ -218,6 +218,7 @@ SPACES = {
     "skips": lambda: spaces.separable(num_classes=4, skips=(2, 4)),
     "kws": lambda: spaces.kws_cnn("cnn-trad-fpool3", num_classes=4, maps=(2, 2)),
     "tc-resnet": lambda: spaces.tc_resnet(num_classes=4),
+    "rep-cnn": lambda: spaces.rep_cnn(8, num_classes=4),
 }
 
 
