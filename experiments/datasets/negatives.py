@@ -11,6 +11,7 @@ from data_prep.speech.cache import Cache
 from data_prep.speech.negative_cache import Negatives as Stored
 from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.negatives import BLOCK
+from experiments.datasets.strung import Strung, string_together
 from sanas_jax.data.negatives import Negatives
 from sanas_jax.data.recipe import Recipe
 from sanas_jax.data.tracks import Tracks
@@ -25,6 +26,9 @@ def open_tracks(cache: Cache, split: str, recipe: Recipe, mesh: Mesh | None) -> 
     if not recipe.has_negatives:
         return None
     stored = open_negatives(cache.path)
+    strung = None
+    if recipe.negative_speech and recipe.negative_strung:
+        strung = string_together(cache, split, recipe.negative_strung)
     found = {}
     for name, share in (("speech", recipe.negative_speech), ("sounds", recipe.negative_sounds)):
         if not share:
@@ -33,21 +37,33 @@ def open_tracks(cache: Cache, split: str, recipe: Recipe, mesh: Mesh | None) -> 
         if stored is not None:
             talks = stored.is_speech()[rows] == (name == "speech")
             rows = rows[talks & ~stored.heard[rows]]
-        if stored is None or not len(rows):
+        more = strung if name == "speech" else None
+        if not len(rows) and more is None:
             raise ValueError(
                 f"data.negative_{name}: expected {name} among the {split} negatives of the cache "
                 f"{cache.path} (prepare --negatives), got none"
             )
-        found[name] = _tracks(stored, rows, mesh)
+        found[name] = _tracks(stored, rows, more, mesh)
     return Negatives(**found)
 
 
-def _tracks(stored: Stored, rows: np.ndarray, mesh: Mesh | None) -> Tracks:
-    """Some files, one after another."""
-    ends = stored.bounds // BLOCK
+def _tracks(
+    stored: Stored | None, rows: np.ndarray, strung: Strung | None, mesh: Mesh | None
+) -> Tracks:
+    """Some files, one after another, and what is strung together of clips."""
+    samples, lengths, active = [], [], []
+    if stored is not None:
+        ends = stored.bounds // BLOCK
+        samples += [stored.file(row) for row in rows]
+        active += [stored.active[ends[row] : ends[row + 1]] for row in rows]
+        lengths += (stored.bounds[rows + 1] - stored.bounds[rows]).tolist()
+    if strung is not None:
+        samples.append(strung.samples)
+        active.append(np.ones(len(strung.samples) // BLOCK, bool))
+        lengths += np.diff(strung.bounds).tolist()
     return Tracks.create(
-        np.concatenate([stored.file(row) for row in rows]),
-        np.cumsum([0, *(stored.bounds[rows + 1] - stored.bounds[rows])]),
-        np.concatenate([stored.active[ends[row] : ends[row + 1]] for row in rows]),
+        np.concatenate(samples),
+        np.cumsum([0, *lengths]),
+        np.concatenate(active),
         put=partial(place, mesh=mesh),
     )

@@ -35,6 +35,8 @@ class Recipe:
     time_masks, time_mask_frames, frequency_masks, frequency_mask_bins: of `spec_augment`
     negative_speech, negative_sounds: share of the items with running speech between and under
         their words, and of those whose background is a sound without words (`negatives`)
+    negative_strung: minutes of running speech made of clips, beside what is recorded: unknown words
+        and halves of wanted ones without gaps
     negative_alone: share of these items that hold no words
     negative_snr_db: lowest and highest ratio of the words' mean power to that of speech or a sound
         under them; without words as to a median clip's
@@ -64,6 +66,7 @@ class Recipe:
     frequency_mask_bins: int = 7
     negative_speech: float = 0.0
     negative_sounds: float = 0.0
+    negative_strung: float = 0.0
     negative_alone: float = 0.5
     negative_snr_db: tuple[float, float] = (0.0, 20.0)
     negative_gain: tuple[float, float] = (0.5, 2.0)
@@ -105,6 +108,7 @@ class Recipe:
             "unknown_fraction",
             "unclear_margin",
             "unclear_weight",
+            "negative_strung",
         ):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
