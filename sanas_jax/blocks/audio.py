@@ -90,9 +90,9 @@ class Energies(nn.Module):
         """[B, rows, hop, 1] → [B, rows, orders]."""
         x, levels = x.reshape(*x.shape[:2], -1), []
         for _ in range(self.orders):
-            levels.append(jnp.mean(x * x, -1))
+            levels.append(jnp.mean(x * x, -1, keepdims=True))
             x = x[..., 1:] - x[..., :-1]
-        return jnp.log(jnp.stack(levels, -1) / ENERGY_FLOOR + 1)
+        return jnp.log(jnp.concatenate(levels, -1) / ENERGY_FLOOR + 1)
 
     @nn.nowrap
     def macs(self, shape: tuple[int, ...]) -> int:

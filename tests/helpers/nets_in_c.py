@@ -103,7 +103,9 @@ def model_of(
     params = random_like(init_model(model, jax.random.key(0)), 4)
     params["stats"] = jax.tree.map(jnp.abs, params.get("stats", {}))
     params = normalised(net, params, front_of(net))
-    params["controller"]["head"]["kernel"] = 2 * params["controller"]["head"]["kernel"]
+    head = params["controller"]["head"]
+    # Of a network that hears samples bands are left out for a window and more, and come back.
+    head |= {"kernel": 2 * head["kernel"], "bias": head["bias"] - 3 * ("mel" in net.index)}
     return model, params
 
 

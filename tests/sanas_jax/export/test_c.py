@@ -103,6 +103,8 @@ def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
             np.testing.assert_array_equal([h.live for h in heard], live)
     gated = [edge.gated for edge in model.net.edges]
     assert (moved[gated] > 0.01).sum() >= 2  # edges that go and come back
+    if front.raw:
+        assert moved[model.net.index["mel"]] > 0.3
 
 
 def test_an_engine_goes_on_from_what_the_other_saved(case):
