@@ -104,7 +104,7 @@ def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
     gated = [edge.gated for edge in model.net.edges]
     assert (moved[gated] > 0.01).sum() >= 2  # edges that go and come back
     if front.raw:
-        assert moved[model.net.index["mel"]] > 0.3
+        assert moved[model.net.index["mel"]] > 0.1
 
 
 def test_an_engine_goes_on_from_what_the_other_saved(case):
