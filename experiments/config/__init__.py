@@ -15,7 +15,7 @@ from experiments.config.schema import (
     ModelConfig,
     TrainConfig,
     choose,
-    is_cepstral,
+    features_of,
 )
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "TrainConfig",
     "choose",
     "difference",
+    "features_of",
     "flatten",
     "from_json",
-    "is_cepstral",
     "load_config",
     "override",
     "to_json",

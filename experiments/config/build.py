@@ -12,7 +12,7 @@ import optax
 from experiments.config.checks import check
 from experiments.config.costs import Charged, charged_of, named_cost
 from experiments.config.model import build_model
-from experiments.config.schema import Config, Hooks, choose
+from experiments.config.schema import Config, Hooks, choose, features_of
 from sanas_jax import costs, estimators
 from sanas_jax.controller import initial_state
 from sanas_jax.data.images import ImageSettings
@@ -81,6 +81,7 @@ def build_training(
     """
     train = config.train
     check(config)
+    _check_features(config, hooks)
     model = build_model(config, num_classes, hooks, input_shape)
     net, controller = model.net, model.controller
     state_size = initial_state(controller, net, 1).shape[-1]
@@ -148,7 +149,20 @@ def _settings(
     if input_shape is not None:
         return ImageSettings(pad=data.pad, flip=data.flip)
     recipe = {field.name: getattr(data, field.name) for field in fields(Recipe)}
-    return MixSettings(**recipe, window=model.window, hop_frames=config.model.hop)
+    window = model.window
+    if features_of(data)["raw"]:  # rows of samples, of which the last frame takes several
+        window -= MixSettings.frame_length // MixSettings.frame_hop - 1
+    return MixSettings(**recipe, window=window, hop_frames=config.model.hop)
+
+
+def _check_features(config: Config, hooks: Hooks) -> None:
+    """A network hears either features or samples; one of the config file's own is not known."""
+    hears_samples = config.model.family == "separable-gated"
+    if not hooks.build_net and features_of(config.data)["raw"] != hears_samples:
+        raise ValueError(
+            "config field 'data.features': expected 'samples' for the family 'separable-gated' and "
+            f"no other, got {config.data.features!r} for {config.model.family!r}"
+        )
 
 
 def target_of(config: Config, built: Training) -> Target:

@@ -19,6 +19,13 @@ def check(config: Config) -> None:
             "config fields: expected train.eval_every to be a multiple of train.log_every, "
             f"got {train.eval_every} and {train.log_every}"
         )
+    masks = config.data.time_masks, config.data.frequency_masks
+    if config.data.features == "samples" and (any(masks) or train.precision == "bfloat16"):
+        raise ValueError(
+            "config field 'data.features': samples are not masked, nor rounded; expected no "
+            "data.time_masks, no data.frequency_masks and not train.precision bfloat16, got "
+            f"{masks[0]}, {masks[1]} and {train.precision}"
+        )
     if config.model.static and (train.budget is not None or config.model.conditioned):
         raise ValueError("config fields: model.static has no gates, so no budget and no condition")
     if config.model.conditioned:

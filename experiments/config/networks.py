@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.config.schema import ModelConfig
 from sanas_jax import spaces
+from sanas_jax.blocks.audio import LogMel
 from sanas_jax.graph import Net
 from sanas_jax.spaces.kws import FAMILIES, WINDOW_SHAPE
 from sanas_jax.spaces.separable import WIDE, Block
@@ -42,6 +43,7 @@ def library_net(
       input_shape: of an image; None for a window of speech.
     """
     shape: Any = WINDOW_SHAPE if input_shape is None else input_shape
+    gated = model.family == "separable-gated"
     if model.per_pixel and model.family != "fabric":
         raise ValueError(
             f"config field 'model.family': expected 'fabric' to label pixels, got {model.family!r}"
@@ -50,10 +52,12 @@ def library_net(
     if model.family in FAMILIES:
         _no_depth(model)
         return spaces.kws_cnn(model.family, shortcuts=model.shortcuts, maps=model.maps, **own)
-    if model.family == "separable":
+    if model.family == "separable" or gated:
         _no_depth(model)
         if model.maps is not None:
             own["wide"] = _with_maps(WIDE, model.maps)
+        if gated:
+            own |= {"log_mel": LogMel(max_hz=model.max_hz), "input_shape": input_shape}
         return spaces.separable(**own)
     if model.family in SPEECH:
         if model.maps is not None or model.depth is not None:
@@ -73,7 +77,7 @@ def library_net(
         if model.maps is not None:
             own["maps"] = model.maps
         return RESNETS[model.family](**own)
-    families = sorted([*FAMILIES, *RESNETS, *SPEECH, "fabric", "separable"])
+    families = sorted([*FAMILIES, *RESNETS, *SPEECH, "fabric", "separable", "separable-gated"])
     raise ValueError(
         f"config field 'model.family': expected one of {families}, got {model.family!r}"
     )

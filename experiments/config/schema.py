@@ -17,7 +17,8 @@ class ModelConfig:
 
     Fields:
       family: a key of `spaces.kws.FAMILIES` or `net_choice.SPEECH`, "dense-resnet", "fabric",
-        "resnet", "resnet-fabric" or "separable".
+        "resnet", "resnet-fabric", "separable" or "separable-gated", the latter with the front end
+        under its gates: `data.features` are then "samples".
       shortcuts: SANAS's extra edges.
       maps: channels per convolution, per group of a ResNet, of a fabric, or per block of the
         separable network's wide chain, in place of the family's.
@@ -30,6 +31,7 @@ class ModelConfig:
       conditioned: the controller is told the price λ, drawn for each stream of a batch from
         `train.cost_weight_range`, so that one network serves every budget.
       gate_bias: initial logit of every gate.
+      max_hz: where the mel bands end of a network that makes them itself, as in the data's cache.
       hop: frames between two decisions (20 = 200 ms).
     """
 
@@ -44,6 +46,7 @@ class ModelConfig:
     state_size: int = 100
     conditioned: bool = False
     gate_bias: float = 3.0
+    max_hz: float = 4000.0
     hop: int = 20
 
 
@@ -55,7 +58,7 @@ class DataConfig(Recipe):
       cache: folder written by `data_prep.prepare` or `data_prep.prepare_images`; "digits" for the
         images that come with scikit-learn.
       pad, flip: of images, zeros around them before a random crop, and mirroring at random.
-      features: "mfcc" or "log-mel".
+      features: "mfcc", "log-mel", or "samples" for a network that makes log-mel bands itself.
       padding: of the signal's ends in the features, "constant" or "reflect".
       normalize: standardise each coefficient with statistics of training batches.
       The rest, of streams, as in `recipe.Recipe`.
@@ -194,6 +197,11 @@ def choose(field: str, word: str, choices: Mapping[str, T]) -> T:
     return choices[word]
 
 
-def is_cepstral(config: DataConfig) -> bool:
-    """Whether the features that a config names are MFCC."""
-    return choose("data.features", config.features, {"mfcc": True, "log-mel": False})
+def features_of(config: DataConfig) -> dict[str, bool]:
+    """What `Frontend` is told of the features that a config names."""
+    kinds = {
+        "mfcc": {"cepstral": True, "raw": False},
+        "log-mel": {"cepstral": False, "raw": False},
+        "samples": {"cepstral": False, "raw": True},
+    }
+    return choose("data.features", config.features, kinds)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_prep.speech.cache import Cache, fingerprint, open_cache
-from experiments.config import DataConfig, is_cepstral
+from experiments.config import DataConfig, features_of
 from experiments.datasets.negatives import open_tracks
 from experiments.machine.execution import on_cpu
 from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips
@@ -148,14 +148,14 @@ class AudioSource:
         Their clips are not perturbed, since these are the statistics of what is listened to later.
         """
         settings = settings.unperturbed()
-        spec = self.cache.frontend
+        spec, kind = self.cache.frontend, features_of(self._config)
         plain = Frontend.create(
             np.asarray(self.cache.mel),
             n_fft=spec["n_fft"],
             hop=spec["hop"],
             sample_rate=spec["sample_rate"],
             padding=self._config.padding,
-            cepstral=is_cepstral(self._config),
+            cepstral=kind["cepstral"],
         )
 
         keys = jax.random.split(key, STATISTICS_BATCHES)
@@ -164,11 +164,12 @@ class AudioSource:
         labels = jnp.concatenate([b.labels[b.mask] for b in batches])
         counts = jnp.bincount(labels, length=len(self.classes))
         if not self._config.normalize:
-            return plain, class_weights(counts)
+            return dataclasses.replace(plain, raw=kind["raw"]), class_weights(counts)
         values = jnp.concatenate([b.features[..., 0] for b in batches])
         heard = jnp.concatenate([_frame_mask(b, settings) for b in batches])
         mean, std = fit_normaliser(values, heard)
-        return dataclasses.replace(plain, mean=mean, std=std), class_weights(counts)
+        fitted = dataclasses.replace(plain, mean=mean, std=std, raw=kind["raw"])
+        return fitted, class_weights(counts)
 
 
 def open_split(
@@ -254,7 +255,7 @@ def _choose(index: Clips, settings: MixSettings, keys: jax.Array, size: int) -> 
 
 
 def features(frontend: Frontend, audio: AudioBatch) -> Batch:
-    """A batch of signals as the network takes it: [B, frames, 40, 1]."""
+    """A batch of signals as the network takes it: [B, frames, 40, 1], or rows of samples."""
     values = extract(frontend, audio.signal)[..., None]
     return Batch(values, audio.labels, audio.mask, audio.weight)
 

@@ -154,7 +154,8 @@ def fired(traced: Traced, detector: Detector) -> list[tuple[Detection, Place]]:
 def placed(traced: Traced, found: Sequence[Sequence[Detection]]) -> list[tuple[Detection, Place]]:
     """The words among the detections of each lane, and the recordings in which they are."""
     frontend = traced.model.info.frontend
-    middle = 500 * traced.model.sanas.window * frontend.hop / frontend.sample_rate
+    window = traced.model.sanas.window - frontend.overlap
+    middle = 500 * window * frontend.hop / frontend.sample_rate
     return [
         (detection, place_at(places, detection.time_ms + middle))
         for detections, places in zip(found, traced.negatives.places, strict=True)

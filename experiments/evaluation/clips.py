@@ -66,7 +66,7 @@ def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Ar
 
     def answer(params: Any, frontend: Any, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
         silence = around * sanas.hop * frontend.hop
-        window = (sanas.window - 1) * frontend.hop
+        window = (sanas.window - frontend.overlap - 1) * frontend.hop
         # The clip's middle is the window's, also where that is not of 1 s: negative pads cut.
         before = silence + (window - CLIP_SAMPLES) // 2
         after = silence + window + silence - before - CLIP_SAMPLES

@@ -85,15 +85,17 @@ def run_group(
       budgets_per_step: runs per program, as in the train loop.
       architectures: gates [P, E], one for each price, that stay the same at every step.
     """
-    hop = model.hop * runs[0][1].hop
-    totals = [model.num_steps(num_frames(len(s), runs[0][1].hop)) for s in signals]
+    frontend = runs[0][1]
+    hop, overlap = model.hop * frontend.hop, frontend.overlap
+    totals = [model.num_steps(num_frames(len(s), frontend.hop) + overlap) for s in signals]
     if min(totals) < 1:
-        seconds = model.window * runs[0][1].hop / runs[0][1].sample_rate
+        seconds = (model.window - overlap) * frontend.hop / frontend.sample_rate
         raise ValueError(f"--stream: expected at least {seconds:.2f} s of audio, got less")
     steps = max(16, CHUNK_STEPS // len(signals))
     num_chunks = -(-max(totals) // steps)
-    margin = _MARGIN * runs[0][1].hop
-    length = ((steps - 1) * model.hop + model.window - 1) * runs[0][1].hop + 2 * margin
+    margin = _MARGIN * frontend.hop
+    frames = (steps - 1) * model.hop + model.window - overlap
+    length = (frames - 1) * frontend.hop + 2 * margin
     padded = np.zeros((len(signals), num_chunks * steps * hop + length), np.float32)
     for row, signal in zip(padded, signals, strict=True):
         row[margin : margin + len(signal)] = signal
@@ -124,8 +126,8 @@ def run_group(
         """[G, P, T, S, …] → [g][p][s], each as long as its stream."""
         return [[[at[:n, s] for s, n in enumerate(totals)] for at in run] for run in array]
 
-    frames = len(runs) * len(prices) * sum(totals)
-    return GroupOutputs(split(posteriors), split(live), 1000 * seconds / frames)
+    decisions = len(runs) * len(prices) * sum(totals)
+    return GroupOutputs(split(posteriors), split(live), 1000 * seconds / decisions)
 
 
 def _make_chunk(model: Sanas, static: bool) -> Any:
@@ -218,5 +220,6 @@ def trace_of(
     frontend, sanas = model.info.frontend, model.sanas
     frame_ms = 1000 * frontend.hop / frontend.sample_rate
     times = (sanas.hop * frame_ms * np.arange(len(posteriors))).round().astype(int)
-    labels = window_labels(stream, times, sanas.window * frame_ms, model.info.classes)
+    window_ms = (sanas.window - frontend.overlap) * frame_ms
+    labels = window_labels(stream, times, window_ms, model.info.classes)
     return Trace(times, posteriors, live, labels)

@@ -70,7 +70,7 @@ def frontend_ms(engine: StreamEngine) -> float | None:
     Measured where they are nearly all that is done, before the first step, per step's frames.
     """
     frontend, first = engine.frontend, engine.first_frames
-    if not first or frontend is None:
+    if not first or frontend is None or frontend.raw:
         return None
     stream, rng = engine.stream(1.0), np.random.default_rng(0)
     audio = rng.uniform(-0.1, 0.1, frontend.span(first)).astype(np.float32)

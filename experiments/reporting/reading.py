@@ -58,7 +58,8 @@ def read_run(path: Path, name: str, *, trust: bool = False) -> RunRecord:
             key=lambda result: (SPLITS.index(result.split), result.cost_weight or 0.0),
         )
     else:
-        window_s = model.window * info.frontend.hop / info.frontend.sample_rate
+        frontend = info.frontend
+        window_s = (model.window - frontend.overlap) * frontend.hop / frontend.sample_rate
         evaluations = {
             key: _read_evaluation(file, info.classes, list(edge_macs.values()), window_s)
             for key, file in result_files(path).items()

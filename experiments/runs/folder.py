@@ -36,7 +36,7 @@ import numpy as np
 
 from data_prep.command.atomic import PARTIAL, json_text, new_files, sweep, write_json
 from data_prep.command.reading import naming, read_bytes, read_json, read_npz
-from experiments.config import Config, Hooks, from_json, is_cepstral, load_config, to_json
+from experiments.config import Config, Hooks, features_of, from_json, load_config, to_json
 from sanas_jax.data.features import Frontend
 from sanas_jax.data.images import Pixels
 
@@ -229,7 +229,7 @@ def read(workdir: Path, *, trust: bool = False) -> RunInfo:
                 **arrays,
                 **rates,
                 padding=config.data.padding,
-                cepstral=is_cepstral(config.data),
+                **features_of(config.data),
             )
         else:
             if len(shape) != 3 or any(array.shape != tuple(shape[2:]) for array in arrays.values()):

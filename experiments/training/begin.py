@@ -17,7 +17,14 @@ from jax.sharding import Mesh
 
 from data_prep.images.cache import is_image_cache
 from data_prep.speech.cache import UNKNOWN
-from experiments.config import Config, DataConfig, Hooks, difference, load_config
+from experiments.config import (
+    Config,
+    DataConfig,
+    Hooks,
+    difference,
+    features_of,
+    load_config,
+)
 from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.images import DIGITS, ImageSource
 from experiments.datasets.source import Source
@@ -31,6 +38,7 @@ from experiments.training.init_from import (
     InitialWeights,
     fresh_member,
     read_initial_weights,
+    with_features,
     with_initial_weights,
 )
 from experiments.training.job import Job, TrainingRun, run_keys
@@ -139,6 +147,8 @@ def _check(
             init_from, data.classes, data.input_shape, first, net, like, trust=trust
         )
         say(initial.summary)
+    if initial is None and isinstance(data, AudioSource):
+        _check_bands(first, data)
     goes_on = len(known) == len(workdirs) or (initial is not None and initial.same_classes)
     _check_taught(data, goes_on)
     for workdir, info in known.items():
@@ -173,7 +183,8 @@ def _members(
         # All processes go on from what was written, which is what a resumed run will read.
         info = checked.known.get(workdir) or _read_written(workdir)
         keys = run_keys(config.train.seed)
-        member = place(fresh_member(checked.built, keys.init), checked.mesh)
+        fresh = fresh_member(checked.built, keys.init)
+        member = place(with_features(fresh, checked.built.model.net, info.frontend), checked.mesh)
         if checked.initial and workdir not in checked.saved:
             member = with_initial_weights(checked.initial, member, checked.mesh)
             checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
@@ -271,6 +282,16 @@ def _check_labels(data: Source, built: Training) -> None:
         raise ValueError(
             f"config field 'model.per_pixel': expected labels {list(shape)} for each example as "
             f"the network gives them, got a data set with {list(labels)}"
+        )
+
+
+def _check_bands(config: Config, data: AudioSource) -> None:
+    """A network that makes mel bands itself makes those of the cache."""
+    cache_hz = data.cache.frontend["fmax"]
+    if features_of(config.data)["raw"] and config.model.max_hz != cache_hz:
+        raise ValueError(
+            f"config field 'model.max_hz': expected {cache_hz}, where the mel bands of the cache "
+            f"end, got {config.model.max_hz:g}"
         )
 
 

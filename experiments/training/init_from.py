@@ -2,6 +2,9 @@
 
 With the same classes everything goes on as it was. With other classes the edges that lead into the
 output layer begin anew, since what they learnt were the other classes; all else is taken over.
+
+A network on log-mel features may go on as one that makes these bands itself and has more gates
+(`separable-gated`): the bands and their normalisation are those features.
 """
 
 from __future__ import annotations
@@ -9,15 +12,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.config import Config
+from experiments.config import Config, features_of
 from experiments.config.build import Training
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
 from experiments.runs.packed import resolve, stored_parts
 from experiments.runs.trained import Params, model_of, restore_params
+from sanas_jax.blocks.audio import normalised
 from sanas_jax.graph import Net
 from sanas_jax.sharding import place
 from sanas_jax.training import init_state
@@ -45,6 +50,11 @@ def fresh_member(built: Training, key: jax.Array) -> Member:
     return init_member(init_state(built.model, built.optimizer, built.objective, key))
 
 
+def with_features(member: Member, net: Net, frontend: Any) -> Member:
+    """The member, whose network normalises bands that it makes as the data's front end does."""
+    return _with_params(member, normalised(net, member.train.params, frontend))
+
+
 def read_initial_weights(
     reference: str,
     classes: tuple[str, ...],
@@ -68,18 +78,26 @@ def read_initial_weights(
     folder = resolve(reference)
     info = run_folder.read(folder, trust=trust)
     _check_features(info, input_shape, config)
-    _, params = restore_params(folder, info, model_of(info))
+    source = model_of(info)
+    _, params = restore_params(folder, info, source)
     params = stored_parts(params, info.config.model.static)
+    expected = like
+    if features_of(config.data)["raw"] and not features_of(info.config.data)["raw"]:
+        normalised(net, {}, info.frontend)  # which bands they must be
+        expected = _without_more(like, source.net, net)
+        if "controller" in params:
+            more = _with_more_gates(params["controller"], source.net, net, config.model.gate_bias)
+            params = params | {"controller": more}
     same = info.classes == classes
     if same:
         for part in params:
-            if not _alike(like.get(part), params[part]):
+            if not _alike(expected.get(part), params[part]):
                 raise ValueError(
                     f"train.init_from: expected the same network and controller, got {reference} "
                     f"with another {part}"
                 )
     else:
-        params = _for_other_classes(reference, net, like, params)
+        params = _for_other_classes(reference, net, expected, params)
     anew = [name for name in like["net"] if name not in params["net"] and like["net"][name]]
     if "controller" not in params and not config.model.static:
         anew.append("the controller")
@@ -96,11 +114,39 @@ def with_initial_weights(initial: InitialWeights, member: Member, mesh: Mesh | N
     """The member with what is taken over in place of its own."""
     fresh = member.train.params
     taken = {part: fresh[part] | initial.params[part] for part in initial.params}
-    params = place(fresh | taken, mesh)
+    return _with_params(member, place(fresh | taken, mesh))
+
+
+def _with_params(member: Member, params: Params) -> Member:
     train = member.train._replace(params=params)
     if train.average is not None:
-        train = train._replace(average=params)
+        # A copy: the update donates both.
+        train = train._replace(average=jax.tree.map(jnp.copy, params))
     return member._replace(train=train)
+
+
+def _without_more(like: Params, source: Net, net: Net) -> Params:
+    """The part of a network's parameters that a smaller one may have."""
+    more = {edge.name for edge in net.edges} - {edge.name for edge in source.edges}
+    edges = {
+        part: {name: edge for name, edge in like[part].items() if name not in more}
+        for part in ("net", "stats")
+    }
+    return like | edges
+
+
+def _with_more_gates(controller: Params, source: Net, net: Net, bias: float) -> Params:
+    """The controller of a smaller network: gates that this one has besides begin as fresh ones."""
+    known = [source.edges[i].name for i in source.gated]
+    gates = {i: net.edges[e].name for i, e in enumerate(net.gated)}
+    kept = {i: known.index(name) for i, name in gates.items() if name in known}
+    head = {}
+    for part, fresh in (("kernel", 0.0), ("bias", bias)):
+        old = np.asarray(controller["head"][part])
+        new = np.full((*old.shape[:-1], len(net.gated)), fresh, old.dtype)
+        new[..., list(kept)] = old[..., list(kept.values())]
+        head[part] = new
+    return controller | {"head": head}
 
 
 def _for_other_classes(reference: str, net: Net, like: Params, params: Params) -> Params:
@@ -133,6 +179,8 @@ def _check_features(info: RunInfo, input_shape: tuple[int, ...] | None, config: 
         )
     for field in ("features", "padding"):
         ours, theirs = getattr(config.data, field), getattr(info.config.data, field)
+        if (ours, theirs) == ("samples", "log-mel"):
+            continue
         if input_shape is None and ours != theirs:
             raise ValueError(
                 f"config field 'data.{field}': expected {theirs!r} as in train.init_from, "

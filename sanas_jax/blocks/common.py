@@ -11,6 +11,9 @@ given the rows of a stream [B, rows, ...] whose windows it need not lay out; it 
 A block that maps 0 to 0 whatever it learns may declare `keeps_zero`: without a gate, below a layer
 that nothing reaches, it then adds nothing that `graph.subnet` would have to keep.
 
+A block whose arithmetic its jaxpr does not show (an FFT) may declare `macs(shape)`: those of one
+input of that shape.
+
 A block with BatchNorm has the collection `batch_stats` and takes `train` and `live` [B], the rows
 to take statistics from (None: all); `forward` passes both and keeps the running statistics. One
 that declares `stats_over_stream = True` is not told of gates where all that it sees comes from the

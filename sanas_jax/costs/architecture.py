@@ -232,7 +232,7 @@ def per_edge(net: Net, values: Mapping[str, float] | str, what: str = "costs") -
 
 
 def edge_macs(net: Net) -> dict[str, int]:
-    """Multiply-accumulates of each edge's block on one input."""
+    """Multiply-accumulates of each edge's block on one input; a block's own word for it counts."""
     return {edge.name: _block_macs(edge.block, net.shapes[edge.source]) for edge in net.edges}
 
 
@@ -243,6 +243,8 @@ def edge_params(net: Net) -> dict[str, int]:
 
 @lru_cache(maxsize=4096)
 def _block_macs(block: nn.Module, shape: Shape) -> int:
+    if hasattr(block, "macs"):
+        return int(block.macs(shape))
     return count_macs(block.apply, *_abstract(block, shape))
 
 

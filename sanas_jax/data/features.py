@@ -24,6 +24,7 @@ POWER_FLOOR = 1e-6
 # Of one signal, up to which an FFT is taken on a CPU.
 FFT_FRAMES = 128
 Count = TypeVar("Count", int, jax.Array)
+Array = jax.Array | np.ndarray
 
 
 @jax.tree_util.register_dataclass
@@ -39,17 +40,19 @@ class Frontend:
         from 0.10) or "reflect" (librosa before 0.10)
     num_bins: bins of the spectrum that `mel` uses; the ones above are not computed
     cepstral: MFCC; otherwise the log-mel bands themselves
+    raw: the features are the samples in rows of `hop`; a network makes bands of them (`LogMel`)
     """
 
-    mel: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    mel: Array
+    mean: Array
+    std: Array
     n_fft: int = field(default=480, metadata={"static": True})
     hop: int = field(default=160, metadata={"static": True})
     sample_rate: int = field(default=16000, metadata={"static": True})
     padding: str = field(default="constant", metadata={"static": True})
     num_bins: int = field(default=241, metadata={"static": True})
     cepstral: bool = field(default=True, metadata={"static": True})
+    raw: bool = field(default=False, metadata={"static": True})
 
     @classmethod
     def create(
@@ -64,6 +67,7 @@ class Frontend:
         sample_rate: int = 16000,
         padding: str = "constant",
         cepstral: bool = True,
+        raw: bool = False,
     ) -> Frontend:
         """Check the settings and fill in the rest: as many coefficients as bands, mean 0, std 1."""
         weights = np.asarray(mel, np.float32)
@@ -71,6 +75,8 @@ class Frontend:
             raise ValueError(f"n_fft: expected an even number of samples, got {n_fft}")
         if not 1 <= hop <= n_fft:
             raise ValueError(f"hop: expected 1 to n_fft = {n_fft} samples, got {hop}")
+        if raw and n_fft % hop:
+            raise ValueError(f"n_fft: expected a multiple of hop = {hop} for rows, got {n_fft}")
         if sample_rate <= 0:
             raise ValueError(f"sample_rate: expected a positive number of Hz, got {sample_rate}")
         if padding not in PADDINGS:
@@ -108,11 +114,19 @@ class Frontend:
             padding=padding,
             num_bins=int(np.flatnonzero(weights.any(0))[-1]) + 1,
             cepstral=cepstral,
+            raw=raw,
         )
 
-    def span(self, frames: int) -> int:
-        """Samples that so many frames in a row cover, the whole of each."""
-        return (frames - 1) * self.hop + self.n_fft if frames else 0
+    @property
+    def overlap(self) -> int:
+        """Rows of features of a signal beyond its frames: raw ones cover the last whole frame."""
+        return self.n_fft // self.hop - 1 if self.raw else 0
+
+    def span(self, rows: int) -> int:
+        """Samples that so many features in a row cover: frames, the whole of each, or raw rows."""
+        if self.raw:
+            return rows * self.hop
+        return (rows - 1) * self.hop + self.n_fft if rows else 0
 
 
 def num_frames(samples: Count, hop: int = 160) -> Count:
@@ -126,16 +140,10 @@ def mel_power(frontend: Frontend, signal: jax.Array, *, centred: bool = True) ->
     `centred`: the first frame is centred on the first sample, with padding before it; otherwise it
     begins there, and all frames lie in the signal.
     """
-    n_fft, hop, bins = frontend.n_fft, frontend.hop, frontend.num_bins
+    bins = frontend.num_bins
     _check_signal(frontend, signal, centred)
-    if centred:
-        frames = num_frames(signal.shape[-1], hop)
-        mode = "reflect" if frontend.padding == "reflect" else "constant"
-        around = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-        signal = jnp.pad(signal, around, mode=mode)
-    else:
-        frames = 1 + (signal.shape[-1] - n_fft) // hop
-    padded = signal[..., : (frames - 1) * hop + n_fft].reshape(-1, (frames - 1) * hop + n_fft)
+    signal, frames = _in_frames(frontend, signal, centred)
+    padded = signal.reshape(-1, signal.shape[-1])
     by_convolution = partial(_power_by_convolution, frontend)
     if by_fft(frames, len(padded)):
         by_transform = partial(_power_by_fft, frontend)
@@ -144,6 +152,19 @@ def mel_power(frontend: Frontend, signal: jax.Array, *, centred: bool = True) ->
         power = by_convolution(padded)
     bands = jnp.matmul(power, frontend.mel[:, :bins].T, precision=jax.lax.Precision.HIGHEST)
     return bands.reshape(*signal.shape[:-1], frames, -1)
+
+
+def _in_frames(frontend: Frontend, signal: jax.Array, centred: bool) -> tuple[jax.Array, int]:
+    """The samples of a signal's frames, padded if they are centred, and how many frames."""
+    n_fft, hop = frontend.n_fft, frontend.hop
+    if centred:
+        frames = num_frames(signal.shape[-1], hop)
+        mode = "reflect" if frontend.padding == "reflect" else "constant"
+        around = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+        signal = jnp.pad(signal, around, mode=mode)
+    else:
+        frames = 1 + (signal.shape[-1] - n_fft) // hop
+    return signal[..., : (frames - 1) * hop + n_fft], frames
 
 
 def by_fft(frames: int, signals: int = 1) -> bool:
@@ -196,10 +217,14 @@ def extract(frontend: Frontend, signal: jax.Array, *, centred: bool = True) -> j
     MFCC: where the power of a band is 0 its log is taken as 0 (as in the SANAS code), so that
     digital silence has all-zero coefficients before normalisation. Log-mel: `POWER_FLOOR` is added.
 
+    Raw: the samples [..., rows, hop], of which `overlap` + 1 rows make a frame.
+
     Accuracy. float32 carries the amplitude of a bin to about 1e-7 of the amplitude of the whole
     frame, so a band that holds less than 1e-10 of the frame's power has a log made of rounding
     errors: it happens in synthetic tones, and not in speech or noise.
     """
+    if frontend.raw:
+        return _rows(frontend, signal, centred)
     power = mel_power(frontend, signal, centred=centred)
     if not frontend.cepstral:
         return (jnp.log(power + POWER_FLOOR) - frontend.mean) / frontend.std
@@ -209,6 +234,16 @@ def extract(frontend: Frontend, signal: jax.Array, *, centred: bool = True) -> j
     basis = jnp.asarray(dct(frontend.mel.shape[0], frontend.mean.shape[0]))
     coefficients = jnp.matmul(log_power, basis, precision=jax.lax.Precision.HIGHEST)
     return (coefficients - frontend.mean) / frontend.std
+
+
+def _rows(frontend: Frontend, signal: jax.Array, centred: bool) -> jax.Array:
+    """The samples of a signal's frames in rows [..., rows, hop]."""
+    _check_signal(frontend, signal, centred)
+    if centred:
+        signal, _ = _in_frames(frontend, signal, centred)
+    rows = signal.shape[-1] // frontend.hop
+    whole = signal[..., : rows * frontend.hop]
+    return whole.reshape(*signal.shape[:-1], rows, frontend.hop)
 
 
 def fit_normaliser(features: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -237,7 +272,7 @@ def _check_signal(frontend: Frontend, signal: jax.Array, centred: bool) -> None:
         raise ValueError(f"signal: expected float32, got {getattr(signal, 'dtype', type(signal))}")
     # A reflection takes the half frame that follows the first sample.
     least = frontend.n_fft // 2 + 1 if frontend.padding == "reflect" else 1
-    least = least if centred else frontend.n_fft
+    least = least if centred else frontend.span(1)
     if signal.ndim < 1 or signal.shape[-1] < least:
         raise ValueError(f"signal: expected [..., samples >= {least}], got {signal.shape}")
 

@@ -15,6 +15,12 @@ whole stream, and online only for new frames. What a gate decides:
       ├─slim_0→ s0 ─slim_1→ s1 ─exit_slim────────────┤
       └─block_0→ h0 ─block_1→ h1 … ─exit_i→ deep ─pass─┘
                                           ↺ keep
+
+The front end may be under the gates too: the input is then samples, and `mel` runs where an edge is
+live that reads bands. A look at the energies of the samples is cheaper than any band:
+
+    input ─energy→ loud ─exit_loud──→ features
+      └────mel───→ bands ─glance, slim_0, block_0→ …
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from sanas_jax.blocks import Dense, Identity
+from sanas_jax.blocks.audio import Energies, LogMel
 from sanas_jax.blocks.separable import Crop, Exit, Separable
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.spaces.kws import WINDOW_SHAPE
@@ -39,6 +46,8 @@ WIDE: tuple[Block, ...] = (
     (160, 9, 1),
 )
 SLIM: tuple[Block, ...] = ((24, 9, 4), (32, 9, 1))
+# Rows of samples whose frames are a window's.
+GATED_SHAPE = (103, 160, 1)
 LAST_KERNELS = {"short": 3, "long": 5}
 
 
@@ -51,7 +60,8 @@ def separable(
     skips: Sequence[int] = (),
     features: int = 96,
     reuse: bool = True,
-    input_shape: tuple[int, ...] = WINDOW_SHAPE,
+    log_mel: LogMel | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Net:
     """The super-network drawn above.
 
@@ -64,7 +74,8 @@ def separable(
         the steps of a stream, so only late blocks, of few rows, are cheap to skip in this way.
       features: width of the layer that feeds classifier and controller.
       reuse: whether there is `keep`.
-      input_shape: (frames, bands, 1) of one window.
+      log_mel: the front end, where it is part of the graph.
+      input_shape: of one window: (frames, bands, 1), or with `log_mel` (rows, samples of a row, 1).
 
     Returns:
       A net whose gates are those of `glance`, of exits and skips, and of `keep`.
@@ -78,11 +89,21 @@ def separable(
         if not 0 < i < len(wide) or wide[i][0] != wide[i - 1][0]:
             raise ValueError(f"skips: expected blocks that keep the number of maps, got {i}")
     scale = (len(exits) + len(LAST_KERNELS) + 2) ** -0.5
-    layers, edges = [Layer("input")], [Edge("glance", "input", "features", Exit(features, scale))]
+    layers, edges, bands = [Layer("input")], list[Edge](), "input"
+    if log_mel:
+        bands = "bands"
+        layers += [Layer("loud"), Layer(bands)]
+        edges += [
+            Edge("energy", "input", "loud", Energies(), gated=False),
+            # Silent at first: a network that was trained without it says what it said.
+            Edge("exit_loud", "loud", "features", Exit(features, 0.0)),
+            Edge("mel", "input", bands, log_mel, gated=False),
+        ]
+    edges.append(Edge("glance", bands, "features", Exit(features, scale)))
 
     def chain(blocks: Sequence[Block], layer: str, block: str, skips: Sequence[int] = ()) -> str:
-        """Append a chain that begins at the input; the name of its last layer."""
-        source = "input"
+        """Append a chain that begins at the bands; the name of its last layer."""
+        source = bands
         for i, (maps, kernel, stride) in enumerate(blocks):
             target = f"{layer}{i}"
             layers.append(Layer(target, nn.relu))
@@ -107,4 +128,6 @@ def separable(
         edges.append(Edge("keep", "deep", "deep", Identity()))
     edges.append(Edge("pass", "deep", "features", Identity(), gated=False))
     edges.append(Edge("out", "features", "logits", Dense(num_classes, 0.1), gated=False))
+    if input_shape is None:
+        input_shape = GATED_SHAPE if log_mel else WINDOW_SHAPE
     return Net(tuple(input_shape), tuple(layers), tuple(edges), "logits", "features")

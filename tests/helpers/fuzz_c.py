@@ -2,7 +2,7 @@
 
     python -m tests.helpers.fuzz_c --chunks 100000
 
-For each of two networks with two paddings: chunks of any length, from silence to the loudest,
+For each network with two paddings: chunks of any length, from silence to the loudest,
 streams that end anywhere, states that are saved and come back, prices that change. A fault of
 memory or an overflow (AddressSanitizer, UndefinedBehaviorSanitizer) ends it with status 1.
 """
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from experiments.machine.compiler import FLAGS, find_compiler
-from tests.helpers.nets_in_c import NETS, frontend, model_of, source_of
+from tests.helpers.nets_in_c import NETS, front_of, model_of, source_of
 
 PADDINGS = ("constant", "reflect")
 MAIN = """
@@ -79,7 +79,7 @@ def watched(folder: Path, source: str, chunks: int) -> subprocess.CompletedProce
 def small_source(net: str, padding: str, weights: str = "float32") -> str:
     """The C file of one of the networks."""
     model, params = model_of(NETS[net]())
-    return source_of(model, params, frontend(padding), weights=weights)
+    return source_of(model, params, front_of(model.net, padding), weights=weights)
 
 
 def main() -> int:

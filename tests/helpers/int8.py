@@ -41,7 +41,8 @@ def library_of(model: TrainedModel, weights: str, folder: Path) -> Library:
 def answers(library: Library, price: float | None, samples: np.ndarray) -> np.ndarray:
     """Labels [N] of clips [N, 16000]."""
     hop = library.samples.step_advance
-    window = (library.model.window - 1) * library.frontend.hop
+    frames = library.model.window - library.frontend.overlap
+    window = (frames - 1) * library.frontend.hop
     if window != CLIP_SAMPLES:
         raise ValueError(f"expected windows of a second, got {window} samples")
     silence, found = np.zeros(STEPS_AROUND * hop, np.int16), []

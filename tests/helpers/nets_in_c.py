@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sanas_jax.blocks import Dense
+from sanas_jax.blocks.audio import LogMel, normalised
 from sanas_jax.blocks.separable import Exit, Separable
 from sanas_jax.controller import Controller
 from sanas_jax.data.features import Frontend
@@ -41,6 +43,15 @@ def frontend(padding: str = "constant", n_fft: int = 60, hop: int = 20, bands: i
     )
 
 
+def front_of(net: Net, padding: str = "constant") -> Frontend:
+    """What a network hears: features, or the samples of which it makes bands."""
+    if "mel" not in net.index:
+        return frontend(padding)
+    front, block = frontend(padding), net.edges[net.index["mel"]].block
+    bands = block.frontend(front.hop, np.full(6, -4, np.float32), np.full(6, 4, np.float32))
+    return dataclasses.replace(bands, padding=padding, raw=True)
+
+
 def chain() -> Net:
     """Of the shipped networks' family: rows, exits, a last answer that is used again, skips."""
     return separable(
@@ -51,6 +62,19 @@ def chain() -> Net:
         skips=(2,),
         features=8,
         input_shape=(51, 6, 1),
+    )
+
+
+def gated() -> Net:
+    """A network that hears samples: bands of them are computed where an edge needs them."""
+    return separable(
+        num_classes=3,
+        wide=((9, 5, 2), (6, 9, 1), (6, 3, 1)),
+        slim=((3, 9, 5),),
+        exits=(1,),
+        features=8,
+        log_mel=LogMel(6, RATE, 60, 20.0, 900.0),
+        input_shape=(53, 20, 1),
     )
 
 
@@ -68,7 +92,7 @@ def dead_ends() -> Net:
     return Net((51, 6, 1), layers, edges, "y", "f")
 
 
-NETS = {"chain": chain, "dead ends": dead_ends}
+NETS = {"chain": chain, "dead ends": dead_ends, "gated": gated}
 
 
 def model_of(
@@ -77,8 +101,13 @@ def model_of(
     """A model whose gates move, with statistics as if there had been data."""
     model = Sanas(net, Controller(nn.GRUCell(state), 0.0, conditioned), hop=hop)
     params = random_like(init_model(model, jax.random.key(0)), 4)
-    params["stats"] = jax.tree.map(jnp.abs, params.get("stats", {}))
-    params["controller"]["head"]["kernel"] = 2 * params["controller"]["head"]["kernel"]
+    # Of a network that hears samples bands are left out for a window and more, and come back. Its
+    # statistics are such that rounding, of which logs make more, is not made much of.
+    hears_samples = "mel" in net.index
+    params["stats"] = jax.tree.map(lambda x: jnp.abs(x) + hears_samples, params.get("stats", {}))
+    params = normalised(net, params, front_of(net))
+    head = params["controller"]["head"]
+    head |= {"kernel": 2 * head["kernel"], "bias": head["bias"] - 3 * hears_samples}
     return model, params
 
 

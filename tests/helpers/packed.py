@@ -21,9 +21,12 @@ from tests.helpers.runs import CONFIG_FILE, write_lines
 from tests.helpers.toy import CLASSES, mel_matrix
 
 
-def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASSES) -> Training:
+def write_described(
+    folder: Path, config: Config, classes: Sequence[str] = CLASSES, max_hz: int | None = None
+) -> Training:
     """A run's folder without any parameters; returns the library's objects."""
-    frontend = Frontend.create(mel_matrix(), mean=np.linspace(-1, 1, 40), std=np.linspace(1, 2, 40))
+    mel = mel_matrix(max_hz)
+    frontend = Frontend.create(mel, mean=np.linspace(-1, 1, 40), std=np.linspace(1, 2, 40))
     weights = jnp.linspace(0.5, 1.5, len(classes))
     info = RunInfo(config, Hooks(), tuple(classes), "ab" * 32, frontend, weights)
     config_file = folder.parent / "made_config.py"
@@ -34,10 +37,16 @@ def write_described(folder: Path, config: Config, classes: Sequence[str] = CLASS
 
 
 def write_packed(
-    folder: Path, model: ModelConfig, classes: Sequence[str] = CLASSES, seed: int = 7
+    folder: Path,
+    model: ModelConfig,
+    classes: Sequence[str] = CLASSES,
+    seed: int = 7,
+    data: DataConfig | None = None,
+    max_hz: int | None = None,
 ) -> dict[str, Any]:
     """Write a packed model; returns its parameters, also those that are not stored."""
-    built = write_described(folder, Config(model=model), classes)
+    config = Config(model=model, data=data or DataConfig())
+    built = write_described(folder, config, classes, max_hz)
     params = init_model(built.model, jax.random.key(seed))
     write_params(folder, 120, stored_parts(params, model.static))
     return params

@@ -4,23 +4,29 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.speech.cache import CLIP_SAMPLES, MEL_SHAPE, CacheRow, write_cache
+from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND, MEL_SHAPE, CacheRow, write_cache
+from sanas_jax.data import mel
 
 WORDS = ("low", "mid", "high")
 CLASSES = ("_silence_", "_unknown_", *WORDS)
 CLIPS_PER_WORD = 12
 
 
-def mel_matrix() -> np.ndarray:
-    """Triangular bands over the lower half of the spectrum, float32 [40, 241]."""
+def mel_matrix(max_hz: int | None = None) -> np.ndarray:
+    """Bands as librosa makes them up to `max_hz`, or triangles over the lower half of the
+    spectrum, float32 [40, 241]."""
+    if max_hz is not None:
+        return mel.mel_matrix(MEL_SHAPE[0], 480, 16_000, FRONTEND["fmin"], max_hz)
     bands, bins = MEL_SHAPE
     centres = np.linspace(2, 115, bands)[:, None]
     weights = np.maximum(0, 1 - np.abs(np.arange(bins) - centres) / 3)
     return weights.astype(np.float32)
 
 
-def write_toy_cache(path: Path, *, seed: int = 0, noise: bool = True) -> Path:
-    """A cache with three words and an unknown one, every split filled."""
+def write_toy_cache(
+    path: Path, *, seed: int = 0, noise: bool = True, max_hz: int | None = None
+) -> Path:
+    """A cache with three words and an unknown one, every split filled; `max_hz`: `mel_matrix`."""
     rng = np.random.default_rng(seed)
     time = np.arange(CLIP_SAMPLES) / 16_000
     rows = []
@@ -35,7 +41,8 @@ def write_toy_cache(path: Path, *, seed: int = 0, noise: bool = True) -> Path:
         path,
         rows,
         noise=tracks if noise else [],
-        mel=mel_matrix(),
+        mel=mel_matrix(max_hz),
+        max_hz=max_hz or FRONTEND["fmax"],
         classes=CLASSES,
         all_words=("other", *WORDS),
         provenance={"sha256": f"{seed:064d}"},

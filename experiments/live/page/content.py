@@ -40,13 +40,14 @@ def describe(engine: Engine) -> dict[str, Any]:
     """What a page needs to know of the model, as JSON."""
     model = engine.model
     core, frontend = model.sanas, model.info.frontend
+    window = core.window - frontend.overlap
     macs, controller = macs_per_step(core, model.info.config.model.static)
     return {
         "model": model.workdir.name,
         "words": list(model.info.classes[FIRST_WORD:]),
         "frame_ms": 1000 * frontend.hop / frontend.sample_rate,
         "step_ms": 1000 * engine.step_samples / frontend.sample_rate,
-        "window_ms": 1000 * (core.window - 1) * frontend.hop / frontend.sample_rate,
+        "window_ms": 1000 * (window - 1) * frontend.hop / frontend.sample_rate,
         "bands": int(frontend.mel.shape[0]),
         "full_macs": sum(macs.values()),
         "controller_macs": controller,

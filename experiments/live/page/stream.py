@@ -6,6 +6,7 @@ import base64
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -112,8 +113,8 @@ class Picture:
 
     def __init__(self, frontend: Frontend, size: int) -> None:
         """`size`: samples of a step, a whole number of frames."""
-        self._frontend, self._size = frontend, size
-        self._covered = frontend.span(size // frontend.hop)
+        self._frontend, self._size = replace(frontend, raw=False), size
+        self._covered = self._frontend.span(size // frontend.hop)
         self._pending = np.zeros(frontend.n_fft // 2, np.float32)
 
     def add(self, samples: np.ndarray) -> Message:

@@ -13,12 +13,15 @@ import flax.linen as nn
 import numpy as np
 
 from sanas_jax.blocks import Dense, Identity
+from sanas_jax.blocks.audio import ENERGY_FLOOR, Energies, LogMel
 from sanas_jax.blocks.norm import EPSILON
 from sanas_jax.blocks.separable import Crop, Exit, Separable
+from sanas_jax.export.c.frontend import write_features
 from sanas_jax.export.c.text import Source, affine, block_of, write_taps, write_weights
 from sanas_jax.graph import Edge
 
 Arrays = dict[str, Any]
+PARTS = 16  # of a sum of squares
 TILE = 5  # rows whose sums, of 16 numbers each, fit into 16 registers of 8
 HEAD = "(const float *restrict x, int rows, float *restrict y)"
 
@@ -58,10 +61,14 @@ def write_edge(
         _vector(source, name, "x", kernel, bias, "")
     elif isinstance(block, Crop | Identity):
         _copy(source, name, block, shape, relu)
+    elif isinstance(block, LogMel) and not relu:
+        _log_mel(source, name, block, weights, width)
+    elif isinstance(block, Energies) and not relu:
+        _energies(source, name, block, width)
     else:
         raise ValueError(
-            f"edge {edge.name!r}: expected Separable, Crop, Exit, Dense or Identity, which have a "
-            f"form in C, got {type(block).__name__}"
+            f"edge {edge.name!r}: expected Separable, Crop, Exit, Dense, Identity, LogMel or "
+            f"Energies, which have a form in C, got {type(block).__name__}"
         )
 
 
@@ -88,6 +95,10 @@ class Weights:
     def taps(self) -> np.ndarray:
         """[taps, channels] of the depthwise convolution."""
         return np.asarray(self._params["DepthwiseConv_0"]["kernel"], np.float64)[:, 0]
+
+    def stats(self, name: str) -> np.ndarray:
+        """Fixed numbers that stand among its statistics."""
+        return np.asarray(self._stats[name])
 
     def norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """BatchNorm as x · scale + shift."""
@@ -187,6 +198,39 @@ def _exit(source: Source, name: str, block: Exit, weights: Weights, rows: int, w
         for (int c = 0; c < {width}; ++c)
             mean[c] += x[r * {width} + c] * {name}_taps[r * {width} + c];{last}"""
     _vector(source, name, "mean", kernel, bias, weigh)
+
+
+def _log_mel(source: Source, name: str, block: LogMel, weights: Weights, hop: int) -> None:
+    """Features of the frames that begin at the rows."""
+    write_features(source, block.frontend(hop, weights.stats("mean"), weights.stats("std")))
+    source.add(f"static void {name}{HEAD}\n{{\n    features(x, rows, y);\n}}")
+
+
+def _energies(source: Source, name: str, block: Energies, hop: int) -> None:
+    """Sums of squares in as many parts as a vector has, which compilers would not take apart."""
+    source.add(f"""
+static float mean_square(const float *restrict x, int count)
+{{
+    float sum[{PARTS}] = {{0}}, all = 0;
+    int i = 0;
+    for (; i + {PARTS} <= count; i += {PARTS})
+        for (int j = 0; j < {PARTS}; ++j) sum[j] += x[i + j] * x[i + j];
+    for (int j = 0; i + j < count; ++j) sum[j] += x[i + j] * x[i + j];
+    for (int j = 0; j < {PARTS}; ++j) all += sum[j];
+    return all / (float)count;
+}}""")
+    source.add(f"""
+static void {name}{HEAD}
+{{
+    float d[{hop}];
+    for (; rows > 0; --rows, x += {hop}, y += {block.orders}) {{
+        memcpy(d, x, sizeof d);
+        for (int k = 0; k < {block.orders}; ++k) {{
+            y[k] = logf(mean_square(d, {hop} - k) / {ENERGY_FLOOR:.9g}f + 1);
+            for (int i = 0; i < {hop} - 1 - k; ++i) d[i] = d[i + 1] - d[i];
+        }}
+    }}
+}}""")
 
 
 def _vector(

@@ -57,27 +57,26 @@ def c_source(
       weights: "float32", or "int8": whole numbers with a scale for each output, a quarter of the
         size; what is computed is float32.
 
-    Raises ValueError for a network, a controller or features without a form in C, by name.
+    Raises ValueError for a network or a controller without a form in C, by name.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"name: expected an identifier of C, got {name!r}")
-    if frontend.padding == "reflect" and frontend.n_fft - frontend.hop <= frontend.n_fft // 2:
-        raise ValueError(
-            "features: expected frames of which more than half overlap, to reflect at the end, got "
-            f"a hop of {frontend.hop} samples in {frontend.n_fft}"
-        )
     net, source, samples = model.net, Source(weights), samples_of(model, frontend)
     values = _values(name, model, frontend, classes, detector)
     source.add(Template(DECLARATIONS).substitute(values))
     words = ", ".join(_quoted(word) for word in classes)
     source.add(f"const char *const {name}_words[{len(classes)}] = {{{words}}};")
-    write_features(source, frontend)
+    hear = f"memcpy(rows, samples, (size_t)(count * {frontend.hop}) * sizeof *rows)"
+    if not frontend.raw:
+        write_features(source, frontend)
+        hear = "features(samples, count, rows)"
     body = Walk(source, model, params)
     lines = body.body()
     write_plan(source, model, params)
     write_advance(source, model, params)
     source.add(constant("most", most_turns(model).tolist(), "short"))
     step = values | {
+        "hear": hear,
         "live": live_lines(model, static),
         "body": lines,
         "features": body.value(net.features),
@@ -101,7 +100,9 @@ def _values(
     """What the parts of the file that are the same for all networks are told."""
     layout, hop, samples = layout_of(model), model.hop, samples_of(model, frontend)
     spare = -(model.window - hop) % hop * frontend.hop
-    half = frontend.n_fft // 2
+    half, reflects = frontend.n_fft // 2, frontend.padding == "reflect"
+    # A reflection at the end takes half a frame, of samples that may have been heard already.
+    kept = max(half + 1 - (samples.step - samples.step_advance), 0) if reflects else 0
     hop_ms = 1000 * samples.step_advance / frontend.sample_rate
     return {
         "NAME": name.upper(),
@@ -114,10 +115,11 @@ def _values(
         "rate": frontend.sample_rate,
         "samples": samples.step_advance,
         "needed": samples.step,
-        "audio": samples.step + samples.step_advance + half,
+        "audio": kept + samples.step + samples.step_advance + half,
+        "kept": kept,
         "spare": spare,
         "half": half,
-        "reflects": int(frontend.padding == "reflect"),
+        "reflects": int(reflects),
         "results": int(detector.window_ms / hop_ms) + 2,
         "hop_ms": float(hop_ms),
         "window_ms": float(detector.window_ms),

@@ -45,8 +45,8 @@ typedef struct {
 /* A stream. */
 typedef struct {
     ${name}_memory memory;
-    float audio[$audio]; /* heard, and not yet in a frame of its own */
-    int32_t pending;     /* how many */
+    float audio[$audio]; /* $kept samples kept, then those not yet in a frame of their own */
+    int32_t pending;     /* how many, with the former */
     int32_t wait;        /* steps until the first window is full */
     int32_t ended;
     int32_t is_padded;
@@ -75,7 +75,7 @@ STEP = """
 static void hear(${name}_memory *m, const float *samples, int count, int t)
 {
     float *rows = slot(m->tape, &ring_of_input, t, count);
-    features(samples, count, rows);
+    $hear;
     keep(&ring_of_input, rows, count);
 }
 
@@ -171,7 +171,7 @@ void ${name}_init(${name}_state *s, float price)
 {
     memset(s, 0, sizeof *s);
     ${name}_start(&s->memory, price);
-    s->pending = $spare + $half; /* zeros: frames that no window sees, and half of the first */
+    s->pending = $kept + $spare + $half; /* zeros: of no window, and half the first frame */
     s->wait = $begin_steps;
     s->threshold = $threshold;
     s->fired = $silence;
@@ -181,8 +181,8 @@ static void take(${name}_state *s, const int16_t *samples, int count)
 {
     for (int i = 0; i < count; ++i) s->audio[s->pending + i] = samples[i] / 32768.0f;
     s->pending += count;
-    if (!$reflects || s->is_padded || s->pending <= $spare + 2 * $half) return;
-    float *first = s->audio + $spare + $half;
+    if (!$reflects || s->is_padded || s->pending <= $kept + $spare + 2 * $half) return;
+    float *first = s->audio + $kept + $spare + $half;
     for (int i = 1; i <= $half; ++i) first[-i] = first[i];
     s->is_padded = 1;
 }
@@ -190,13 +190,13 @@ static void take(${name}_state *s, const int16_t *samples, int count)
 /* A step, if it is all there; whether it decided. */
 static int run(${name}_state *s, ${name}_result *r)
 {
-    if (s->pending < $needed || ($reflects && !s->is_padded)) return 0;
+    if (s->pending < $kept + $needed || ($reflects && !s->is_padded)) return 0;
     const int decides = !s->wait;
     if (decides) {
-        ${name}_decide(&s->memory, s->audio, r);
+        ${name}_decide(&s->memory, s->audio + $kept, r);
         detect(s, r);
     } else {
-        hear(&s->memory, s->audio, $hop, $steps - s->wait--);
+        hear(&s->memory, s->audio + $kept, $hop, $steps - s->wait--);
     }
     s->pending -= $advance;
     memmove(s->audio, s->audio + $advance, (size_t)s->pending * sizeof *s->audio);
@@ -220,7 +220,7 @@ int ${name}_finish(${name}_state *s, const int16_t *samples, int count, ${name}_
         s->ended = 1;
     }
     int decided = run(s, r);
-    if (!decided && s->pending >= $needed) decided = run(s, r); /* that was the last to wait for */
+    if (!decided && s->pending >= $kept + $needed) decided = run(s, r); /* no more to wait for */
     return decided;
 }
 """

@@ -38,7 +38,9 @@ from tests.helpers.nets_in_c import (
     NETS,
     chain,
     dead_ends,
+    front_of,
     frontend,
+    gated,
     model_of,
     noise,
     source_of,
@@ -82,7 +84,8 @@ def cut(rng, samples):
 def case(request, tmp_path_factory):
     model, params = model_of(NETS[request.param]())
     folder = tmp_path_factory.mktemp("native")
-    return model, params, frontend(), library_of(model, params, frontend(), folder=folder)
+    front = front_of(model.net)
+    return model, params, front, library_of(model, params, front, folder=folder)
 
 
 def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
@@ -100,6 +103,8 @@ def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
             np.testing.assert_array_equal([h.live for h in heard], live)
     gated = [edge.gated for edge in model.net.edges]
     assert (moved[gated] > 0.01).sum() >= 2  # edges that go and come back
+    if front.raw:
+        assert moved[model.net.index["mel"]] > 0.1
 
 
 def test_an_engine_goes_on_from_what_the_other_saved(case):
@@ -142,16 +147,19 @@ def test_the_price_may_change(case):
 
 
 @pytest.mark.parametrize(
-    ("front", "hop", "detector"),
+    ("net", "front", "hop", "detector"),
     [
-        (("constant", 14, 14), 7, DETECTOR),
-        (("reflect", 44, 10), 10, DETECTOR),
-        (("reflect", 44, 10), 10, OWN),
+        (dead_ends, ("constant", 14, 14), 7, DETECTOR),
+        (dead_ends, ("reflect", 44, 10), 10, DETECTOR),
+        (dead_ends, ("reflect", 44, 10), 10, OWN),
+        (dead_ends, ("reflect", 20, 20), 10, DETECTOR),
+        (gated, ("constant",), 10, DETECTOR),
+        (gated, ("reflect",), 10, DETECTOR),
     ],
 )
-def test_a_c_program_hears_what_a_session_hears(front, hop, detector, tmp_path):
-    model, params = model_of(dead_ends(), hop=hop)
-    front = frontend(*front)
+def test_a_c_program_hears_what_a_session_hears(net, front, hop, detector, tmp_path):
+    model, params = model_of(net(), hop=hop)
+    front = front_of(model.net, *front) if net is gated else frontend(*front)
     library = library_of(model, params, front, folder=tmp_path, detector=detector)
     samples = noise(4.17)
     session = Session(library, cost_weight=0.5, detector=detector)
@@ -240,7 +248,6 @@ def test_a_static_network_runs_everything(tmp_path):
         ({"activation": nn.tanh}, "layer 'h': expected ReLU or no activation"),
         ({"cell": nn.SimpleCell(4)}, "controller: expected a GRU.*got SimpleCell"),
         ({"name": "2nd"}, "name: expected an identifier of C, got '2nd'"),
-        ({"n_fft": 20, "padding": "reflect"}, "features: expected frames of which more than half"),
     ],
 )
 def test_what_has_no_form_in_c_is_refused_by_name(change, message):
@@ -250,10 +257,9 @@ def test_what_has_no_form_in_c_is_refused_by_name(change, message):
     net = Net((51, 6, 1), layers, edges, "y", "y")
     model = Sanas(net, Controller(change.get("cell", nn.GRUCell(4))), hop=10)
     params = init_model(model, jax.random.key(0))
-    front = frontend(change.get("padding", "constant"), change.get("n_fft", 60))
     name = change.get("name", "small")
     with pytest.raises(ValueError, match=message):
-        c_source(name, model, params, front, CLASSES, DETECTOR, static=False)
+        c_source(name, model, params, frontend(), CLASSES, DETECTOR, static=False)
 
 
 def test_names_become_identifiers_of_their_own():

@@ -9,20 +9,22 @@ import numpy as np
 import pytest
 
 from sanas_jax import costs, spaces
+from sanas_jax.blocks.audio import LogMel
 from sanas_jax.controller import Controller
-from sanas_jax.costs.incremental import fresh_macs
+from sanas_jax.costs.incremental import fresh_macs, incremental_macs
 from sanas_jax.forward import forward, init, init_stats
 from sanas_jax.graph import prune, subnet
+from sanas_jax.graph.trunk import row_strides
 from sanas_jax.rollout import Sanas, init_carry, init_model, step, unroll
 
 NET = spaces.separable()
 SMALL = spaces.separable(wide=((4, 5, 2), (6, 9, 1), (6, 9, 2)), slim=((3, 9, 4),), exits=(2,))
 
 
-def live_of(*names):
+def live_of(*names, net=NET):
     """Names of the live edges when these are on."""
-    gates = jnp.array([not e.gated or e.name in names for e in NET.edges], jnp.float32)
-    return {name for name, on in zip(NET.index, prune(NET, gates).tolist(), strict=True) if on}
+    gates = jnp.array([not e.gated or e.name in names for e in net.edges], jnp.float32)
+    return {name for name, on in zip(net.index, prune(net, gates).tolist(), strict=True) if on}
 
 
 def test_all_convolutions_are_in_the_trunk_and_run_over_the_rows_of_the_stream():
@@ -113,3 +115,47 @@ def test_other_sizes_and_impossible_exits():
         spaces.separable(exits=(2, 5))
     assert hash(NET) == hash(spaces.separable())
     assert dataclasses.replace(NET) == NET
+
+
+GATED = spaces.separable(log_mel=LogMel())
+
+
+def test_bands_are_computed_where_an_edge_reads_them():
+    assert live_of("exit_loud", net=GATED) == {"energy", "exit_loud", "out"}
+    assert live_of("glance", net=GATED) == {"mel", "glance", "out"}
+    assert live_of("exit_2", net=GATED) == live_of("exit_2") | {"mel"}
+    assert live_of("keep", net=GATED) == live_of("keep")
+    assert {"loud", "bands"} < GATED.trunk
+    assert {"energy", "mel"} < row_strides(GATED, 20).keys()
+
+
+def test_silence_costs_no_bands_and_the_first_word_after_it_a_window_of_them():
+    gates = np.zeros((9, len(GATED.edges)), np.float32)
+    gates[:, GATED.index["exit_loud"]] = 1
+    gates[[0, 7, 8], GATED.index["glance"]] = 1
+    fresh, whole = fresh_macs(GATED, 20), costs.edge_macs(GATED)
+    silence = fresh["energy"] + whole["exit_loud"] + whole["out"]
+    expected = np.full(9, silence)
+    expected[[0, 7]] += whole["glance"] + whole["mel"]  # in steps 1 to 6 all rows have gone
+    expected[8] += whole["glance"] + fresh["mel"]
+    expected[0] += whole["energy"] - fresh["energy"]
+    got = incremental_macs(GATED, 20).along(gates)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert silence < 20_000 < fresh["mel"]
+
+
+def test_a_network_on_bands_says_the_same_under_the_gate():
+    """A new exit is silent, so what it adds to the features is nothing before it is trained."""
+    sizes = {"wide": ((4, 5, 2), (6, 9, 1)), "slim": ((3, 9, 4),), "exits": (1,)}
+    plain, gated = (spaces.separable(log_mel=mel, **sizes) for mel in (None, LogMel()))
+    params, stats = init(gated, jax.random.key(0)), init_stats(gated)
+    samples = 0.1 * jax.random.normal(jax.random.key(1), (2, 103, 160, 1))
+    every = jnp.ones(len(gated.edges))
+    got = forward(gated, params, prune(gated, every), samples, stats=stats)
+    own, own_stats = (
+        {e.name: tree[e.name] for e in plain.edges if e.name in tree} for tree in (params, stats)
+    )
+    bands = LogMel().apply({"batch_stats": stats["mel"]}, samples)[..., None]
+    live = prune(plain, jnp.ones(len(plain.edges)))
+    expected = forward(plain, own, live, bands, stats=own_stats)
+    np.testing.assert_allclose(got.logits, expected.logits, atol=1e-5)

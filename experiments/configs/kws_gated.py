@@ -1,0 +1,42 @@
+"""The shipped network with its front end under the gates: bands are computed where they are read.
+
+    python -m experiments.launch --config experiments/configs/kws_gated.py --data cache \
+        --workdir runs/gated
+
+The cache is one with `prepare --max_hz 7600`, running speech and sounds (`--negatives`). It goes on
+from `pretrained:kws`, whose edges, controller and normalisation are taken over; only the look at
+energies, and its gate, begin anew.
+"""
+
+import dataclasses
+
+from experiments.config import Config
+from experiments.configs import kws_modern_sanas
+
+
+def get_config() -> Config:
+    """The streams that `pretrained:kws` has learnt on, without masks; fewer and smaller steps."""
+    base = kws_modern_sanas.get_config()
+    model = dataclasses.replace(base.model, family="separable-gated", max_hz=7600.0)
+    data = dataclasses.replace(
+        base.data,
+        features="samples",
+        snr_range_db=(0.0, 45.0),
+        speed_range=(0.9, 1.1),
+        time_masks=0,
+        frequency_masks=0,
+        negative_speech=0.25,
+        negative_sounds=0.3,
+    )
+    train = dataclasses.replace(
+        base.train,
+        init_from="pretrained:kws",
+        steps=1000,
+        warmup_steps=100,
+        learning_rate=5e-4,
+        label_smoothing=0.0,
+        average_decay=0.99,
+    )
+    return dataclasses.replace(
+        base, description="front end under the gates", model=model, data=data, train=train
+    )
