@@ -48,7 +48,7 @@ def assign(index: Index, choice: Choice, validation: float = PERCENT) -> tuple[l
     Named takes or speakers win, then the lists of the data set, then the hash. Where it leaves a
     split empty, or speakers are few and the data set has no tradition of hashing, speakers are
     dealt out by quota, at least one to each split; with fewer than three speakers each word's
-    files are, and speakers are not kept apart. `validation` is the percent of a hash, as of
+    files are, and speakers are not kept apart. `validation` is the percent of hash and quota, as of
     `hash_split`.
     """
     clips = index.clips
@@ -66,11 +66,12 @@ def assign(index: Index, choice: Choice, validation: float = PERCENT) -> tuple[l
     lists = {split: _read_list(index.root / name) for split, name in LISTS.items()}
     if any(entries is not None for entries in lists.values()):
         return _by_lists(clips, lists)
-    splits = [hash_split(clip.speaker, validation) for clip in clips]
+    plain = {hash_split(clip.speaker) for clip in clips}
     few = index.pattern is not None and len({clip.speaker for clip in clips}) < FEW
-    if len(set(splits)) == len(SPLITS) and not few:
+    if len(plain) == len(SPLITS) and not few:
+        splits = [hash_split(clip.speaker, validation) for clip in clips]
         return splits, "by the SHA-1 hash of the speaker"
-    return _by_quota(clips)
+    return _by_quota(clips, validation)
 
 
 def parse_takes(text: str) -> frozenset[int]:
@@ -199,16 +200,18 @@ def _check_speakers(speakers: set[str], wanted: Sequence[str]) -> None:
         raise ValueError(f"expected speakers out of {shown}, got {', '.join(absent)}")
 
 
-def _by_quota(clips: Sequence[Clip]) -> tuple[list[int], str]:
-    """A tenth of the speakers, at least one, to validation and to testing each."""
+def _by_quota(clips: Sequence[Clip], percent: float) -> tuple[list[int], str]:
+    """A tenth of the speakers, at least one, to testing, and so many percent to validation."""
     speakers = {clip.speaker for clip in clips}
     if len(speakers) < len(SPLITS):
         splits = [TRAINING] * len(clips)
         _deal_files(clips, splits, VALIDATION)
         _deal_files(clips, splits, TESTING)
         return splits, f"by file: {len(speakers)} speaker(s) are too few to be kept apart"
-    validation = _share(speakers)
-    testing = _share(speakers - set(validation))
+    # Testing is the second tenth, whatever validation gets.
+    testing = _share(speakers - set(_share(speakers)))
+    count = max(1, round(len(speakers) * percent / 100))
+    validation = _in_order(speakers - set(testing))[: min(count, len(speakers) - len(testing) - 1)]
     of = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(testing, TESTING)
     rule = (
         f"by quota, as {len(speakers)} speakers are few for a hash "
@@ -229,9 +232,14 @@ def _deal_files(clips: Sequence[Clip], splits: list[int], split: int) -> None:
 
 def _share(names: Iterable[str]) -> list[str]:
     """A tenth of the names, at least one but never all, in the order of their SHA-1."""
-    ordered = sorted(names, key=lambda name: hashlib.sha1(name.encode()).hexdigest())
+    ordered = _in_order(names)
     count = max(1, round(len(ordered) * PERCENT / 100))
     return ordered[: min(count, len(ordered) - 1)]
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """The names in the order of their SHA-1."""
+    return sorted(names, key=lambda name: hashlib.sha1(name.encode()).hexdigest())
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """False alarms, misses and CPU time of a trained detector beside wake-word engines as they ship.
 
     python -m experiments.benchmarks.wake_words --model runs/mine --recordings computer \
-        --negatives talks/speech --negatives cache [--peer_word alexa] [--json out.json]
+        --negatives cache [--peer_word alexa] [--json out.json]
 
-Of a cache the testing negatives are heard. Every recording is heard by itself, with a second and a
-half of silence after it. --recordings have the words of the model, one each: what does not make it
-fire is a miss; the engines' words are others, so of them only false alarms and time can be compared
-(their packages: `peers.wake_word_engines`). Rates have exact 95 % bounds.
+Negatives are a folder, a file, or a cache, of which the testing split is heard. Every recording is
+heard by itself, with a second and a half of silence after it. --recordings have the words of the
+model, one each: what does not make it fire is a miss; the engines' words are others, so of them
+only false alarms and time can be compared (their packages: `peers.wake_word_engines`). Rates have
+exact 95 % bounds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from absl import flags
 from data_prep.command import cli as command
 from data_prep.command.atomic import check_place, write_json
 from data_prep.speech import decode
+from data_prep.speech.negatives import find_negatives
 from experiments.benchmarks.peers.wake_word_engines import Count, micro_wake_word, open_wake_word
 from experiments.datasets.recordings import read_recordings
 from experiments.evaluation.alarms import poisson_bounds
@@ -61,12 +63,9 @@ def ours(name: str, price: float, rate: float | None = None) -> Count:
 
 def read(sources: Sequence[str], heard: str | None = None) -> Recordings:
     """The recordings of folders, files and caches by kind, but those in which a word was heard."""
-    found: Recordings = {}
-    for kind, own in read_recordings(sources, "testing", Path(heard) if heard else None).items():
-        for each in own:
-            if not each.heard:
-                found.setdefault(kind, []).append(each.samples)
-    return found
+    found = read_recordings(sources, "testing", Path(heard) if heard else None)
+    plain = {kind: [r.samples for r in own if not r.heard] for kind, own in found.items()}
+    return {kind: own for kind, own in plain.items() if own}
 
 
 def measure(count: Count, negatives: Recordings, words: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -130,8 +129,8 @@ def run(values: flags.FlagValues) -> None:
     check_place("json", values.json)
     prepare_streaming()
     negatives = read(values.negatives, values.heard)
-    of_words = read([values.recordings]) if values.recordings else {}
-    words = [recording for kind in of_words.values() for recording in kind]
+    of_words = find_negatives([values.recordings]) if values.recordings else []
+    words = [decode.read(each.root / each.name) for each in of_words]
     results = {}
     for name in values.model:
         count = ours(name, values.cost_weight, values.false_alarms_per_hour)

@@ -29,9 +29,9 @@ class Strung(NamedTuple):
 
 
 def string_together(cache: Cache, split: str, minutes: float, seed: int = 0) -> Strung:
-    """About so many minutes of a split's clips, the same for the same seed.
+    """So many minutes of a split's clips and at most one clip more, the same for the same seed.
 
-    Raises ValueError where the split has no unknown words.
+    Raises ValueError where the split has no unknown words, or nobody speaks in it.
     """
     rows = cache.indices(split)
     if not (cache.labels[rows] == UNKNOWN).any():
@@ -39,28 +39,36 @@ def string_together(cache: Cache, split: str, minutes: float, seed: int = 0) -> 
             f"data.negative_strung: expected unknown words among the {split} clips of "
             f"{cache.path}, got none"
         )
-    wanted = round(minutes * 60 * decode.SAMPLE_RATE)
-    recordings: list[np.ndarray] = []
-    for recording in _recordings(cache, rows, np.random.default_rng(seed)):
-        recordings.append(recording)
-        wanted -= len(recording)
-        if wanted <= 0:
-            break
-    return Strung(np.concatenate(recordings), np.cumsum([0, *map(len, recordings)]))
-
-
-def _recordings(cache: Cache, rows: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """A recording of each speaker, over and over; of all clips together where none is named."""
+    wanted, made = round(minutes * 60 * decode.SAMPLE_RATE), 0
+    pieces, bounds = list[np.ndarray](), [0]
+    rng = np.random.default_rng(seed)
     speakers = np.zeros(len(rows), int) if cache.speakers is None else cache.speakers[rows]
-    while True:
+    while made < wanted:  # the same clips in another order, where they do not suffice
+        before = made
         for speaker in rng.permutation(np.unique(speakers)):
-            pieces = []
-            for row in rng.permutation(rows[speakers == speaker]):
-                piece = _piece(cache, row, rng)
-                if len(piece) >= LEAST * BLOCK:
-                    pieces.append(_faded(piece))
-            if pieces:
-                yield np.concatenate(pieces)
+            for piece in _pieces(cache, rows[speakers == speaker], rng):
+                pieces.append(piece)
+                made += len(piece)
+                if made >= wanted:
+                    break
+            if made > bounds[-1]:
+                bounds.append(made)
+            if made >= wanted:
+                break
+        if made == before:
+            raise ValueError(
+                f"data.negative_strung: expected {split} clips of {cache.path} in which someone "
+                f"speaks for {LEAST * BLOCK / decode.SAMPLE_RATE:g} s, got none"
+            )
+    return Strung(np.concatenate(pieces), np.array(bounds))
+
+
+def _pieces(cache: Cache, rows: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """What is said in some clips, in any order; what is short is left out."""
+    for row in rng.permutation(rows):
+        piece = _piece(cache, row, rng)
+        if len(piece) >= LEAST * BLOCK:
+            yield _faded(piece)
 
 
 def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
@@ -68,10 +76,13 @@ def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
     label = cache.labels[row]
     is_left_out = label > UNKNOWN and rng.random() >= HALVES
     spoken = np.asarray(cache.samples[row, : cache.lengths[row]])
-    active = np.flatnonzero(activity(spoken))
+    blocks = activity(spoken)
+    active = np.flatnonzero(blocks)
     if label == SILENCE or is_left_out or not len(active):
         return spoken[:0]
-    first, last = active[0] + AROUND * (active[0] > 0), active[-1] + 1 - AROUND
+    # Without what `activity` adds on both sides, but where the clip itself begins or ends there.
+    first = active[0] + AROUND * (active[0] > 0)
+    last = active[-1] + 1 - AROUND * (active[-1] + 1 < len(blocks))
     if label > UNKNOWN:
         middle = (first + last) // 2
         first, last = (first, middle) if rng.random() < 0.5 else (middle, last)

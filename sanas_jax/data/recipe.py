@@ -125,6 +125,10 @@ class Recipe:
             ratio = getattr(self, name)
             if ratio is not None and (len(ratio) != 2 or not -inf < ratio[0] <= ratio[1] < inf):
                 raise ValueError(f"{name}: expected two numbers, the lower first, got {ratio}")
+        if self.negative_strung and not self.negative_speech:
+            raise ValueError(
+                "negative_strung: expected negative_speech above 0, whose items hear it, got 0"
+            )
         if self.negative_label not in NEGATIVE_LABELS:
             raise ValueError(
                 f"negative_label: expected one of {NEGATIVE_LABELS}, got {self.negative_label!r}"

@@ -62,4 +62,6 @@ def sparknet(
         Edge("out", "features", "logits", Dense(num_classes, 0.01), gated=False),
     ]
     layers += [Layer("gates"), Layer("features"), Layer("logits")]
-    return Net(input_shape, tuple(layers), tuple(edges), output="logits", features="features")
+    return Net(
+        tuple(input_shape), tuple(layers), tuple(edges), output="logits", features="features"
+    )

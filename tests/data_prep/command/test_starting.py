@@ -39,3 +39,15 @@ def test_a_program_of_the_users_and_a_command_that_runs_are_told(name, then):
 
 def test_a_signal_that_is_ignored_stays_ignored():
     assert run("-m", before="SIG_IGN") == (0, "alive\n", "")
+
+
+def test_python_m_is_what_a_command_is_known_by(tmp_path):
+    """While it imports the package, and no longer."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("import sys\nprint(sys.argv[0])\n")
+    (tmp_path / "package" / "x.py").write_text("import sys\nprint(sys.argv[0])\n")
+    command = [sys.executable, "-m", "package.x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    first, second = done.stdout.split()
+    assert first == "-m"
+    assert second.endswith("x.py")

@@ -53,6 +53,19 @@ def test_more_validation_comes_from_training_alone() -> None:
     assert (after[before == 1] == 1).all()
 
 
+def test_more_validation_comes_from_training_also_where_speakers_are_few() -> None:
+    clips = tuple(Clip(f"{i}.wav", "speech", f"{i}", None) for i in range(2, 7))
+    plain, more, most = (
+        np.array(assign(Index(Path(), clips, (), ()), Choice(), percent)[0])
+        for percent in (10, 40, 80)
+    )
+    assert np.bincount(plain, minlength=3).tolist() == [3, 1, 1]
+    assert np.bincount(more, minlength=3).tolist() == [2, 2, 1]
+    assert np.bincount(most, minlength=3).tolist() == [1, 3, 1]
+    for each in (more, most):
+        assert ((each == 2) == (plain == 2)).all()
+
+
 def test_assign_follows_the_lists_of_real_data(speech_commands: Path) -> None:
     index = find(speech_commands)
     splits, rule = assign(index, Choice())

@@ -72,3 +72,27 @@ def test_without_unknown_words_it_is_refused(cache):
     none = dataclasses.replace(cache, labels=np.full_like(cache.labels, UNKNOWN + 1))
     with pytest.raises(ValueError, match="expected unknown words among the training clips"):
         string_together(none, "training", 1)
+
+
+def test_it_is_as_long_as_asked_whoever_speaks(cache):
+    for speakers in (None, np.zeros(len(cache.samples), int)):
+        made = string_together(dataclasses.replace(cache, speakers=speakers), "training", 0.01)
+        assert 9_600 <= len(made.samples) < 9_600 + 16_000
+        assert made.bounds[-1] == len(made.samples)
+
+
+def test_clips_that_are_loud_throughout_are_whole(cache):
+    loud = dataclasses.replace(cache, samples=np.full(cache.samples.shape, 3_000, np.int16))
+    made = string_together(loud, "training", 0.1)
+    assert (made.samples == 3_000).mean() > 0.98
+
+
+def test_without_anybody_speaking_it_is_refused(cache):
+    silent = dataclasses.replace(cache, samples=np.zeros_like(cache.samples))
+    with pytest.raises(ValueError, match=r"someone speaks for 0.08 s, got none"):
+        string_together(silent, "training", 0.1)
+
+
+def test_talk_that_no_item_would_hear_is_refused():
+    with pytest.raises(ValueError, match="expected negative_speech above 0"):
+        Recipe(negative_strung=60.0).check()
