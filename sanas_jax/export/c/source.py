@@ -103,6 +103,9 @@ def _values(
     half, reflects = frontend.n_fft // 2, frontend.padding == "reflect"
     # A reflection at the end takes half a frame, of samples that may have been heard already.
     kept = max(half + 1 - (samples.step - samples.step_advance), 0) if reflects else 0
+    # What waits when audio comes: nearly a step, or, before the first, zeros and, if these wait for
+    # a reflection, half a frame. Rows of samples make a step of less audio than that.
+    waits = max(samples.step, spare + 2 * half)
     hop_ms = 1000 * samples.step_advance / frontend.sample_rate
     return {
         "NAME": name.upper(),
@@ -115,7 +118,7 @@ def _values(
         "rate": frontend.sample_rate,
         "samples": samples.step_advance,
         "needed": samples.step,
-        "audio": kept + samples.step + samples.step_advance + half,
+        "audio": kept + waits + samples.step_advance + half,
         "kept": kept,
         "spare": spare,
         "half": half,

@@ -187,20 +187,23 @@ static void take(${name}_state *s, const int16_t *samples, int count)
     s->is_padded = 1;
 }
 
-/* A step, if it is all there; whether it decided. */
+/* Steps until one decides, or until the next is not all there; whether one decided. */
 static int run(${name}_state *s, ${name}_result *r)
 {
-    if (s->pending < $kept + $needed || ($reflects && !s->is_padded)) return 0;
-    const int decides = !s->wait;
-    if (decides) {
-        ${name}_decide(&s->memory, s->audio + $kept, r);
-        detect(s, r);
-    } else {
-        hear(&s->memory, s->audio + $kept, $hop, $steps - s->wait--);
+    if ($reflects && !s->is_padded) return 0;
+    int decided = 0;
+    while (!decided && s->pending >= $kept + $needed) {
+        decided = !s->wait;
+        if (decided) {
+            ${name}_decide(&s->memory, s->audio + $kept, r);
+            detect(s, r);
+        } else {
+            hear(&s->memory, s->audio + $kept, $hop, $steps - s->wait--);
+        }
+        s->pending -= $advance;
+        memmove(s->audio, s->audio + $advance, (size_t)s->pending * sizeof *s->audio);
     }
-    s->pending -= $advance;
-    memmove(s->audio, s->audio + $advance, (size_t)s->pending * sizeof *s->audio);
-    return decides;
+    return decided;
 }
 
 int ${name}_step(${name}_state *s, const int16_t *samples, ${name}_result *r)
@@ -214,13 +217,12 @@ int ${name}_finish(${name}_state *s, const int16_t *samples, int count, ${name}_
 {
     if (!s->ended) {
         take(s, samples, count < $advance ? count : $advance - 1);
+        s->ended = 1;
+        if ($reflects && !s->is_padded) return 0; /* too little to reflect */
         float *end = s->audio + s->pending;
         for (int i = 0; i < $half; ++i) end[i] = $reflects ? end[-2 - i] : 0;
         s->pending += $half;
-        s->ended = 1;
     }
-    int decided = run(s, r);
-    if (!decided && s->pending >= $kept + $needed) decided = run(s, r); /* no more to wait for */
-    return decided;
+    return run(s, r);
 }
 """

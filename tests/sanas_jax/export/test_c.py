@@ -31,7 +31,7 @@ from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
-from tests.helpers.fuzz_c import PADDINGS, NoSanitizersError, small_source, watched
+from tests.helpers.fuzz_c import CASES, PADDINGS, NoSanitizersError, small_source, watched
 from tests.helpers.nets_in_c import (
     CLASSES,
     DETECTOR,
@@ -180,6 +180,26 @@ def test_a_c_program_hears_what_a_session_hears(net, front, hop, detector, tmp_p
         np.testing.assert_allclose([r.posterior for r in found], posteriors, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("hop", [13, 26])
+def test_no_step_is_lost_where_zeros_and_half_a_frame_are_one(hop, padding, tmp_path):
+    model, params = model_of(gated(), hop=hop)
+    front = front_of(model.net, padding)
+    library = library_of(model, params, front, folder=tmp_path)
+    (path,) = tmp_path.glob("*.so")
+    size, samples = hop * front.hop, noise()
+    for steps in range(8):
+        for rest in (0, 1, front.n_fft // 2, size - 1):
+            audio = samples[: steps * size + rest]
+            session = Session(library, cost_weight=0.5, detector=DETECTOR)
+            expected = session.push(audio) + session.finish()
+            found = by_steps(path, model, front, audio, 0.5)
+            assert [r.step for r in found] == [h.step for h in expected]
+            posteriors = [h.posterior for h in expected]
+            np.testing.assert_array_equal([r.posterior for r in found], posteriors)
+    assert len(expected) > 3
+
+
 def by_steps(path, model, front, samples, price):
     """Results of `small_step` and `small_finish`."""
     edges = len(model.net.edges)
@@ -294,9 +314,9 @@ def test_a_crop_and_an_exit_are_of_the_middle_rows(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("net", NETS)
-def test_sanitizers_find_nothing(net, padding, tmp_path):
-    source = small_source(net, padding, "int8" if padding == "reflect" else "float32")
+@pytest.mark.parametrize(("net", "hop"), CASES)
+def test_sanitizers_find_nothing(net, hop, padding, tmp_path):
+    source = small_source(net, hop, padding, "int8" if padding == "reflect" else "float32")
     try:
         done = watched(tmp_path, source, 5000)
     except NoSanitizersError:
