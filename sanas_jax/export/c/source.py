@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from string import Template
 from typing import Any
 
+from sanas_jax.blocks.audio import LogMel
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.features import Frontend
 from sanas_jax.export.c.controller import write_advance, write_plan
@@ -63,6 +64,7 @@ def c_source(
         raise ValueError(f"name: expected an identifier of C, got {name!r}")
     net, source, samples = model.net, Source(weights), samples_of(model, frontend)
     values = _values(name, model, frontend, classes, detector)
+    _check_bands(model, frontend)
     source.add(Template(DECLARATIONS).substitute(values))
     words = ", ".join(_quoted(word) for word in classes)
     source.add(f"const char *const {name}_words[{len(classes)}] = {{{words}}};")
@@ -92,6 +94,17 @@ def c_source(
     source.add(Template(DETECTOR).substitute(values))
     source.add(Template(STREAM).substitute(step))
     return source.text()
+
+
+def _check_bands(model: Sanas, frontend: Frontend) -> None:
+    """C has one function `features`: of the front end, or of an edge that makes bands itself."""
+    makers = [] if frontend.raw else ["the front end"]
+    makers += [repr(edge.name) for edge in model.net.edges if isinstance(edge.block, LogMel)]
+    if len(makers) > 1:
+        raise ValueError(
+            f"edge {makers[1]}: expected mel bands from one place in C, got them from {makers[0]} "
+            "too"
+        )
 
 
 def _values(

@@ -19,6 +19,7 @@ from experiments.machine.compiler import NoCompilerError, compiled, find_compile
 from experiments.runs.trained import read_model
 from sanas_jax import gates
 from sanas_jax.blocks import Conv2D, Dense
+from sanas_jax.blocks.audio import Energies, LogMel
 from sanas_jax.blocks.separable import Crop, Exit, Separable
 from sanas_jax.controller import Controller
 from sanas_jax.data.features import extract
@@ -36,6 +37,7 @@ from tests.helpers.nets_in_c import (
     CLASSES,
     DETECTOR,
     NETS,
+    RATE,
     chain,
     dead_ends,
     front_of,
@@ -280,6 +282,38 @@ def test_what_has_no_form_in_c_is_refused_by_name(change, message):
     name = change.get("name", "small")
     with pytest.raises(ValueError, match=message):
         c_source(name, model, params, frontend(), CLASSES, DETECTOR, static=False)
+
+
+def glances(*makers):
+    """A network whose edges from the input, each with an exit, make bands or energies."""
+    layers, edges = [Layer("x")], []
+    for name, block in makers:
+        layers.append(Layer(f"of_{name}"))
+        edges += [
+            Edge(name, "x", f"of_{name}", block),
+            Edge(f"exit_{name}", f"of_{name}", "y", Exit(3), gated=False),
+        ]
+    return Net((53, 20, 1), (*layers, Layer("y")), tuple(edges), "y", "y")
+
+
+def test_energies_may_be_looked_at_twice(tmp_path):
+    model, params = model_of(glances(("few", Energies(2)), ("more", Energies(3))))
+    front = dataclasses.replace(frontend(), raw=True)
+    library = library_of(model, params, front, folder=tmp_path)
+    posteriors, _ = whole(model, params, front, noise(), 1.0)
+    heard = Session(library, cost_weight=1.0).push(noise())
+    np.testing.assert_allclose([h.posterior for h in heard], posteriors[: len(heard)], atol=1e-5)
+
+
+def test_bands_from_two_places_are_refused_by_name():
+    bands = [LogMel(6, RATE, 60, 20.0, hz) for hz in (900.0, 800.0)]
+    model = Sanas(glances(*zip(("mel", "more"), bands, strict=True)), Controller(nn.GRUCell(4)), 10)
+    params = init_model(model, jax.random.key(0))
+    front = dataclasses.replace(frontend(), raw=True)
+    with pytest.raises(
+        ValueError, match=r"edge 'more': expected mel bands from one place .* 'mel'"
+    ):
+        source_of(model, params, front)
 
 
 def test_names_become_identifiers_of_their_own():
