@@ -84,7 +84,7 @@ def benchmark(
         if id(model) not in engines:
             engines[id(model)] = _engines(model, settings, notes, whole=case == EVERYTHING)
             if plain:
-                engines[id(model)] |= {side: PlainEngine(model, side) for side in PLAIN}
+                engines[id(model)] |= _plain_engines(model)
         found = engines[id(model)]
         native = found["native"]
         assert isinstance(native, Library)
@@ -135,6 +135,14 @@ def _engines(
         found[pytorch.EAGER] = WindowEngine(model, pytorch.EAGER, decide)
     notes += [note for note in missing if note not in notes]
     return found
+
+
+def _plain_engines(model: TrainedModel) -> dict[str, StreamEngine]:
+    """Those of `--plain`; ValueError for a network that they cannot run."""
+    try:
+        return {side: PlainEngine(model, side) for side in PLAIN}
+    except ValueError as error:
+        raise ValueError(f"--plain: {error}") from error
 
 
 def _row(
@@ -230,12 +238,18 @@ def table(found: Result) -> str:
             + f" {'–' if of_cpu is None else f'{of_cpu:.2f}':>6} "
             + (f"{each['macs'] / 1e6:7.3f}M" if ours else f"{'–':>8}")
         )
-    lines += ["", *_shares(rows), "", *_saved(rows)]
+    for part in (_shares(rows), _saved(rows)):
+        lines += ["", *part] if part else []
     return "\n".join([*lines, *footer(found, found["limits"])])
 
 
 def _shares(rows: dict[str, Any]) -> list[str]:
-    """Where the CPU time of native decisions goes; of XLA's, features and all else."""
+    """Where the CPU time of native decisions goes; of XLA's, features and all else.
+
+    Nothing where no front end was timed: it is among the edges.
+    """
+    if not any("frontend_seconds" in each for each in rows.values()):
+        return []
     lines = [
         f"{'CPU µs of a decision':28} {'front end':>10} {'controller, edges':>18} {'Python':>8}"
     ]

@@ -96,7 +96,10 @@ class PlainEngine(OtherEngine):
         if isinstance(block, Dense):
             return partial(affine, *_single(*weights.dense("Dense_0")))
         if not isinstance(block, Separable | Exit):
-            raise ValueError(f"edge {edge.name!r}: expected a block of the separable space")
+            raise ValueError(
+                f"edge {edge.name!r}: expected a block of the separable space on features, got "
+                f"{type(block).__name__}"
+            )
         (taps,) = _single(weights.taps())
         if isinstance(block, Separable):
             kernel, bias = _single(*fold_separable(block, weights, int(np.prod(shape[1:]))))

@@ -1,6 +1,11 @@
 """The table of engines on made-up times: where they go, and what is saved."""
 
+from types import SimpleNamespace
+
+import pytest
+
 from experiments.benchmarks import engines
+from tests.helpers.nets_in_c import front_of, gated, model_of
 
 
 def side(seconds, macs, front=None):
@@ -20,6 +25,20 @@ def test_a_decision_is_front_end_network_and_python():
     _, first, last = engines._shares(ROWS)
     assert first.split()[-3:] == ["20.0", "30.0", "40.0"]
     assert last.split()[-3:] == ["20.0", "80.0", "20.0"]
+
+
+def test_where_no_front_end_was_timed_there_is_no_table_of_it():
+    rows = {name: side(each["cpu_seconds"], each["macs"]) for name, each in ROWS.items()}
+    assert engines._shares(rows) == []
+
+
+def test_what_plain_cannot_run_is_refused_by_its_flag():
+    model, params = model_of(gated())
+    made = SimpleNamespace(
+        sanas=model, params=params, static=False, info=SimpleNamespace(frontend=front_of(model.net))
+    )
+    with pytest.raises(ValueError, match=r"--plain: edge 'energy': expected a block .* Energies"):
+        engines._plain_engines(made)
 
 
 def test_what_is_saved_is_of_the_same_engine_with_everything_on():
