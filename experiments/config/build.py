@@ -12,7 +12,7 @@ import optax
 from experiments.config.checks import check
 from experiments.config.costs import Charged, charged_of, named_cost
 from experiments.config.model import build_model
-from experiments.config.schema import Config, Hooks, choose, features_of
+from experiments.config.schema import Config, Hooks, ModelConfig, choose, features_of
 from sanas_jax import costs, estimators
 from sanas_jax.controller import initial_state
 from sanas_jax.data.images import ImageSettings
@@ -81,8 +81,9 @@ def build_training(
     """
     train = config.train
     check(config)
-    _check_features(config, hooks)
     model = build_model(config, num_classes, hooks, input_shape)
+    if not hooks.build_net:  # what a network of the config file's own hears is not known
+        _check_features(config)
     net, controller = model.net, model.controller
     state_size = initial_state(controller, net, 1).shape[-1]
     charged = charged_of(config, net, hooks)
@@ -155,13 +156,27 @@ def _settings(
     return MixSettings(**recipe, window=window, hop_frames=config.model.hop)
 
 
-def _check_features(config: Config, hooks: Hooks) -> None:
-    """A network hears either features or samples; one of the config file's own is not known."""
-    hears_samples = config.model.family == "separable-gated"
-    if not hooks.build_net and features_of(config.data)["raw"] != hears_samples:
+def _check_features(config: Config) -> None:
+    """A network of the library hears either samples, of which it makes bands, or features."""
+    family, features = config.model.family, config.data.features
+    raw = features_of(config.data)["raw"]
+    if family == "separable-gated":
+        if not raw:
+            raise ValueError(
+                "config field 'data.features': expected 'samples', which 'separable-gated' hears, "
+                f"got {features!r}"
+            )
+        return
+    if raw:
         raise ValueError(
-            "config field 'data.features': expected 'samples' for the family 'separable-gated' and "
-            f"no other, got {config.data.features!r} for {config.model.family!r}"
+            f"config field 'data.features': expected 'mfcc' or 'log-mel' for {family!r}, "
+            f"got {features!r}"
+        )
+    default = ModelConfig().max_hz
+    if config.model.max_hz != default:
+        raise ValueError(
+            f"config field 'model.max_hz': expected {default:g} for {family!r}, which makes no mel "
+            f"bands itself, got {config.model.max_hz:g}"
         )
 
 

@@ -48,6 +48,11 @@ def library_net(
         raise ValueError(
             f"config field 'model.family': expected 'fabric' to label pixels, got {model.family!r}"
         )
+    if gated and input_shape is not None:
+        raise ValueError(
+            "config field 'model.family': 'separable-gated' expects audio, got images of shape "
+            f"{tuple(input_shape)}"
+        )
     own: dict[str, Any] = {"num_classes": num_classes, "input_shape": shape}
     if model.family in FAMILIES:
         _no_depth(model)
@@ -57,7 +62,7 @@ def library_net(
         if model.maps is not None:
             own["wide"] = _with_maps(WIDE, model.maps)
         if gated:
-            own |= {"log_mel": LogMel(max_hz=model.max_hz), "input_shape": input_shape}
+            own |= {"log_mel": LogMel(max_hz=model.max_hz), "input_shape": None}
         return spaces.separable(**own)
     if model.family in SPEECH:
         if model.maps is not None or model.depth is not None:

@@ -24,7 +24,7 @@ NUMBERS: dict[str, str] = {
     "model.depth": "[1, 10000]",
     "model.state_size": "[1, 65536]",
     "model.gate_bias": "[-100, 100]",
-    "model.max_hz": "[100, 1000000]",
+    "model.max_hz": "[100, 8000]",
     "model.hop": "[1, 100000]",
     "data.pad": "[0, 10000]",
     "data.min_seconds": "(0, 3600]",

@@ -16,7 +16,7 @@ class ModelConfig:
     """The super-network and its controller.
 
     Fields:
-      family: a key of `spaces.kws.FAMILIES` or `net_choice.SPEECH`, "dense-resnet", "fabric",
+      family: a key of `spaces.kws.FAMILIES` or `networks.SPEECH`, "dense-resnet", "fabric",
         "resnet", "resnet-fabric", "separable" or "separable-gated", the latter with the front end
         under its gates: `data.features` are then "samples".
       shortcuts: SANAS's extra edges.
@@ -31,7 +31,8 @@ class ModelConfig:
       conditioned: the controller is told the price λ, drawn for each stream of a batch from
         `train.cost_weight_range`, so that one network serves every budget.
       gate_bias: initial logit of every gate.
-      max_hz: where the mel bands end of a network that makes them itself, as in the data's cache.
+      max_hz: where the mel bands end of a network that makes them itself ("separable-gated"), as
+        in the data's cache; of no other.
       hop: frames between two decisions (20 = 200 ms).
     """
 

@@ -92,5 +92,8 @@ def test_the_ends_of_a_range() -> None:
     assert override(Config(), ["train.max_grad_norm=none"]).train.max_grad_norm is None
     with pytest.raises(ValueError, match=r"expected a number in \(0, 1e18\], got 0.0"):
         override(Config(), ["train.max_grad_norm=0"])
+    assert override(Config(), ["model.max_hz=8000"]).model.max_hz == 8000  # half of 16 kHz
+    with pytest.raises(ValueError, match=r"'model.max_hz': expected a number in .*, got 8001.0"):
+        override(Config(), ["model.max_hz=8001"])
     with pytest.raises(ValueError, match=r"expected a number in \[0, 1\), got 1.0"):
         override(Config(), ["train.average_decay=1"])
