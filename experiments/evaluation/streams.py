@@ -50,6 +50,9 @@ def stream_summary(result: StreamResult) -> str:
     assert incremental is not None, "of a result just measured"
     assert milliseconds is not None, "of a result just measured"
     assert result.frontend_macs is not None, "of a result just measured"
+    front = f"the front end {result.frontend_macs / 1e6:.3f}M"
+    if not result.frontend_macs:
+        front = "the front end is among the edges"
     return (
         f"{result.workdir} step {result.step}{result.suffix} on {result.stream}: "
         f"{result.num_words} words, {result.seconds:.0f} s\n"
@@ -59,7 +62,7 @@ def stream_summary(result: StreamResult) -> str:
         f"  {result.macs_per_frame / 1e6:.3f}M MACs/frame ({share:.1%} of the full network), "
         f"{result.macs_per_frame_with_controller / 1e6:.3f}M with the controller, "
         f"{incremental / 1e6:.3f}M for new rows only; "
-        f"the front end {result.frontend_macs / 1e6:.3f}M\n"
+        f"{front}\n"
         f"  frame accuracy {result.frame_accuracy:.1%}, "
         f"{milliseconds:.2f} ms per frame in this batched run"
     )

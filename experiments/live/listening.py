@@ -120,6 +120,9 @@ def describe(summary: dict[str, Any]) -> str:
     """The summary in three lines."""
     share = summary["macs_per_frame"] / summary["full_macs_per_frame"]
     lost, front = summary["dropped_seconds"], summary.get("frontend_ms")
+    more = f"{summary['frontend_macs'] / 1e6:.3f}M more for the front end"
+    if not summary["frontend_macs"]:
+        more = "the front end is among the edges"
     return "\n".join(
         [
             f"{summary['model']}, {summary['engine']}: {summary['words']} words in "
@@ -132,7 +135,6 @@ def describe(summary: dict[str, Any]) -> str:
             f"{summary['full_macs_per_frame'] / 1e6:.3f}M ({1 - share:.1%} saved), "
             f"{summary['macs_per_frame_incremental'] / 1e6:.3f}M of them for rows that are new, "
             f"and {summary['controller_macs'] / 1e6:.3f}M for the controller",
-            f"  {summary['frontend_macs'] / 1e6:.3f}M more for the front end"
-            + ("" if front is None else f", {1000 * front:.0f} µs a frame"),
+            f"  {more}" + ("" if front is None else f", {1000 * front:.0f} µs a frame"),
         ]
     )

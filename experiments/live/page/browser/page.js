@@ -86,7 +86,8 @@ function heard(message) {
   $("words").textContent = totals.words;
   if (totals.macs_saved === undefined) return;
   $("saved").textContent = percent(totals.macs_saved);
-  $("front").textContent = `${short(totals.frontend_macs)} MACs`;
+  const front = totals.frontend_macs;
+  $("front").textContent = front ? `${short(front)} MACs` : "among edges";
   $("ms").textContent = totals.ms_per_frame.toFixed(2);
   $("p99").textContent = totals.ms_per_frame_p99.toFixed(2);
   if (playing) {
