@@ -22,7 +22,6 @@ from experiments.config import (
     DataConfig,
     Hooks,
     difference,
-    features_of,
     load_config,
 )
 from experiments.config.build import Training, build_training, target_of
@@ -42,6 +41,8 @@ from experiments.training.init_from import (
     with_initial_weights,
 )
 from experiments.training.job import Job, TrainingRun, run_keys
+from sanas_jax.blocks.audio import LogMel, normalised
+from sanas_jax.graph import Net
 from sanas_jax.sharding import place
 from sanas_jax.training.budgets import Target
 
@@ -147,8 +148,9 @@ def _check(
             init_from, data.classes, data.input_shape, first, net, like, trust=trust
         )
         say(initial.summary)
-    if initial is None and isinstance(data, AudioSource):
-        _check_bands(first, data)
+    _check_bands(built.model.net, known, initial)
+    if initial is None and len(known) < len(workdirs):
+        _check_bands_of_cache(built.model.net, data)
     goes_on = len(known) == len(workdirs) or (initial is not None and initial.same_classes)
     _check_taught(data, goes_on)
     for workdir, info in known.items():
@@ -285,14 +287,29 @@ def _check_labels(data: Source, built: Training) -> None:
         )
 
 
-def _check_bands(config: Config, data: AudioSource) -> None:
-    """A network that makes mel bands itself makes those of the cache."""
+def _check_bands(net: Net, known: dict[Path, RunInfo], initial: InitialWeights | None) -> None:
+    """A network that makes mel bands itself makes those of the front end that its run has."""
+    fronts = {f"--workdir {workdir}": info.frontend for workdir, info in known.items()}
+    if initial:
+        fronts["train.init_from"] = initial.info.frontend
+    for origin, frontend in fronts.items():
+        try:
+            normalised(net, {}, frontend)
+        except ValueError as error:
+            raise ValueError(f"{origin}: {error}") from error
+
+
+def _check_bands_of_cache(net: Net, data: Source) -> None:
+    """A run that has no front end yet is given the cache's."""
+    if not isinstance(data, AudioSource):
+        return
     cache_hz = data.cache.frontend["fmax"]
-    if features_of(config.data)["raw"] and config.model.max_hz != cache_hz:
-        raise ValueError(
-            f"config field 'model.max_hz': expected {cache_hz}, where the mel bands of the cache "
-            f"end, got {config.model.max_hz:g}"
-        )
+    for edge in net.edges:
+        if isinstance(edge.block, LogMel) and edge.block.max_hz != cache_hz:
+            raise ValueError(
+                f"config field 'model.max_hz': expected {cache_hz}, where the mel bands of the "
+                f"cache end, got {edge.block.max_hz:g}"
+            )
 
 
 def _check_taught(data: Source, goes_on: bool) -> None:

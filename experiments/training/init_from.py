@@ -83,7 +83,6 @@ def read_initial_weights(
     params = stored_parts(params, info.config.model.static)
     expected = like
     if features_of(config.data)["raw"] and not features_of(info.config.data)["raw"]:
-        normalised(net, {}, info.frontend)  # which bands they must be
         expected = _without_more(like, source.net, net)
         if "controller" in params:
             more = _with_more_gates(params["controller"], source.net, net, config.model.gate_bias)
@@ -129,7 +128,7 @@ def _without_more(like: Params, source: Net, net: Net) -> Params:
     """The part of a network's parameters that a smaller one may have."""
     more = {edge.name for edge in net.edges} - {edge.name for edge in source.edges}
     edges = {
-        part: {name: edge for name, edge in like[part].items() if name not in more}
+        part: {name: edge for name, edge in like.get(part, {}).items() if name not in more}
         for part in ("net", "stats")
     }
     return like | edges
