@@ -20,6 +20,7 @@ from experiments.runs.stored_negatives import (
     save_negative_result,
 )
 from experiments.runs.stored_results import Trace
+from sanas_jax.data.features import Frontend
 from sanas_jax.streaming.detector import Detector, detect
 
 CLASSES = ("_silence_", "_unknown_", "yes", "no")
@@ -62,9 +63,7 @@ def traced():
         workdir=SimpleNamespace(name="run"),
         step=7,
         static=True,
-        info=SimpleNamespace(
-            classes=CLASSES, frontend=SimpleNamespace(hop=160, sample_rate=16_000)
-        ),
+        info=SimpleNamespace(classes=CLASSES, frontend=Frontend.create(np.ones((1, 241)))),
         sanas=SimpleNamespace(window=101),
         edge_macs={"a": 100, "b": 20},
         controller_macs=3,
