@@ -18,10 +18,16 @@ from orbax.checkpoint import v1 as ocp
 
 
 class Checkpoints:
-    """Numbered checkpoints of one pytree in a folder."""
+    """Numbered checkpoints of one pytree in a folder.
 
-    def __init__(self, folder: Path, *, keep: int | None = None) -> None:
-        """Open `folder`; with `keep`, only that many of the newest stay."""
+    To be closed, or used in a `with`: orbax begins threads, which else complain when Python ends.
+    """
+
+    def __init__(self, folder: Path, *, keep: int | None = None, writes: bool = True) -> None:
+        """Open `folder`; with `keep`, only that many of the newest stay.
+
+        Who does not write leaves temporary folders alone: a training may be about to save.
+        """
         self._folder = folder
         policies = ocp.training.preservation_policies
         with _silent():
@@ -29,8 +35,14 @@ class Checkpoints:
                 folder.absolute(),
                 preservation_policy=None if keep is None else policies.LatestN(keep),
                 # A save that was killed leaves its temporary folder behind.
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=writes,
             )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""

@@ -199,22 +199,18 @@ def restore_params(
         abstract_model(sanas),
     )
     averaged = info.config.train.average_decay > 0
-    latest = Checkpoints(folder / "checkpoints")
-    steps = latest.steps()
-    if not steps:
-        raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
-    if which == "latest":
-        return steps[-1], _deployed(latest, steps[-1], averaged, like)
-    front = Checkpoints(folder / "front")
-    if not which.isdigit() or int(which) not in {*steps, *front.steps()}:
-        raise ValueError(
-            f"checkpoint: expected 'latest' or one of {sorted({*steps, *front.steps()})}, "
-            f"got {which!r}"
-        )
-    step = int(which)
-    if step in steps:
-        return step, _deployed(latest, step, averaged, like)
-    return step, front.restore(step, like)
+    with Checkpoints(folder / "checkpoints", writes=False) as latest:
+        steps = latest.steps()
+        if not steps:
+            raise ValueError(f"{folder}: expected a checkpoint, found none; has training begun?")
+        if which == "latest" or which in map(str, steps):
+            step = steps[-1] if which == "latest" else int(which)
+            return step, _deployed(latest, step, averaged, like)
+    with Checkpoints(folder / "front", writes=False) as front:
+        if which not in map(str, front.steps()):
+            known = sorted({*steps, *front.steps()})
+            raise ValueError(f"checkpoint: expected 'latest' or one of {known}, got {which!r}")
+        return int(which), front.restore(int(which), like)
 
 
 def _deployed(checkpoints: Checkpoints, step: int, averaged: bool, like: Params) -> Params:

@@ -119,5 +119,7 @@ def _name(live: np.ndarray) -> str:
 
 def _last_step(folder: Path) -> int:
     """Of what a run has saved; -1 if nothing."""
-    steps = Checkpoints(folder / "checkpoints").steps() if run_folder.is_run(folder) else []
-    return steps[-1] if steps else -1
+    if not run_folder.is_run(folder):
+        return -1
+    with Checkpoints(folder / "checkpoints", writes=False) as saved:
+        return max(saved.steps(), default=-1)

@@ -189,9 +189,8 @@ def _members(
         member = place(with_features(fresh, checked.built.model.net, info.frontend), checked.mesh)
         if checked.initial and workdir not in checked.saved:
             member = with_initial_weights(checked.initial, member, checked.mesh)
-            checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-            checkpoints.save(0, member)  # a resumed run needs no source
-            checkpoints.close()
+            with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
+                checkpoints.save(0, member)  # a resumed run needs no source
         runs.append(TrainingRun(workdir, info, target, keys, 0, member))
     return _at_common_step(runs)
 

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -164,3 +165,38 @@ def test_a_disk_that_is_full_is_one_line_and_the_last_checkpoint_stays(tmp_path)
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(f"error: {tmp_path / 'checkpoints' / '1'}: could not be written")
     assert Checkpoints(tmp_path / "checkpoints").steps() == [0]
+
+
+READER = """
+import sys
+from pathlib import Path
+from experiments.runs.trained import read_model
+try:
+    read_model(sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_run_without_a_checkpoint_is_said_and_nothing_more(tmp_path: Path) -> None:
+    write_conditioned_run(tmp_path / "run")
+    for folder in ("checkpoints", "front"):
+        shutil.rmtree(tmp_path / "run" / folder, ignore_errors=True)
+    command = [sys.executable, "-c", READER, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("expected a checkpoint, found none; has training begun?\n")
+    assert not done.stderr
+
+
+def test_who_reads_leaves_what_is_being_saved_alone(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": jnp.ones(3)})
+    # The name that orbax gives a save until it is whole.
+    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "1", unfinished)
+    with Checkpoints(tmp_path, writes=False) as reading:
+        assert reading.steps() == [1]
+    assert unfinished.is_dir()
+    with Checkpoints(tmp_path) as writing:
+        writing.save(3, {"x": jnp.ones(3)})  # which waits for what began before it
+    assert not unfinished.exists()
