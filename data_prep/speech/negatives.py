@@ -49,7 +49,7 @@ def find_negatives(
       sources: as in the module docstring.
       speaker: regular expression with a group.
       heard: a table of files in which a word was heard, as of `read_heard`.
-      validation: percent of the speakers for validation, where the hash decides.
+      validation: percent of the speakers for validation, as of `splits.assign`.
     """
     pattern = _pattern(speaker)
     words = {} if heard is None else read_heard(heard)

@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.speech import decode
 from data_prep.speech.cache import Cache
 from data_prep.speech.negatives import AROUND, BLOCK, activity
-from sanas_jax.data.clips import SILENCE, UNKNOWN
+from sanas_jax.data.clips import UNKNOWN
 
 HALVES = 0.25  # of the pieces
 LEAST = 8  # blocks of a piece: what is shorter is hardly speech
@@ -40,19 +40,14 @@ def string_together(cache: Cache, split: str, minutes: float, seed: int = 0) -> 
             f"{cache.path}, got none"
         )
     wanted, made = round(minutes * 60 * decode.SAMPLE_RATE), 0
-    pieces, bounds = list[np.ndarray](), [0]
+    pieces, speakers = list[np.ndarray](), list[int]()
     rng = np.random.default_rng(seed)
-    speakers = np.zeros(len(rows), int) if cache.speakers is None else cache.speakers[rows]
     while made < wanted:  # the same clips in another order, where they do not suffice
         before = made
-        for speaker in rng.permutation(np.unique(speakers)):
-            for piece in _pieces(cache, rows[speakers == speaker], rng):
-                pieces.append(piece)
-                made += len(piece)
-                if made >= wanted:
-                    break
-            if made > bounds[-1]:
-                bounds.append(made)
+        for speaker, piece in _pieces(cache, rows, rng):
+            speakers.append(speaker)
+            pieces.append(piece)
+            made += len(piece)
             if made >= wanted:
                 break
         if made == before:
@@ -60,30 +55,37 @@ def string_together(cache: Cache, split: str, minutes: float, seed: int = 0) -> 
                 f"data.negative_strung: expected {split} clips of {cache.path} in which someone "
                 f"speaks for {LEAST * BLOCK / decode.SAMPLE_RATE:g} s, got none"
             )
-    return Strung(np.concatenate(pieces), np.array(bounds))
+    ends = np.cumsum([len(piece) for piece in pieces])
+    changes = np.flatnonzero(np.diff(speakers))
+    return Strung(np.concatenate(pieces), np.array([0, *ends[changes], made]))
 
 
-def _pieces(cache: Cache, rows: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """What is said in some clips, in any order; what is short is left out."""
-    for row in rng.permutation(rows):
-        piece = _piece(cache, row, rng)
-        if len(piece) >= LEAST * BLOCK:
-            yield _faded(piece)
+def _pieces(
+    cache: Cache, rows: np.ndarray, rng: np.random.Generator
+) -> Iterator[tuple[int, np.ndarray]]:
+    """What is said in clips, with its speaker, one after the other; what is short is left out."""
+    speakers = np.zeros(len(rows), int) if cache.speakers is None else cache.speakers[rows]
+    for speaker in rng.permutation(np.unique(speakers)):
+        for row in rng.permutation(rows[speakers == speaker]):
+            piece = _piece(cache, row, rng)
+            if len(piece) >= LEAST * BLOCK:
+                yield speaker, _faded(piece)
 
 
 def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
     """What is said in a clip, of a wanted word a half or nothing; int16, whole blocks."""
-    label = cache.labels[row]
-    is_left_out = label > UNKNOWN and rng.random() >= HALVES
     spoken = np.asarray(cache.samples[row, : cache.lengths[row]])
+    is_wanted = cache.labels[row] > UNKNOWN
+    if is_wanted and rng.random() >= HALVES:
+        return spoken[:0]
     blocks = activity(spoken)
     active = np.flatnonzero(blocks)
-    if label == SILENCE or is_left_out or not len(active):
+    if not len(active):
         return spoken[:0]
     # Without what `activity` adds on both sides, but where the clip itself begins or ends there.
     first = active[0] + AROUND * (active[0] > 0)
     last = active[-1] + 1 - AROUND * (active[-1] + 1 < len(blocks))
-    if label > UNKNOWN:
+    if is_wanted:
         middle = (first + last) // 2
         first, last = (first, middle) if rng.random() < 0.5 else (middle, last)
     piece = spoken[first * BLOCK : max(first, last) * BLOCK]
