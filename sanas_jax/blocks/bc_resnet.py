@@ -10,6 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from sanas_jax.blocks.common import pointwise
 from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.kernels.depthwise import DepthwiseConv
 
@@ -63,13 +64,13 @@ class BcResidual(nn.Module):
             raise ValueError(
                 f"stride: expected 1 where the channels stay {self.maps}, got {self.stride}"
             )
-        y = nn.relu(batch_norm(_pointwise(self.maps)(x), train, live)) if transition else x
+        y = nn.relu(batch_norm(pointwise(self.maps)(x), train, live)) if transition else x
         y = DepthwiseConv((1, 3), (1, self.stride), padding=((0, 0), (1, 1)))(y)
         y = SubSpectralNorm(self.sub_bands)(y, train=train, live=live)
         around = (self.dilation, self.dilation)
         z = y.mean(2, keepdims=True)
         z = DepthwiseConv((3, 1), dilation=(self.dilation, 1), padding=(around, (0, 0)))(z)
-        y = y + _pointwise(self.maps)(nn.swish(batch_norm(z, train, live)))
+        y = y + pointwise(self.maps)(nn.swish(batch_norm(z, train, live)))
         return y if transition else x + y
 
 
@@ -85,7 +86,7 @@ class BcTail(nn.Module):
     ) -> jax.Array:
         """[B, T, F, C] → [B, T, F − 4, maps]."""
         y = DepthwiseConv((5, 5), padding=((2, 2), (0, 0)))(x)
-        return batch_norm(_pointwise(self.maps)(y), train, live)
+        return batch_norm(pointwise(self.maps)(y), train, live)
 
 
 class SubSpectralNorm(nn.Module):
@@ -107,8 +108,3 @@ class SubSpectralNorm(nn.Module):
             raise ValueError(f"frequencies: expected a multiple of {self.sub_bands}, got {freq}")
         bands = x.reshape(batch, time, self.sub_bands, freq // self.sub_bands, maps)
         return batch_norm(bands, train, live, axis=(2, 4)).reshape(x.shape)
-
-
-def _pointwise(maps: int) -> nn.Dense:
-    """1×1 convolution without bias."""
-    return nn.Dense(maps, use_bias=False, kernel_init=nn.initializers.he_normal())

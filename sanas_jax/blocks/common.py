@@ -255,3 +255,8 @@ def max_pool(x: jax.Array, pool: tuple[int, int]) -> jax.Array:
     t, f = time // pool[0], freq // pool[1]
     x = x[:, : t * pool[0], : f * pool[1]].reshape(batch, t, pool[0], f, pool[1], maps)
     return jnp.max(x, axis=(2, 4))
+
+
+def pointwise(maps: int) -> nn.Dense:
+    """1×1 convolution without bias, of published chains that normalise after it."""
+    return nn.Dense(maps, use_bias=False, kernel_init=nn.initializers.he_normal())

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+from sanas_jax.blocks.common import pointwise
 from sanas_jax.blocks.norm import batch_norm
 from sanas_jax.kernels.depthwise import DepthwiseConv
 
@@ -36,8 +37,8 @@ class SparkBlock(nn.Module):
         """[B, T, 1, C] or [B, T, coefficients, 1] → [B, T, 1, maps]."""
         x = x.reshape(*x.shape[:2], 1, -1)
         y = DepthwiseConv((self.kernel, 1), padding="SAME")(x)
-        y = batch_norm(_pointwise(self.maps)(y), train, live)
-        return y + batch_norm(_pointwise(self.maps)(x), train, live) if self.residual else y
+        y = batch_norm(pointwise(self.maps)(y), train, live)
+        return y + batch_norm(pointwise(self.maps)(x), train, live) if self.residual else y
 
 
 class SparkGates(nn.Module):
@@ -66,8 +67,3 @@ def mean_gate(mu: jax.Array) -> jax.Array:
     low, high = (-mu - 0.5) / SIGMA, (0.5 - mu) / SIGMA
     within = norm.cdf(high) - norm.cdf(low)
     return (mu + 0.5) * within + SIGMA * (norm.pdf(low) - norm.pdf(high)) + norm.cdf(-high)
-
-
-def _pointwise(maps: int) -> nn.Dense:
-    """1×1 convolution without bias."""
-    return nn.Dense(maps, use_bias=False, kernel_init=nn.initializers.he_normal())
