@@ -258,5 +258,5 @@ def max_pool(x: jax.Array, pool: tuple[int, int]) -> jax.Array:
 
 
 def pointwise(maps: int) -> nn.Dense:
-    """1×1 convolution without bias, of published chains that normalise after it."""
+    """1×1 convolution without bias."""
     return nn.Dense(maps, use_bias=False, kernel_init=nn.initializers.he_normal())

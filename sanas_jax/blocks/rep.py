@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sanas_jax.blocks.common import pointwise
 from sanas_jax.blocks.norm import EPSILON, batch_norm
 from sanas_jax.blocks.separable import crop
 from sanas_jax.kernels.depthwise import DepthwiseConv
@@ -67,8 +68,7 @@ class RepSeparable(nn.Module):
             branches.append(batch_norm(conv(seen), train, live))
         branches.append(batch_norm(crop(x, size, self.stride), train, live))
         y = nn.relu(sum(branches))
-        mix = nn.Dense(self.maps, use_bias=False, kernel_init=nn.initializers.he_normal())
-        z = batch_norm(mix(y), train, live)
+        z = batch_norm(pointwise(self.maps)(y), train, live)
         return z + batch_norm(y, train, live) if y.shape[-1] == self.maps else z
 
 
