@@ -1,8 +1,9 @@
 """Audio without the words between and under them: running speech, and sounds as background.
 
-Running speech is heard between the words of an item, as it was recorded but for a gain, and under
-them at a ratio to their power; a sound takes the place of the background at such a ratio. Some of
-these items hold no words. Speech is labelled by where someone speaks (`Recipe.negative_label`).
+Running speech is heard between the words of an item, as it was recorded but for speed and a gain,
+and under them at a ratio to their power; a sound takes the place of the background at such a ratio.
+Some of these items hold no words. Speech is labelled by where someone speaks
+(`Recipe.negative_label`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sanas_jax.data.recipe import Recipe
+from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.tracks import Tracks, as_float, choose_segment, places, segment
-from sanas_jax.data.variation import log_uniform
+from sanas_jax.data.variation import along, log_uniform, reading
 
 # Seconds over which running speech falls before a word and rises after it.
 RAMP_SECONDS = 0.05
+SPEED = 1  # is folded into an item's key for a draw that the recipe does without
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +42,7 @@ class NegativeChoice:
     gain: [] of running speech between words
     ratio_db: [], of the words' power to that of negatives under them
     speech, sounds: [3], segments of the tracks; None: the recipe asks for none
+    speed: [4], how running speech is read (`variation.reading`); None: sample by sample
     """
 
     alone: jax.Array
@@ -49,6 +52,7 @@ class NegativeChoice:
     ratio_db: jax.Array
     speech: jax.Array | None
     sounds: jax.Array | None
+    speed: jax.Array | None
 
 
 class Heard(NamedTuple):
@@ -68,28 +72,26 @@ class Heard(NamedTuple):
 
 
 def choose_negatives(
-    negatives: Negatives | None, recipe: Recipe, length: jax.Array, key: jax.Array
+    negatives: Negatives | None, settings: MixSettings, length: jax.Array, key: jax.Array
 ) -> NegativeChoice:
     """What an item of `length` samples has of them; ValueError if there is none to draw."""
     uniform = jax.random.uniform(key, (9,), jnp.float32)
-    segments: dict[str, jax.Array | None] = {"speech": None, "sounds": None}
-    shares = (recipe.negative_speech, recipe.negative_sounds)
-    for name, share, draws in zip(segments, shares, (uniform[2:4], uniform[5:7]), strict=True):
-        tracks = getattr(negatives, name, None)
-        if not share:
-            continue
-        if tracks is None:
-            raise ValueError(f"negative_{name}: expected {name} to draw from, got none")
-        segments[name] = choose_segment(tracks, length, draws)
-    talks, is_sound = uniform[0] < shares[0], uniform[1] < shares[1]
-    low, high = recipe.negative_snr_db
+    speed = _choose_speed(settings, key)
+    read = length
+    if speed is not None:
+        read = along(speed, settings.max_samples, length)[0] + 1
+    low, high = settings.negative_snr_db
+    talks = uniform[0] < settings.negative_speech
+    is_sound = uniform[1] < settings.negative_sounds
     return NegativeChoice(
-        alone=(talks | is_sound) & (uniform[7] < recipe.negative_alone),
+        alone=(talks | is_sound) & (uniform[7] < settings.negative_alone),
         talks=talks,
-        gain=log_uniform(uniform[4], recipe.negative_gain),
+        gain=log_uniform(uniform[4], settings.negative_gain),
         is_sound=is_sound,
         ratio_db=low + (high - low) * uniform[8],
-        **segments,
+        speech=_choose_segment(negatives, "speech", settings, read, uniform[2:4]),
+        sounds=_choose_segment(negatives, "sounds", settings, length, uniform[5:7]),
+        speed=speed,
     )
 
 
@@ -98,12 +100,52 @@ def hear_negatives(negatives: Negatives | None, choice: NegativeChoice, samples:
     nothing = jnp.zeros(samples, jnp.float32)
     speech, sound, active = nothing, nothing, jnp.zeros(samples, bool)
     if negatives is not None and negatives.speech is not None and choice.speech is not None:
-        tracks, at = negatives.speech, places(choice.speech, samples)
-        speech = jnp.where(choice.talks, choice.gain, 0.0) * as_float(tracks.samples[at])
+        tracks = negatives.speech
+        talk, at = _read(tracks, choice.speech, choice.speed, samples)
+        speech = jnp.where(choice.talks, choice.gain, 0.0) * talk
         active = choice.talks & tracks.active[at // tracks.block]
     if negatives is not None and negatives.sounds is not None and choice.sounds is not None:
         sound = as_float(segment(negatives.sounds.samples, choice.sounds, samples))
     return Heard(speech, active, sound, choice.is_sound, choice.ratio_db)
+
+
+def _choose_speed(settings: MixSettings, key: jax.Array) -> jax.Array | None:
+    """How running speech is read, from its first sample on; None: as it was recorded."""
+    if settings.negative_speed_range == (1.0, 1.0):
+        return None
+    uniform = jax.random.uniform(jax.random.fold_in(key, SPEED), (), jnp.float32)
+    factor, size = log_uniform(uniform, settings.negative_speed_range), settings.max_samples
+    return reading(size, size, factor).at[:2].set(0)
+
+
+def _choose_segment(
+    negatives: Negatives | None,
+    name: str,
+    settings: MixSettings,
+    length: jax.Array,
+    uniform: jax.Array,
+) -> jax.Array | None:
+    """Of the tracks of this name; None where the recipe asks for none."""
+    if not getattr(settings, f"negative_{name}"):
+        return None
+    tracks = getattr(negatives, name, None)
+    if tracks is None:
+        raise ValueError(f"negative_{name}: expected {name} to draw from, got none")
+    return choose_segment(tracks, length, uniform)
+
+
+def _read(
+    tracks: Tracks, chosen: jax.Array, speed: jax.Array | None, samples: int
+) -> tuple[jax.Array, jax.Array]:
+    """A segment at a speed, interpolated between samples, and where these lie: [samples] each."""
+    count = jnp.arange(samples)
+    if speed is None:
+        at = places(chosen, count)
+        return as_float(tracks.samples[at]), at
+    index, part = along(speed, samples, count)
+    at, next_to_it = places(chosen, index), places(chosen, index + 1)
+    before, after = as_float(tracks.samples[at]), as_float(tracks.samples[next_to_it])
+    return before + part * (after - before), at
 
 
 def nearness(offsets: jax.Array, there: jax.Array, size: int, samples: int, ramp: int) -> jax.Array:

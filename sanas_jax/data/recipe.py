@@ -41,6 +41,7 @@ class Recipe:
     negative_snr_db: lowest and highest ratio of the words' mean power to that of speech or a sound
         under them; without words as to a median clip's
     negative_gain: factors of running speech between words, log-uniform
+    negative_speed_range: factors of running speech's speed (and pitch), log-uniform
     negative_label: of running speech where someone speaks, "unknown" or "silence"
     """
 
@@ -70,6 +71,7 @@ class Recipe:
     negative_alone: float = 0.5
     negative_snr_db: tuple[float, float] = (0.0, 20.0)
     negative_gain: tuple[float, float] = (0.5, 2.0)
+    negative_speed_range: tuple[float, float] = (1.0, 1.0)
     negative_label: str = "unknown"
 
     @property
@@ -83,6 +85,7 @@ class Recipe:
             self,
             speed_range=(1.0, 1.0),
             gain_range=(1.0, 1.0),
+            negative_speed_range=(1.0, 1.0),
             time_masks=0,
             frequency_masks=0,
         )
@@ -115,7 +118,7 @@ class Recipe:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        for name in ("speed_range", "gain_range", "negative_gain"):
+        for name in ("speed_range", "gain_range", "negative_gain", "negative_speed_range"):
             values = getattr(self, name)
             if len(values) != 2 or not 0 < values[0] <= values[1] < inf:
                 raise ValueError(

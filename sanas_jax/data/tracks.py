@@ -80,15 +80,15 @@ def choose_segment(tracks: Tracks, length: jax.Array, uniform: jax.Array) -> jax
     return jnp.stack([begin, size, start])
 
 
-def places(chosen: jax.Array, samples: int) -> jax.Array:
-    """Indices [samples] of a segment that begins as `chosen` [3]; a short recording is repeated."""
+def places(chosen: jax.Array, index: jax.Array) -> jax.Array:
+    """Where samples `index` of a segment `chosen` [3] lie; a short recording is repeated."""
     begin, size, start = chosen
-    return begin + (start + jnp.arange(samples)) % size
+    return begin + (start + index) % size
 
 
 def segment(values: jax.Array, chosen: jax.Array, samples: int) -> jax.Array:
-    """[samples] of values [M], as `places` says."""
-    return values[places(chosen, samples)]
+    """The first samples of values [M], as `places` says: [samples]."""
+    return values[places(chosen, jnp.arange(samples))]
 
 
 def as_float(samples: jax.Array) -> jax.Array:

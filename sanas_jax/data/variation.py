@@ -42,17 +42,22 @@ def reading(size: int, length: ArrayLike, factor: ArrayLike) -> jax.Array:
 
 def read_along(clip: jax.Array, places: jax.Array) -> jax.Array:
     """Samples [S] of a clip [S] at places as of `reading`; silence lies beyond its ends."""
-    size, bits = clip.shape[0], part_bits(clip.shape[0])
-    first, first_part, step, step_part = places
-    count = jnp.arange(size)
-    parts = first_part.astype(jnp.uint32) + count.astype(jnp.uint32) * step_part.astype(jnp.uint32)
-    index = first + count * step + (parts >> bits).astype(jnp.int32)
-    part = (parts & ((1 << bits) - 1)).astype(jnp.float32) / (1 << bits)
+    size = clip.shape[0]
+    index, part = along(places, size, jnp.arange(size))
     inside = (index >= -1) & (index < size)
     index = jnp.clip(index, -1, size - 1)
     padded = jnp.pad(clip, 1)
     before, after = padded[index + 1], padded[index + 2]
     return jnp.where(inside, before + part * (after - before), 0.0)
+
+
+def along(places: jax.Array, size: int, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where samples number `count` ≤ size are read: int32 whole places, and float32 parts."""
+    bits = part_bits(size)
+    first, first_part, step, step_part = places
+    parts = first_part.astype(jnp.uint32) + count.astype(jnp.uint32) * step_part.astype(jnp.uint32)
+    index = first + count * step + (parts >> bits).astype(jnp.int32)
+    return index, (parts & ((1 << bits) - 1)).astype(jnp.float32) / (1 << bits)
 
 
 def part_bits(size: int) -> int:

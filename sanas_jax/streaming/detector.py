@@ -109,9 +109,8 @@ def detector_step(
     if count < detector.min_count or time_ms - kept[0][0] < detector.window_ms / 4:
         return state, Step(state.fired_label, 0.0, False)
     # Divided before summing, in the posterior's own precision: bit for bit as in the TF tool.
-    mean = (kept[0][1] / count).astype(np.float64)
-    for _, scores in kept[1:]:
-        mean += scores / count
+    shares = np.array([scores for _, scores in kept]) / count
+    mean = np.add.reduce(shares, 0, np.float64)
     label = int(mean.argmax())
     score = float(mean[label])
     waited = (

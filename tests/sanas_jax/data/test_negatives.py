@@ -117,6 +117,32 @@ def test_a_segment_is_of_one_recording_and_long_ones_are_drawn_more_often():
     np.testing.assert_allclose(used / 600, np.diff(bounds) / 5000, atol=0.07)
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_speech_of_another_speed_is_read_between_its_samples(factor):
+    # A ramp says where it is read; someone speaks in its second half.
+    tracks = Tracks.create(np.arange(2000, dtype=np.int16) * 8, [0, 1000, 2000], [False, True])
+    settings = replace(
+        PLAIN, negative_speech=1.0, negative_alone=1.0, negative_speed_range=(factor, factor)
+    )
+    batch = draw(clips_with(Negatives(speech=tracks)), settings, KEY, 60)
+    for signal, labels in zip(levels(batch) / 8, np.array(batch.labels).T, strict=True):
+        np.testing.assert_allclose(signal, signal[0] + factor * np.arange(300), atol=0.01)
+        assert signal[-1] < 1000 or signal[0] >= 1000, "of one recording"
+        assert (labels == (signal[0] >= 1000)).all()
+
+
+def test_speech_has_speeds_between_the_bounds():
+    tracks = Tracks.create(np.arange(3000, dtype=np.int16) * 8, [0, 3000])
+    bounds = (0.8, 1.25)
+    settings = replace(PLAIN, negative_speech=1.0, negative_alone=1.0, negative_speed_range=bounds)
+    signal = levels(draw(clips_with(Negatives(speech=tracks)), settings, KEY, 200)) / 8
+    speeds = np.log(np.diff(signal[:, [0, -1]])[:, 0] / 299)
+    low, high = np.log(bounds)
+    assert low - 1e-3 < speeds.min() < low + 0.05
+    assert high - 0.05 < speeds.max() < high + 1e-3
+    assert abs(speeds.mean()) < 0.04  # four standard deviations of a log-uniform mean
+
+
 def test_recipes_without_negatives_draw_what_they_drew():
     plain, beside = clips_with(None), clips_with(speech_of([True]))
     settings = replace(PLAIN, silence_fraction=0.1)
@@ -143,6 +169,7 @@ def test_negatives_refuse():
     for change, message in (
         ({"negative_speech": 1.5}, "negative_speech: expected 0 to 1, got 1.5"),
         ({"negative_gain": (0.0, 1.0)}, "negative_gain: expected two factors above 0"),
+        ({"negative_speed_range": (1.2, 0.9)}, "negative_speed_range: expected two factors"),
         ({"negative_snr_db": (3.0, 1.0)}, "negative_snr_db: expected two numbers"),
         ({"negative_label": "word"}, "negative_label: expected one of"),
     ):
