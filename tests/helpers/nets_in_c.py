@@ -92,6 +92,18 @@ def dead_ends() -> Net:
     return Net((51, 6, 1), layers, edges, "y", "f")
 
 
+def glances(*makers: tuple[str, nn.Module]) -> Net:
+    """A network whose edges from the input, each with an exit, make bands or energies."""
+    layers, edges = [Layer("x")], []
+    for name, block in makers:
+        layers.append(Layer(f"of_{name}"))
+        edges += [
+            Edge(name, "x", f"of_{name}", block),
+            Edge(f"exit_{name}", f"of_{name}", "y", Exit(3), gated=False),
+        ]
+    return Net((53, 20, 1), (*layers, Layer("y")), tuple(edges), "y", "y")
+
+
 NETS = {"chain": chain, "dead ends": dead_ends, "gated": gated}
 
 

@@ -23,6 +23,7 @@ def test_unperturbed_keeps_the_streams():
         plain,
         speed_range=(0.9, 1.1),
         gain_range=(0.5, 2.0),
+        negative_speed_range=(0.9, 1.1),
         time_masks=2,
         frequency_masks=1,
     )

@@ -2,92 +2,46 @@
 
 import ctypes
 import dataclasses
-import importlib.util
-import shutil
-import subprocess
-import sys
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.live.engine import runtime_of
 from experiments.live.native import native_runtime
-from experiments.machine.compiler import NoCompilerError, compiled, find_compiler
 from experiments.runs.trained import read_model
 from sanas_jax import gates
-from sanas_jax.blocks import Conv2D, Dense
-from sanas_jax.blocks.audio import Energies, LogMel
-from sanas_jax.blocks.separable import Crop, Exit, Separable
-from sanas_jax.controller import Controller
-from sanas_jax.data.features import extract
-from sanas_jax.export.c import blocks
-from sanas_jax.export.c.library import Library
-from sanas_jax.export.c.source import c_source
-from sanas_jax.export.c.text import constant, identifiers, rounded, write_taps, write_weights
+from sanas_jax.blocks.audio import Energies
+from sanas_jax.blocks.separable import Crop, Exit
 from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
 from sanas_jax.streaming.detector import Detector
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
-from tests.helpers.fuzz_c import CASES, PADDINGS, NoSanitizersError, small_source, watched
+from tests.helpers.compiled_c import fired, library_of, skip_without_compiler, whole
+from tests.helpers.fuzz_c import PADDINGS
 from tests.helpers.nets_in_c import (
     CLASSES,
     DETECTOR,
-    NETS,
-    RATE,
     chain,
     dead_ends,
     front_of,
     frontend,
     gated,
+    glances,
     model_of,
     noise,
-    source_of,
 )
 
-try:
-    find_compiler()
-except NoCompilerError as missing:
-    pytest.skip(str(missing), allow_module_level=True)
+skip_without_compiler()
 
 OWN = dataclasses.replace(DETECTOR, thresholds=(0.6, 0.35))
 PRICES = (0.2, 1.0, 5.0)
-
-
-def fired(heard):
-    """Of every step the word that fired and when, or None."""
-    return [h.detection and (h.detection.label, h.detection.time_ms) for h in heard]
-
-
-def library_of(model, params, front, static=False, folder=None, **options):
-    source = source_of(model, params, front, static, **options)
-    return Library(str(compiled(source, folder)), "small", model, front)
-
-
-def whole(model, params, front, samples, price):
-    """What `unroll` says of the whole recording: posteriors, live."""
-    signal = samples.astype(np.float32) / 32768
-    frames = extract(front, jnp.asarray(signal))[None, ..., None]
-    carry = init_carry(model, 1, price, params["stats"])
-    _, out = unroll(model, params, carry, frames, jax.random.key(0), policy=gates.mode)
-    return np.asarray(jax.nn.softmax(out.logits[:, 0])), np.asarray(out.live[:, 0])
 
 
 def cut(rng, samples):
     """Chunks of random sizes, some of them empty."""
     ends = np.sort(rng.integers(0, len(samples), rng.integers(1, 40)))
     return np.split(samples, ends)
-
-
-@pytest.fixture(scope="module", params=NETS)
-def case(request, tmp_path_factory):
-    model, params = model_of(NETS[request.param]())
-    folder = tmp_path_factory.mktemp("native")
-    front = front_of(model.net)
-    return model, params, front, library_of(model, params, front, folder=folder)
 
 
 def test_it_answers_as_unroll_does_however_the_audio_is_cut(case):
@@ -263,39 +217,6 @@ def test_a_static_network_runs_everything(tmp_path):
     assert off == ["keep"]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"block": Conv2D(2, (3, 1))}, "edge 'block': expected Separable.*got Conv2D"),
-        ({"activation": nn.tanh}, "layer 'h': expected ReLU or no activation"),
-        ({"cell": nn.SimpleCell(4)}, "controller: expected a GRU.*got SimpleCell"),
-        ({"name": "2nd"}, "name: expected an identifier of C, got '2nd'"),
-    ],
-)
-def test_what_has_no_form_in_c_is_refused_by_name(change, message):
-    block = change.get("block", Separable(6, 5, 2))
-    layers = (Layer("x"), Layer("h", change.get("activation", nn.relu)), Layer("y"))
-    edges = (Edge("block", "x", "h", block), Edge("out", "h", "y", Dense(3), gated=False))
-    net = Net((51, 6, 1), layers, edges, "y", "y")
-    model = Sanas(net, Controller(change.get("cell", nn.GRUCell(4))), hop=10)
-    params = init_model(model, jax.random.key(0))
-    name = change.get("name", "small")
-    with pytest.raises(ValueError, match=message):
-        c_source(name, model, params, frontend(), CLASSES, DETECTOR, static=False)
-
-
-def glances(*makers):
-    """A network whose edges from the input, each with an exit, make bands or energies."""
-    layers, edges = [Layer("x")], []
-    for name, block in makers:
-        layers.append(Layer(f"of_{name}"))
-        edges += [
-            Edge(name, "x", f"of_{name}", block),
-            Edge(f"exit_{name}", f"of_{name}", "y", Exit(3), gated=False),
-        ]
-    return Net((53, 20, 1), (*layers, Layer("y")), tuple(edges), "y", "y")
-
-
 def test_energies_may_be_looked_at_twice(tmp_path):
     model, params = model_of(glances(("few", Energies(2)), ("more", Energies(3))))
     front = dataclasses.replace(frontend(), raw=True)
@@ -303,36 +224,6 @@ def test_energies_may_be_looked_at_twice(tmp_path):
     posteriors, _ = whole(model, params, front, noise(), 1.0)
     heard = Session(library, cost_weight=1.0).push(noise())
     np.testing.assert_allclose([h.posterior for h in heard], posteriors[: len(heard)], atol=1e-5)
-
-
-def test_bands_from_two_places_are_refused_by_name():
-    bands = [LogMel(6, RATE, 60, 20.0, hz) for hz in (900.0, 800.0)]
-    model = Sanas(glances(*zip(("mel", "more"), bands, strict=True)), Controller(nn.GRUCell(4)), 10)
-    params = init_model(model, jax.random.key(0))
-    front = dataclasses.replace(frontend(), raw=True)
-    with pytest.raises(
-        ValueError, match=r"edge 'more': expected mel bands from one place .* 'mel'"
-    ):
-        source_of(model, params, front)
-
-
-def test_names_become_identifiers_of_their_own():
-    assert identifiers(["a-b", "a_b", "A b", "ä"]) == {
-        "a-b": "a_b",
-        "a_b": "a_b_1",
-        "A b": "a_b_2",
-        "ä": "_",
-    }
-
-
-def test_constants_are_the_same_to_the_last_bit():
-    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * 1e-3
-    text = constant("x", values)
-    words = text[text.index("{") + 1 : text.index("}")].split(",")
-    np.testing.assert_array_equal(np.array(words[:1000], np.float32), values)
-    assert max(map(len, text.splitlines())) <= 100
-    with pytest.raises(ValueError, match="x: expected finite numbers"):
-        constant("x", [np.nan])
 
 
 def test_a_crop_and_an_exit_are_of_the_middle_rows(tmp_path):
@@ -344,94 +235,6 @@ def test_a_crop_and_an_exit_are_of_the_middle_rows(tmp_path):
     posteriors, _ = whole(model, params, frontend(), noise(), 1.0)
     heard = Session(library, cost_weight=1.0).push(noise())
     np.testing.assert_allclose([h.posterior for h in heard], posteriors[: len(heard)], atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize(("net", "hop"), CASES)
-def test_sanitizers_find_nothing(net, hop, padding, tmp_path):
-    source = small_source(net, hop, padding, "int8" if padding == "reflect" else "float32")
-    try:
-        done = watched(tmp_path, source, 5000)
-    except NoSanitizersError:
-        pytest.skip("no sanitizers here")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) > 1000
-    broken = source.replace("float ar[", "float ar[-1 + ", 1)
-    assert watched(tmp_path, broken, 5000).returncode != 0
-
-
-def test_rounded_weights_are_near_and_whole():
-    weights = np.random.default_rng(0).standard_normal((50, 4)) * [1e-3, 1, 100, 0]
-    whole, scale = rounded(weights)
-    np.testing.assert_array_equal(whole, np.rint(whole))
-    np.testing.assert_array_equal(np.abs(whole).max(0), [127, 127, 127, 0])
-    assert (np.abs(whole * scale - weights) <= scale / 2 + 1e-12).all()
-    assert scale[3] > 0
-
-
-def test_int8_computes_with_the_rounded_weights_in_float32(case, tmp_path, monkeypatch):
-    model, params, front, exact = case
-    small = library_of(model, params, front, folder=tmp_path, weights="int8")
-
-    def weights(source, name, kernel, bias, block):
-        return write_weights(source, name, np.multiply(*rounded(kernel)), bias, block)
-
-    def taps(source, name, values):
-        return write_taps(source, name, np.multiply(*rounded(values)))
-
-    # The controller's maps are written by the same function.
-    monkeypatch.setattr(blocks, "write_weights", weights)
-    monkeypatch.setattr(blocks, "write_taps", taps)
-    same = library_of(model, params, front, folder=tmp_path)
-    one, other, before = (
-        Session(engine, cost_weight=0.5).push(noise()) for engine in (small, same, exact)
-    )
-    np.testing.assert_allclose(
-        [h.posterior for h in one], [h.posterior for h in other], rtol=0, atol=1e-5
-    )
-    np.testing.assert_array_equal([h.live for h in one], [h.live for h in other])
-    moved = np.abs([a.posterior - b.posterior for a, b in zip(one, before, strict=True)])
-    assert moved.max() > 1e-4
-
-
-def test_other_weights_are_refused_by_name():
-    model, params = model_of(chain())
-    with pytest.raises(ValueError, match="weights: expected one of float32, int8, got 'int4'"):
-        source_of(model, params, frontend(), weights="int4")
-
-
-def compilers():
-    """Those that are here, as commands."""
-    found = {name: name for name in ("gcc", "clang") if shutil.which(name)}
-    if importlib.util.find_spec("ziglang") is not None:
-        found["zig"] = f"{sys.executable} -m ziglang cc"
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
-def test_compilers_agree_and_have_nothing_to_say(compiler, tmp_path, monkeypatch):
-    if compiler not in compilers():
-        pytest.skip(f"no {compiler} here")
-    model, params = model_of(chain())
-    plain = Session(Runtime(model, params, frontend()), cost_weight=0.5, detector=DETECTOR)
-    expected = plain.push(noise())
-    monkeypatch.setenv("CC", compilers()[compiler])
-    strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2"]
-    for weights in ("float32", "int8"):
-        (tmp_path / "small.c").write_text(source_of(model, params, frontend(), weights=weights))
-        call = [*find_compiler(), *strict, "-c", "small.c", "-o", "small.o"]
-        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-    library = library_of(model, params, frontend(), folder=tmp_path)
-    heard = Session(library, cost_weight=0.5, detector=DETECTOR).push(noise())
-    np.testing.assert_array_equal([h.live for h in heard], [h.live for h in expected])
-    np.testing.assert_allclose(
-        [h.posterior for h in heard], [h.posterior for h in expected], atol=1e-5
-    )
-    assert fired(heard) == fired(expected)
-    assert any(fired(heard))
 
 
 @pytest.mark.slow
