@@ -8,10 +8,16 @@
         --negative_speaker '(.*)_'
 
 With --sentences each voice also says sentences without the words, for those who have no recordings
-of people talking.
+of people talking. With --sounds there are simple music and household noises too; with --voices 0
+they are all that is written:
 
-Needs `pip install sanas-jax[synth]`. The same seed gives the same files, bit for bit, whatever
---jobs. For trying things out and for words nobody has recorded: detectors for people need people.
+    python -m data_prep.synthesize --out sounds --voices 0 --sounds 30
+    python -m data_prep.prepare --data corpus --out cache --negatives sounds/_music_ \\
+        --negatives sounds/_household_
+
+Voices need `pip install sanas-jax[synth]`. The same seed gives the same files, bit for bit,
+whatever --jobs. For trying things out and for words nobody has recorded: detectors for people need
+people.
 """
 
 import dataclasses
@@ -43,20 +49,28 @@ _PRELOAD = ["data_prep.voices.recordings", "data_prep.command.cli", "tqdm"]
 def synthesize(out: Path, options: Options) -> int:
     """Write the corpus folder `out`, complete or not at all; return the number of clips."""
     _check(out, options)
-    voices = draw_voices(options.voices, options.seed)
+    voices = draw_voices(options.voices, options.seed) if options.voices else {}
     manifest = {
-        "made_by": "data_prep.synthesize with espeak-ng",
+        "made_by": "data_prep.synthesize" + " with espeak-ng" * bool(voices),
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "jobs"},
         "voices": {name: dataclasses.asdict(voice) for name, voice in voices.items()},
     }
     with atomic.new_folder(out) as folder:
-        folders = [*options.words, NOISE_FOLDER, *([SENTENCES_FOLDER] * bool(options.sentences))]
+        folders = [*options.words, NOISE_FOLDER] if voices else []
+        folders += [SENTENCES_FOLDER] if options.sentences else []
+        folders += recordings.SOUNDS if options.sounds else []
         for name in folders:
             (folder / name).mkdir()
         tasks: list[Callable[[], int]] = [
-            functools.partial(recordings.write_track, folder, kind, i, options)
-            for i, kind in enumerate(("babble", *noises.TRACKS))
+            functools.partial(recordings.write_sounds, folder, kind, minute, options)
+            for kind in recordings.SOUNDS
+            for minute in range(options.sounds)
         ]
+        if voices:
+            tasks += [
+                functools.partial(recordings.write_track, folder, kind, i, options)
+                for i, kind in enumerate(("babble", *noises.TRACKS))
+            ]
         tasks += [
             functools.partial(recordings.write_speaker, folder, name, voice, options)
             for name, voice in voices.items()
@@ -81,7 +95,7 @@ def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
     processes = min(jobs or os.cpu_count() or 1, len(tasks))
     with (
         context.Pool(processes, initializer=_ignore_interrupt, maxtasksperchild=1) as pool,
-        Progress(len(tasks), "voice") as shown,
+        Progress(len(tasks), "task") as shown,
     ):
         total = 0
         for count in pool.imap_unordered(_call, tasks, chunksize=1):
@@ -111,8 +125,12 @@ def _check(out: Path, options: Options) -> None:
             raise ValueError(f"expected words that can name a folder, got {word!r}")
     if options.sentences:
         sentence(np.random.default_rng(0), options.words)
-    if min(options.voices, options.takes, options.noise_seconds) < 1:
-        raise ValueError(f"expected positive numbers of voices, takes and seconds, got {options}")
+    if min(options.takes, options.noise_seconds) < 1:
+        raise ValueError(f"expected positive numbers of takes and seconds, got {options}")
+    if min(options.voices, options.sentences, options.sounds) < 0:
+        raise ValueError(f"expected no negative numbers, got {options}")
+    if not options.voices and (options.sentences or not options.sounds):
+        raise ValueError("--voices: expected 1 or more, or 0 with --sounds alone, got 0")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -120,9 +138,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out", None, "Folder to write.", required=True, flag_values=values)
     flags.DEFINE_list("words", list(WORDS), "Words to speak.", flag_values=values)
     numbers = (
-        ("voices", 200, "Number of voices (speakers).", 1, 100_000),
+        ("voices", 200, "Number of voices (speakers); 0 for --sounds alone.", 0, 100_000),
         ("takes", 2, "Clips of each word by each voice.", 1, 10_000),
         ("sentences", 0, "Sentences without the words by each voice.", 0, 10_000),
+        ("sounds", 0, "Minutes of music, and as many of household noises.", 0, 10_000),
         ("seed", 0, "Seed of everything random.", 0, None),
         ("noise_seconds", 60, "Length of each background track, s.", 1, 36_000),
         ("jobs", 0, "Processes, 0: one per CPU.", 0, 1_000),
@@ -143,10 +162,14 @@ def run(values: flags.FlagValues) -> None:
         noise_seconds=values.noise_seconds,
         jobs=values.jobs,
         sentences=values.sentences,
+        sounds=values.sounds,
     )
     clips = synthesize(Path(values.out), options)
-    print(f"{clips} clips: {len(options.words)} words, {options.voices} voices")
-    print(f"{1 + len(noises.TRACKS)} background tracks of {options.noise_seconds} s")
+    if options.voices:
+        print(f"{clips} clips: {len(options.words)} words, {options.voices} voices")
+        print(f"{1 + len(noises.TRACKS)} background tracks of {options.noise_seconds} s")
+    if options.sounds:
+        print(f"{options.sounds} minutes in each of {', '.join(recordings.SOUNDS)}")
     if options.sentences:
         print(f"{options.sentences * options.voices} sentences in {SENTENCES_FOLDER}")
     print(f"wrote {values.out}")

@@ -17,7 +17,9 @@ from pathlib import Path
 from data_prep.speech.audio import ENDINGS
 
 NOISE_FOLDER = "_background_noise_"
-SENTENCES_FOLDER = "_speech_"  # of people talking: no clips, and negatives if they are named
+# Of people talking, and of sounds: no clips, and negatives if they are named.
+SENTENCES_FOLDER, MUSIC_FOLDER, HOUSEHOLD_FOLDER = "_speech_", "_music_", "_household_"
+_NEGATIVES = {SENTENCES_FOLDER, MUSIC_FOLDER, HOUSEHOLD_FOLDER}
 _FIELDS = {"word": r"(?P<word>[^/]+?)", "speaker": r"(?P<speaker>[^/]+?)", "n": r"(?P<n>\d+)"}
 
 
@@ -63,7 +65,7 @@ def find(root: Path, pattern: str | None = None) -> Index:
     found = _look(root)
     for name in sorted(found.audio):
         parts = name.split("/")
-        if SENTENCES_FOLDER in parts[:-1]:
+        if _NEGATIVES & set(parts[:-1]):
             continue
         if NOISE_FOLDER in parts[:-1]:
             noise.append(name)

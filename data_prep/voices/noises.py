@@ -1,6 +1,7 @@
 """Background tracks made from random numbers: float64 [samples] at 16 kHz, seeded.
 
-Each has a root mean square of `RMS`, except the taps, whose peaks would clip.
+Each has a root mean square of `RMS`, except the taps, whose peaks would clip. What they are made
+of, other sounds are made of too.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,12 @@ def white(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Power falling with frequency, 3 dB an octave."""
-    return level(_coloured(rng, samples, 0.5))
+    return level(coloured(rng, samples, 0.5))
 
 
 def brown(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Power falling with the square of frequency, 6 dB an octave."""
-    return level(_coloured(rng, samples, 1.0))
+    return level(coloured(rng, samples, 1.0))
 
 
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -49,11 +50,8 @@ def taps(rng: np.random.Generator, samples: int) -> np.ndarray:
         decays = rng.uniform(0.004, 0.06, modes)  # s
         for _ in range(rng.integers(2, 12)):
             start = int((at + rng.normal(0, 0.01)) * RATE)
-            ring = np.arange(int(0.25 * RATE)) / RATE
-            modes_now = np.exp(-ring / decays[:, None]) * np.sin(
-                2 * np.pi * frequencies[:, None] * ring
-            )
-            _add(out, rng.uniform(0.1, 1.0) * modes_now.mean(axis=0), start)
+            struck = ring(frequencies, decays, 0.25)
+            add(out, rng.uniform(0.1, 1.0) * struck, start)
             at += period
         at += rng.exponential(0.8)
     return 0.5 * out / np.abs(out).max()
@@ -69,7 +67,7 @@ def babble(
         gain = rng.uniform(0.3, 1.0)
         while at < samples:
             utterance = talk(talker)
-            _add(out, gain * utterance, at)
+            add(out, gain * utterance, at)
             at += len(utterance) + int(rng.uniform(0.05, 0.7) * RATE)
     return level(out)
 
@@ -88,7 +86,28 @@ def level(track: np.ndarray) -> np.ndarray:
     return track * (RMS / np.sqrt(np.mean(track**2)))
 
 
-def _coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
+def ring(hertz: np.ndarray, decays: np.ndarray, seconds: float) -> np.ndarray:
+    """What was struck: the mean of decaying modes of `hertz` [modes], decays [modes] in s."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    modes = np.exp(-time / decays[:, None]) * np.sin(2 * np.pi * hertz[:, None] * time)
+    return modes.mean(axis=0)
+
+
+def band(rng: np.random.Generator, samples: int, low: float, high: float) -> np.ndarray:
+    """White noise that falls off by 6 dB an octave below `low` and above `high` Hz; peak 1."""
+    frequency = np.fft.rfftfreq(samples, 1 / RATE)
+    kept = frequency / np.hypot(frequency, low) * (high / np.hypot(frequency, high))
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * kept, samples)
+    return noise / np.abs(noise).max()
+
+
+def wander(rng: np.random.Generator, samples: int, hertz: float) -> np.ndarray:
+    """A random course within [0, 1] with `hertz` new values a second, straight between them."""
+    values = rng.random(int(samples * hertz / RATE) + 2)
+    return np.interp(np.arange(samples) * (hertz / RATE), np.arange(len(values)), values)
+
+
+def coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """White noise with amplitudes divided by frequency to the power `slope`, above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.fft.rfftfreq(samples, 1 / RATE)
@@ -96,7 +115,7 @@ def _coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarra
     return np.fft.irfft(spectrum, samples)
 
 
-def _add(track: np.ndarray, piece: np.ndarray, start: int) -> None:
+def add(track: np.ndarray, piece: np.ndarray, start: int) -> None:
     """Add `piece` at `start`; what lies outside of the track is lost."""
     first, last = max(start, 0), min(start + len(piece), len(track))
     if first < last:

@@ -1,6 +1,7 @@
-"""Recordings of synthetic speakers: who they are, and what one of them writes to disk.
+"""Recordings of synthetic speakers and sounds: who speaks, and what a task writes to disk.
 
-Everything is a function of the seed and of the speaker's name, so workers need not talk.
+Everything is a function of the seed and of the speaker's name or a number, so workers need not
+talk.
 """
 
 import dataclasses
@@ -11,9 +12,16 @@ import numpy as np
 
 from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND
 from data_prep.speech.decode import loudest_second, resample, to_int16
-from data_prep.speech.index import NOISE_FOLDER, SENTENCES_FOLDER
+from data_prep.speech.index import (
+    HOUSEHOLD_FOLDER,
+    MUSIC_FOLDER,
+    NOISE_FOLDER,
+    SENTENCES_FOLDER,
+)
 from data_prep.speech.wav import write_wav
 from data_prep.voices import espeak, noises
+from data_prep.voices.household import household
+from data_prep.voices.music import music
 from data_prep.voices.sentences import sentence
 
 # The thirty words of Speech Commands v0.01.
@@ -33,6 +41,8 @@ BABBLE = (
     "remember to call her about lunch",
     "winter came early that year",
 )
+# Folder of each kind of sounds and what makes one.
+SOUNDS = {MUSIC_FOLDER: music, HOUSEHOLD_FOLDER: household}
 RATE = FRONTEND["sample_rate"]
 
 
@@ -47,6 +57,7 @@ class Options:
     noise_seconds: int = 60  # per background track
     jobs: int = 0  # processes, 0: one per CPU
     sentences: int = 0  # without the words, by each voice
+    sounds: int = 0  # minutes of each kind
 
 
 def draw_voices(count: int, seed: int) -> dict[str, espeak.Voice]:
@@ -86,9 +97,11 @@ def make_clip(spoken: np.ndarray, rate: int, rng: np.random.Generator) -> np.nda
     return to_int16(np.clip(clip + floor, -1, 1))
 
 
-def _record(word: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _record(
+    word: np.ndarray, rng: np.random.Generator, tail_seconds: tuple[float, float] = (0.005, 0.06)
+) -> np.ndarray:
     """Room (a decaying random tail) and microphone (high- and low-pass): float [n + tail]."""
-    tail = int(rng.uniform(0.005, 0.06) * RATE)
+    tail = int(rng.uniform(*tail_seconds) * RATE)
     room = rng.standard_normal(tail) * np.exp(-5 * np.arange(tail) / tail)
     room *= _db(rng.uniform(-30, -8)) / np.sqrt(np.sum(room**2))
     room[0] = 1.0
@@ -128,10 +141,14 @@ def write_speaker(folder: Path, name: str, voice: espeak.Voice, options: Options
 
 def make_sentence(spoken: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     """As `make_clip`, but whole: int16 [n] at `rate` Hz to int16 [samples] at 16 kHz."""
-    said = _record(resample(_trim(spoken) / 32768.0, rate), rng)
-    said *= _db(rng.uniform(-20, -1)) / np.abs(said).max()
-    floor = _db(rng.uniform(-75, -50)) * rng.standard_normal(len(said))
-    return to_int16(np.clip(said + floor, -1, 1))
+    return _at_some_level(_record(resample(_trim(spoken) / 32768.0, rate), rng), rng)
+
+
+def _at_some_level(recorded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With a peak of -20 to -1 dB over the noise of a microphone: float to int16 [samples]."""
+    recorded *= _db(rng.uniform(-20, -1)) / np.abs(recorded).max()
+    floor = _db(rng.uniform(-75, -50)) * rng.standard_normal(len(recorded))
+    return to_int16(np.clip(recorded + floor, -1, 1))
 
 
 def write_sentences(folder: Path, name: str, voice: espeak.Voice, options: Options) -> int:
@@ -142,6 +159,17 @@ def write_sentences(folder: Path, name: str, voice: espeak.Voice, options: Optio
         spoken = speaker.say(sentence(rng, options.words), voice)
         said = make_sentence(spoken, speaker.rate, rng)
         write_wav(folder / SENTENCES_FOLDER / f"{name}_{number}.wav", said)
+    return 0
+
+
+def write_sounds(folder: Path, kind: str, minute: int, options: Options) -> int:
+    """Write a minute of sounds of a kind, a name of `SOUNDS`: three files of 10 to 30 s."""
+    rng = np.random.default_rng([options.seed, 4, list(SOUNDS).index(kind), minute])
+    first, second = rng.uniform(-5, 5, 2)  # s that they are longer than a third of a minute
+    for number, longer in enumerate((first, second, -first - second)):
+        samples = int((20 + longer) * RATE)
+        sound = _record(SOUNDS[kind](rng, samples), rng, tail_seconds=(0.05, 0.8))[:samples]
+        write_wav(folder / kind / f"{minute:05d}_{number}.wav", _at_some_level(sound, rng))
     return 0
 
 
