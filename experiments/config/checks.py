@@ -26,6 +26,11 @@ def check(config: Config) -> None:
             "data.time_masks, no data.frequency_masks and not train.precision bfloat16, got "
             f"{masks[0]}, {masks[1]} and {train.precision}"
         )
+    if config.data.negative_mined and train.init_from is None:
+        raise ValueError(
+            "config field 'data.negative_mined': expected train.init_from (--init_from), the "
+            "network that says where it fires, got none"
+        )
     if config.model.static and (train.budget is not None or config.model.conditioned):
         raise ValueError("config fields: model.static has no gates, so no budget and no condition")
     if config.model.conditioned:

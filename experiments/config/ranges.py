@@ -44,6 +44,7 @@ NUMBERS: dict[str, str] = {
     "data.negative_speech": "[0, 1]",
     "data.negative_sounds": "[0, 1]",
     "data.negative_strung": "[0, 1000]",
+    "data.negative_mined": "[0, 1]",
     "data.negative_alone": "[0, 1]",
     "data.negative_snr_db": "[-200, 200]",
     "data.negative_gain": "(0, 1e6]",

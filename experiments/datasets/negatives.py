@@ -44,7 +44,7 @@ def open_tracks(cache: Cache, split: str, recipe: Recipe, mesh: Mesh | None) -> 
                 f"{cache.path} (prepare --negatives), got none"
             )
         found[name] = _tracks(stored, rows, more, mesh)
-    return Negatives(**found)
+    return Negatives(found.get("speech"), found.get("sounds"))
 
 
 def _tracks(

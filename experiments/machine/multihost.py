@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +27,8 @@ from data_prep.command.cli import one_line
 # A process that is lost is missed after so many seconds, and the others end.
 HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 3
+# How long a file system may hide a new file from other hosts.
+SHARED_SECONDS = 90
 # A process that is told to end has so many seconds to come out of a computation.
 ENDING_SECONDS = 10
 ENDING_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -135,6 +138,13 @@ def wait_for_all(what: str) -> None:
     """Go on when all processes have come here; `what` has been done names the place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def wait_for_file(path: Path) -> None:
+    """Wait until a file is seen that the first process has written: a network may show it late."""
+    deadline = time.monotonic() + SHARED_SECONDS
+    while jax.process_count() > 1 and not path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def least(value: float) -> float:

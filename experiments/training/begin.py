@@ -5,7 +5,6 @@ All that may be refused is refused first; then folders are made; then states are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,7 +28,7 @@ from experiments.datasets.images import DIGITS, ImageSource
 from experiments.datasets.source import Source
 from experiments.datasets.speech import AudioSource
 from experiments.machine.execution import Execution
-from experiments.machine.multihost import is_first, say, wait_for_all
+from experiments.machine.multihost import is_first, say, wait_for_all, wait_for_file
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.folder import RunInfo
@@ -41,13 +40,11 @@ from experiments.training.init_from import (
     with_initial_weights,
 )
 from experiments.training.job import Job, TrainingRun, run_keys
+from experiments.training.mining import Mined, draw_mined, mine_talk, read_mined, write_mined
 from sanas_jax.blocks.audio import LogMel, normalised
 from sanas_jax.graph import Net
 from sanas_jax.sharding import place
 from sanas_jax.training.budgets import Target
-
-# How long a file system may hide a new file from other hosts.
-SHARED_SECONDS = 90
 
 
 class _Checked(NamedTuple):
@@ -60,6 +57,7 @@ class _Checked(NamedTuple):
       mesh, data, built: as of `Job`.
       targets: one per run.
       initial: weights of runs that have saved nothing; None: random ones.
+      mined: talk that these runs draw, in the process that writes; None: it is none or written.
     """
 
     hooks: Hooks
@@ -71,6 +69,7 @@ class _Checked(NamedTuple):
     built: Training
     targets: list[Target]
     initial: InitialWeights | None
+    mined: Mined | None
 
 
 @contextmanager
@@ -109,6 +108,9 @@ def begin(
         _create(checked, configs, workdirs, config_file)
         wait_for_all("created runs")
         runs = _members(checked, configs, workdirs)
+        wait_for_all("began runs")
+        if configs[0].data.negative_mined:
+            draw_mined(checked.data, workdirs[0], checked.mesh)
         yield Job(checked.built, checked.data, runs, checked.mesh, execution)
 
 
@@ -155,7 +157,11 @@ def _check(
     _check_taught(data, goes_on)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
-    return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial)
+    mined = None
+    if first.data.negative_mined and initial and is_first():
+        begun = [workdir for workdir in workdirs if workdir in saved]
+        mined = read_mined(begun[0]) if begun else mine_talk(data, str(init_from), trust=trust)
+    return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined)
 
 
 def _create(
@@ -189,6 +195,8 @@ def _members(
         member = place(with_features(fresh, checked.built.model.net, info.frontend), checked.mesh)
         if checked.initial and workdir not in checked.saved:
             member = with_initial_weights(checked.initial, member, checked.mesh)
+            if checked.mined:
+                write_mined(workdir, checked.mined)
             with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
                 checkpoints.save(0, member)  # a resumed run needs no source
         runs.append(TrainingRun(workdir, info, target, keys, 0, member))
@@ -234,12 +242,8 @@ def _has_checkpoint(workdir: Path) -> bool:
 
 
 def _read_written(workdir: Path) -> RunInfo:
-    """What the first process has written; a network file system may show it late."""
-    deadline = time.monotonic() + SHARED_SECONDS
-    while jax.process_count() > 1 and not run_folder.is_run(workdir):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
+    """What the first process has written."""
+    wait_for_file(workdir / "config.json")
     return run_folder.read(workdir)
 
 

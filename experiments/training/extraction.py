@@ -23,7 +23,8 @@ def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
     train = dataclasses.replace(
         config.train, steps=max(steps, 1), budget=None, init_from=None, cost_weight=0.0
     )
-    return dataclasses.replace(config, model=model, train=train)
+    data = dataclasses.replace(config.data, negative_mined=0.0)  # by the network started from
+    return dataclasses.replace(config, model=model, data=data, train=train)
 
 
 def write_run(out: Path, source: Path, info: run_folder.RunInfo, params: dict[str, Any]) -> None:

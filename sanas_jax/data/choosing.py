@@ -13,9 +13,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sanas_jax.data.clips import SILENCE, Clips, below, choose_clip
+from sanas_jax.data.clips import SILENCE, Clips, choose_clip
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.data.negatives import NegativeChoice, choose_negatives
+from sanas_jax.data.tracks import below
 from sanas_jax.data.variation import log_uniform, reading
 
 # What the keys are for that are folded out of an item's: draws that the plain recipe does without.

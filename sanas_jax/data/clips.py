@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from sanas_jax.data.negatives import Negatives
 from sanas_jax.data.recipe import Recipe
+from sanas_jax.data.tracks import below
 
 SILENCE, UNKNOWN, FIRST_WORD = 0, 1, 2
 
@@ -131,9 +132,3 @@ def choose_clip(clips: Clips, recipe: Recipe, uniform: jax.Array) -> tuple[jax.A
         first, count = unknown + wanted.cumsum()[word] - wanted[word], wanted[word]
     first, count = jnp.where(strange, 0, first), jnp.where(strange, unknown, count)
     return clips.order[first + below(count, uniform[2])], silent
-
-
-def below(count: jax.Array, uniform: jax.Array) -> jax.Array:
-    """An integer in [0, count) from a uniform number in [0, 1), which has 23 random bits."""
-    # The product may round up to `count`.
-    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)

@@ -15,21 +15,36 @@ import jax
 import jax.numpy as jnp
 
 from sanas_jax.data.mix_settings import MixSettings
-from sanas_jax.data.tracks import Tracks, as_float, choose_segment, places, segment
+from sanas_jax.data.tracks import (
+    Tracks,
+    as_float,
+    below,
+    choose_segment,
+    places,
+    segment,
+    segment_around,
+)
 from sanas_jax.data.variation import along, log_uniform, reading
 
 # Seconds over which running speech falls before a word and rises after it.
 RAMP_SECONDS = 0.05
-SPEED = 1  # is folded into an item's key for a draw that the recipe does without
+# Folded into the key of an item's negatives: draws that other recipes do without.
+SPEED, MINED = 1, 2
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Negatives:
-    """Of one split; None: there is none of it."""
+    """Of one split; None: there is none of it.
+
+    speech, sounds: recordings
+    mined: [n, 2] int32, stretches of speech that a network took for words: the first sample of
+      each and the one after its last, both of one recording
+    """
 
     speech: Tracks | None = None
     sounds: Tracks | None = None
+    mined: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -89,7 +104,7 @@ def choose_negatives(
         gain=log_uniform(uniform[4], settings.negative_gain),
         is_sound=is_sound,
         ratio_db=low + (high - low) * uniform[8],
-        speech=_choose_segment(negatives, "speech", settings, read, uniform[2:4]),
+        speech=_choose_talk(negatives, settings, read, uniform[2:4], key),
         sounds=_choose_segment(negatives, "sounds", settings, length, uniform[5:7]),
         speed=speed,
     )
@@ -132,6 +147,25 @@ def _choose_segment(
     if tracks is None:
         raise ValueError(f"negative_{name}: expected {name} to draw from, got none")
     return choose_segment(tracks, length, uniform)
+
+
+def _choose_talk(
+    negatives: Negatives | None,
+    settings: MixSettings,
+    length: jax.Array,
+    uniform: jax.Array,
+    key: jax.Array,
+) -> jax.Array | None:
+    """A segment of speech from anywhere, or as often as is asked for around a mined stretch."""
+    anywhere = _choose_segment(negatives, "speech", settings, length, uniform)
+    if anywhere is None or not settings.negative_mined:
+        return anywhere
+    if negatives is None or negatives.speech is None or negatives.mined is None:
+        raise ValueError("negative_mined: expected mined stretches to draw from, got none")
+    draws = jax.random.uniform(jax.random.fold_in(key, MINED), (3,), jnp.float32)
+    stretch = negatives.mined[below(jnp.int32(negatives.mined.shape[0]), draws[1])]
+    around = segment_around(negatives.speech, stretch, length, draws[2])
+    return jnp.where(draws[0] < settings.negative_mined, around, anywhere)
 
 
 def _read(

@@ -37,6 +37,8 @@ class Recipe:
         their words, and of those whose background is a sound without words (`negatives`)
     negative_strung: minutes of running speech made of clips, beside what is recorded: unknown words
         and halves of wanted ones without gaps
+    negative_mined: share of the items with running speech whose speech holds a place at which the
+        network that the training starts from fires
     negative_alone: share of these items that hold no words
     negative_snr_db: lowest and highest ratio of the words' mean power to that of speech or a sound
         under them; without words as to a median clip's
@@ -68,6 +70,7 @@ class Recipe:
     negative_speech: float = 0.0
     negative_sounds: float = 0.0
     negative_strung: float = 0.0
+    negative_mined: float = 0.0
     negative_alone: float = 0.5
     negative_snr_db: tuple[float, float] = (0.0, 20.0)
     negative_gain: tuple[float, float] = (0.5, 2.0)
@@ -80,7 +83,10 @@ class Recipe:
         return self.negative_speech > 0 or self.negative_sounds > 0
 
     def unperturbed(self: R) -> R:
-        """The same streams from clips as they are, without masks: what a validation draws."""
+        """The same streams from clips as they are, without masks, and from speech wherever it is.
+
+        It is what a validation draws.
+        """
         return replace(
             self,
             speed_range=(1.0, 1.0),
@@ -88,6 +94,7 @@ class Recipe:
             negative_speed_range=(1.0, 1.0),
             time_masks=0,
             frequency_masks=0,
+            negative_mined=0.0,
         )
 
     def check(self) -> None:
@@ -101,6 +108,7 @@ class Recipe:
             "white_noise",
             "negative_speech",
             "negative_sounds",
+            "negative_mined",
             "negative_alone",
         ):
             if not 0 <= getattr(self, name) <= 1:
@@ -128,10 +136,11 @@ class Recipe:
             ratio = getattr(self, name)
             if ratio is not None and (len(ratio) != 2 or not -inf < ratio[0] <= ratio[1] < inf):
                 raise ValueError(f"{name}: expected two numbers, the lower first, got {ratio}")
-        if self.negative_strung and not self.negative_speech:
-            raise ValueError(
-                "negative_strung: expected negative_speech above 0, whose items hear it, got 0"
-            )
+        for name in ("negative_strung", "negative_mined"):
+            if getattr(self, name) and not self.negative_speech:
+                raise ValueError(
+                    f"{name}: expected negative_speech above 0, whose items hear it, got 0"
+                )
         if self.negative_label not in NEGATIVE_LABELS:
             raise ValueError(
                 f"negative_label: expected one of {NEGATIVE_LABELS}, got {self.negative_label!r}"

@@ -71,12 +71,27 @@ def choose_segment(tracks: Tracks, length: jax.Array, uniform: jax.Array) -> jax
     segment count.
     """
     total = tracks.samples.shape[0]
-    at = jnp.minimum((uniform[0] * total).astype(jnp.int32), total - 1)
-    track = jnp.searchsorted(tracks.bounds, at, side="right") - 1
-    begin = tracks.bounds[track]
-    size = tracks.bounds[track + 1] - begin
+    at = below(jnp.int32(total), uniform[0])
+    begin, size = _recording(tracks, at)
     room = jnp.where(size >= length, size - length + 1, size)
-    start = jnp.minimum((uniform[1] * room).astype(jnp.int32), room - 1)
+    start = below(room, uniform[1])
+    return jnp.stack([begin, size, start])
+
+
+def segment_around(
+    tracks: Tracks, stretch: jax.Array, length: jax.Array, uniform: jax.Array
+) -> jax.Array:
+    """A segment, as `choose_segment` gives it, that holds a stretch of a recording: [3] int32.
+
+    The stretch [2], its first sample and the one after its last, lies anywhere in the segment's
+    `length` samples by a uniform number, as far as the recording goes on around it.
+    """
+    first, end = stretch
+    begin, size = _recording(tracks, first)
+    before = jnp.maximum(length - (end - first), 0)
+    start = first - begin - below(before + 1, uniform)
+    # A recording that is shorter than the segment is repeated.
+    start = jnp.where(size >= length, jnp.clip(start, 0, size - length), start % size)
     return jnp.stack([begin, size, start])
 
 
@@ -91,6 +106,19 @@ def segment(values: jax.Array, chosen: jax.Array, samples: int) -> jax.Array:
     return values[places(chosen, jnp.arange(samples))]
 
 
+def _recording(tracks: Tracks, at: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where the recording of a sample begins, and how many it has."""
+    track = jnp.searchsorted(tracks.bounds, at, side="right") - 1
+    begin = tracks.bounds[track]
+    return begin, tracks.bounds[track + 1] - begin
+
+
 def as_float(samples: jax.Array) -> jax.Array:
     """int16 to float32 in [-1, 1)."""
     return samples.astype(jnp.float32) / 32768
+
+
+def below(count: jax.Array, uniform: jax.Array) -> jax.Array:
+    """An integer in [0, count) from a uniform number in [0, 1), which has 23 random bits."""
+    # The product may round up to `count`.
+    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)

@@ -143,6 +143,50 @@ def test_speech_has_speeds_between_the_bounds():
     assert abs(speeds.mean()) < 0.04  # four standard deviations of a log-uniform mean
 
 
+def mined_clips():
+    """Two recordings that tell where they are read, and mined stretches of a window, 80 samples."""
+    bounds = np.array([0, 5000, 5200])
+    tracks = Tracks.create(np.arange(5200, dtype=np.int16), bounds)
+    mined = jnp.array([[2000, 2080], [4910, 4990], [5050, 5130]], jnp.int32)
+    return clips_with(Negatives(speech=tracks, mined=mined))
+
+
+def test_mined_speech_lies_anywhere_in_an_item():
+    settings = replace(PLAIN, negative_speech=1.0, negative_alone=1.0, negative_mined=1.0)
+    signal = levels(draw(mined_clips(), settings, KEY, 900))
+    first = signal[:, 0].round().astype(int)
+    inside = first[(first > 1000) & (first < 3000)]
+    assert abs(len(inside) / 900 - 1 / 3) < 0.08
+    # The stretch begins 0 to 220 samples after an item of 300, as often at each.
+    before = 2000 - inside
+    assert (before.min(), before.max()) == pytest.approx((0, 220), abs=6)
+    assert (before >= 0).all()
+    assert (before <= 220).all()
+    assert abs(before.mean() - 110) < 16
+    # A recording's end is not passed: at 4910 + 80 the item may begin at 4690 to 4700 alone.
+    late = first[(first > 3000) & (first < 5000)]
+    assert set(late) <= set(range(4690, 4701))
+    assert (late == 4700).mean() > 0.8
+    # A recording that is shorter than the item starts over, and is heard whole.
+    short = signal[first >= 5000]
+    assert len(short) > 200
+    assert len(np.unique(short[:, 0])) > 100
+    for row in short:
+        np.testing.assert_allclose(row, 5000 + (row[0] - 5000 + np.arange(300)) % 200)
+
+
+def test_what_is_not_mined_is_drawn_as_without():
+    settings = replace(PLAIN, negative_speech=0.6, negative_alone=0.5)
+    plain = draw(mined_clips(), settings, KEY, 600)
+    mined = draw(mined_clips(), replace(settings, negative_mined=0.5), KEY, 600)
+    same = (np.array(plain.signal) == np.array(mined.signal)).all(1)
+    # Of 0.6 that talk a half; four standard deviations are 0.08.
+    assert abs((~same).mean() - 0.3) < 0.08
+    none = clips_with(replace(mined_clips().negatives, mined=None))
+    jax.tree.map(np.testing.assert_array_equal, draw(none, settings, KEY, 600), plain)
+    assert replace(settings, negative_mined=0.5).unperturbed() == settings.unperturbed()
+
+
 def test_recipes_without_negatives_draw_what_they_drew():
     plain, beside = clips_with(None), clips_with(speech_of([True]))
     settings = replace(PLAIN, silence_fraction=0.1)
@@ -168,6 +212,8 @@ def test_negatives_refuse():
             Tracks.create(*arguments)
     for change, message in (
         ({"negative_speech": 1.5}, "negative_speech: expected 0 to 1, got 1.5"),
+        ({"negative_speech": 0.5, "negative_mined": -0.5}, "negative_mined: expected 0 to 1"),
+        ({"negative_mined": 0.5}, "negative_mined: expected negative_speech above 0"),
         ({"negative_gain": (0.0, 1.0)}, "negative_gain: expected two factors above 0"),
         ({"negative_speed_range": (1.2, 0.9)}, "negative_speed_range: expected two factors"),
         ({"negative_snr_db": (3.0, 1.0)}, "negative_snr_db: expected two numbers"),
@@ -178,3 +224,6 @@ def test_negatives_refuse():
     for name in ("speech", "sounds"):
         with pytest.raises(ValueError, match=f"negative_{name}: expected {name} to draw from"):
             draw_batch(clips_with(None), replace(PLAIN, **{f"negative_{name}": 0.1}), KEY, 1)
+    mined = replace(PLAIN, negative_speech=0.1, negative_mined=0.1)
+    with pytest.raises(ValueError, match="negative_mined: expected mined stretches"):
+        draw_batch(clips_with(speech_of([True])), mined, KEY, 1)
