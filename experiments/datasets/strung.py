@@ -86,10 +86,17 @@ def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
     first = active[0] + AROUND * (active[0] > 0)
     last = active[-1] + 1 - AROUND * (active[-1] + 1 < len(blocks))
     if is_wanted:
-        middle = (first + last) // 2
+        middle = first + _half_of_energy(spoken[first * BLOCK : last * BLOCK])
         first, last = (first, middle) if rng.random() < 0.5 else (middle, last)
     piece = spoken[first * BLOCK : max(first, last) * BLOCK]
     return piece[: len(piece) // BLOCK * BLOCK]
+
+
+def _half_of_energy(spoken: np.ndarray) -> int:
+    """Blocks that hold half of the energy: half of the time may hold a short word whole."""
+    whole = spoken[: len(spoken) // BLOCK * BLOCK].astype(np.float64)
+    energy = np.square(whole).reshape(-1, BLOCK).sum(1).cumsum()
+    return int(np.searchsorted(energy, energy[-1] / 2)) + 1 if len(energy) else 0
 
 
 def _faded(piece: np.ndarray) -> np.ndarray:

@@ -88,8 +88,11 @@ def draw_rows(
 
 
 def chosen_clips(clips: Clips, settings: MixSettings, key: jax.Array, rows: jax.Array) -> jax.Array:
-    """Numbers [B, words] of the clips in rows [B] of a batch; silent ones have a number, too."""
-    return _choose_rows(clips, settings, key, rows).clips
+    """Numbers [B, words] of the clips in rows [B] of a batch; silent ones have a number, too.
+
+    Negatives have no part in them, and need not be there.
+    """
+    return _choose_rows(clips, settings.without_negatives(), key, rows).clips
 
 
 def mix(

@@ -97,6 +97,12 @@ class Recipe:
             negative_mined=0.0,
         )
 
+    def without_negatives(self: R) -> R:
+        """The same words in the same places, with no audio between and under them."""
+        return replace(
+            self, negative_speech=0.0, negative_sounds=0.0, negative_strung=0.0, negative_mined=0.0
+        )
+
     def check(self) -> None:
         """Raise ValueError for a value that is impossible whatever the clips and the network."""
         if self.words_per_item < 1:

@@ -1,6 +1,7 @@
 """Batches of a source of audio: what is varied in training, and not in validation."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.speech.cache import MEL_SHAPE, CacheRow, write_cache
+from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from experiments.config import Config, DataConfig, Hooks, ModelConfig, override
 from experiments.config.build import build_training
 from experiments.datasets import speech
@@ -116,7 +118,11 @@ def test_audio_source_varies_training_alone(config, monkeypatch):
 def test_clips_that_stay_on_the_host_give_the_same_batches(config, monkeypatch):
     monkeypatch.setattr(speech, "STATISTICS_BATCHES", 2)
     monkeypatch.setattr(speech, "STATISTICS_SIZE", 4)
-    settings = settings_of(override(config, [*SHARED, *VARIED]))
+    talk = NegativeRow(np.full(1_600, 77, np.int16), "talk.wav", "speech", 0, False)
+    negatives = [talk, talk._replace(name="more.wav", split=1)]
+    write_negatives(Path(config.data.cache), negatives)
+    config = override(config, [*SHARED, *VARIED, "data.negative_speech=0.5"])
+    settings = settings_of(config)
     # Training and validation have six clips of 32,000 bytes.
     here, there = AudioSource(config.data, limit=192_000), AudioSource(config.data, limit=191_999)
     assert (here.streams, there.streams) == (False, True)

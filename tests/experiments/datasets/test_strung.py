@@ -56,6 +56,21 @@ def test_strung_talk_is_of_one_speaker_and_split_and_of_wanted_words_a_half(cach
     assert (made.samples < 900).mean() < 0.05
 
 
+def test_no_half_holds_more_than_half_of_a_words_energy(cache):
+    # Louder in the last third of what is said, where more than half of the energy is.
+    samples = np.where(np.arange(16_000) >= 9_600, 2, 1) * cache.samples
+    unequal = dataclasses.replace(cache, samples=samples.astype(np.int16))
+    whole = np.square(samples[:, 3_200:12_800], dtype=float).sum(1)
+    rng, lengths = np.random.default_rng(0), set()
+    row = next(row for row in cache.indices("training") if cache.labels[row] > UNKNOWN)
+    for _ in range(40):
+        half = strung._piece(unequal, row, rng)
+        # A block more or less is 1 % of the loud part.
+        assert np.square(half, dtype=float).sum() <= 0.51 * whole[row]
+        lengths.add(len(half))
+    assert len(lengths) == 3  # nothing, the quiet half and the loud one
+
+
 def test_strung_talk_is_the_same_for_a_seed(cache):
     made, again = (string_together(cache, "training", 0.2) for _ in range(2))
     np.testing.assert_array_equal(made.samples, again.samples)
