@@ -14,7 +14,7 @@ from data_prep.voices.noises import RATE, add, band, brown, hum, level, ring, wa
 
 
 def household(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """A scene with one to four sources over a quiet room; its peak is 1."""
+    """A scene with two to five sources over a quiet room; its peak is 1."""
     out = 10 ** rng.uniform(-2, 0.2) * brown(rng, samples)
     steady = rng.choice(len(STEADY), rng.integers(3), replace=False)
     for each in steady:

@@ -21,12 +21,12 @@ def white(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Power falling with frequency, 3 dB an octave."""
-    return level(coloured(rng, samples, 0.5))
+    return level(_coloured(rng, samples, 0.5))
 
 
 def brown(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Power falling with the square of frequency, 6 dB an octave."""
-    return level(coloured(rng, samples, 1.0))
+    return level(_coloured(rng, samples, 1.0))
 
 
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def wander(rng: np.random.Generator, samples: int, hertz: float) -> np.ndarray:
     return np.interp(np.arange(samples) * (hertz / RATE), np.arange(len(values)), values)
 
 
-def coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
+def _coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """White noise with amplitudes divided by frequency to the power `slope`, above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.fft.rfftfreq(samples, 1 / RATE)

@@ -48,7 +48,7 @@ NUMBERS: dict[str, str] = {
     "data.negative_alone": "[0, 1]",
     "data.negative_snr_db": "[-200, 200]",
     "data.negative_gain": "(0, 1e6]",
-    "data.negative_speed_range": "(0, 1000]",
+    "data.negative_speed_range": "[0.1, 10]",
     "data.time_masks": "[0, 1000]",
     "data.time_mask_frames": "[0, 100000]",
     "data.frequency_masks": "[0, 1000]",

@@ -85,18 +85,19 @@ def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
     # Without what `activity` adds on both sides, but where the clip itself begins or ends there.
     first = active[0] + AROUND * (active[0] > 0)
     last = active[-1] + 1 - AROUND * (active[-1] + 1 < len(blocks))
-    if is_wanted:
-        middle = first + _half_of_energy(spoken[first * BLOCK : last * BLOCK])
-        first, last = (first, middle) if rng.random() < 0.5 else (middle, last)
     piece = spoken[first * BLOCK : max(first, last) * BLOCK]
-    return piece[: len(piece) // BLOCK * BLOCK]
+    piece = piece[: len(piece) // BLOCK * BLOCK]
+    return _half(piece, rng.random() < 0.5) if is_wanted else piece
 
 
-def _half_of_energy(spoken: np.ndarray) -> int:
-    """Blocks that hold half of the energy: half of the time may hold a short word whole."""
-    whole = spoken[: len(spoken) // BLOCK * BLOCK].astype(np.float64)
-    energy = np.square(whole).reshape(-1, BLOCK).sum(1).cumsum()
-    return int(np.searchsorted(energy, energy[-1] / 2)) + 1 if len(energy) else 0
+def _half(piece: np.ndarray, is_first: bool) -> np.ndarray:
+    """The first or last blocks of a word: at most half of the time, which may hold a short word
+    whole, and of the energy."""
+    blocks = piece.reshape(-1, BLOCK)[:: 1 if is_first else -1]
+    energy = np.square(blocks, dtype=np.float64).sum(1).cumsum()
+    within = np.count_nonzero(energy <= energy[-1] / 2) if len(energy) else 0
+    count = min(within, len(blocks) // 2) * BLOCK
+    return piece[:count] if is_first else piece[len(piece) - count :]
 
 
 def _faded(piece: np.ndarray) -> np.ndarray:

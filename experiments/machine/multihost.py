@@ -141,9 +141,15 @@ def wait_for_all(what: str) -> None:
 
 
 def wait_for_file(path: Path) -> None:
-    """Wait until a file is seen that the first process has written: a network may show it late."""
-    deadline = time.monotonic() + SHARED_SECONDS
-    while jax.process_count() > 1 and not path.is_file() and time.monotonic() < deadline:
+    """Wait until a file is seen that the first process has written: a network may show it late.
+
+    Raises ValueError if it is not seen.
+    """
+    seconds = SHARED_SECONDS if jax.process_count() > 1 else 0
+    deadline = time.monotonic() + seconds
+    while not path.is_file():
+        if time.monotonic() >= deadline:
+            raise ValueError(f"expected the run's file {path}, got none after {seconds} s")
         time.sleep(0.2)
 
 

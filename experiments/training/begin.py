@@ -57,7 +57,7 @@ class _Checked(NamedTuple):
       mesh, data, built: as of `Job`.
       targets: one per run.
       initial: weights of runs that have saved nothing; None: random ones.
-      mined: talk that these runs draw, in the process that writes; None: it is none or written.
+      mined: talk that these runs draw, in the process that writes; None: they draw none.
     """
 
     hooks: Hooks
@@ -110,7 +110,7 @@ def begin(
         runs = _members(checked, configs, workdirs)
         wait_for_all("began runs")
         if configs[0].data.negative_mined:
-            draw_mined(checked.data, workdirs[0], checked.mesh)
+            draw_mined(checked.data, read_mined(workdirs[0], checked.data), checked.mesh)
         yield Job(checked.built, checked.data, runs, checked.mesh, execution)
 
 
@@ -158,9 +158,11 @@ def _check(
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
     mined = None
-    if first.data.negative_mined and initial and is_first():
+    if first.data.negative_mined and is_first():
         begun = [workdir for workdir in workdirs if workdir in saved]
-        mined = read_mined(begun[0]) if begun else mine_talk(data, str(init_from), trust=trust)
+        mined = (
+            read_mined(begun[0], data) if begun else mine_talk(data, str(init_from), trust=trust)
+        )
     return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined)
 
 

@@ -1,13 +1,14 @@
 """Talk that a network fires on: where the one that a training starts from hears words in it.
 
-Running speech holds none, so a network is wrong there, and learns most from it: batches draw these
-places more often (`Recipe.negative_mined`). They are found once and kept in the run's folder, so
-that a resumed run draws what it drew.
+Running speech holds none, so a network is wrong there: batches draw these places more often
+(`Recipe.negative_mined`). They are found once and kept in the run's folder, so that a resumed run
+draws what it drew.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,13 +42,11 @@ class Mined(NamedTuple):
 
     Fields:
       stretches: [n, 2] int32, the first sample of each and the one after its last.
-      labels: [n] int32, the words that are heard in them.
-      posteriors: [n] float32, of these words.
+      talk: of all the talk, `fingerprint`.
     """
 
     stretches: np.ndarray
-    labels: np.ndarray
-    posteriors: np.ndarray
+    talk: str
 
 
 def mine_talk(data: Source, reference: str, *, trust: bool = False) -> Mined:
@@ -89,14 +88,11 @@ def mine_talk(data: Source, reference: str, *, trust: bool = False) -> Mined:
     fires = np.count_nonzero(scores[found] > FIRES)
     minutes = tracks.samples.shape[0] / frontend.sample_rate / 60
     say(
-        f"mined {len(found)} places in {minutes:.1f} minutes of running speech; {reference} fires "
-        f"at {fires} of them"
+        f"mined {len(found)} places, the likeliest of {minutes:.1f} minutes of running speech; "
+        f"{reference} fires at {fires or 'none'} of them"
     )
-    return Mined(
-        np.stack([first, first + size], 1)[found].astype(np.int32),
-        (FIRST_WORD + words.argmax(1))[found].astype(np.int32),
-        scores[found],
-    )
+    stretches = np.stack([first, first + size], 1)[found].astype(np.int32)
+    return Mined(stretches, fingerprint(tracks))
 
 
 def likeliest(scores: np.ndarray) -> np.ndarray:
@@ -110,39 +106,42 @@ def likeliest(scores: np.ndarray) -> np.ndarray:
     return np.sort(ranked[: max(LEAST, np.count_nonzero(scores[peaks] > FIRES))])
 
 
+def fingerprint(tracks: Tracks) -> str:
+    """A hash of recordings and where they end."""
+    found = hashlib.sha256(np.asarray(tracks.samples).tobytes())
+    found.update(np.asarray(tracks.bounds).tobytes())
+    return found.hexdigest()
+
+
 def write_mined(workdir: Path, mined: Mined) -> None:
     """Keep it in a run's folder, whole or not at all."""
     with new_files(workdir / FILE) as (new,), open(new, "wb") as file:
-        np.savez(file, **mined._asdict())
+        np.savez(file, stretches=mined.stretches, talk=np.array(mined.talk))
 
 
-def read_mined(workdir: Path) -> Mined:
-    """What was kept in a run's folder; ValueError for anything else."""
-    path = workdir / FILE
+def read_mined(workdir: Path, data: Source) -> Mined:
+    """What was kept in a run's folder; ValueError for anything else, or if it is of other talk."""
+    path, tracks = workdir / FILE, data.training.negatives.speech
+    wait_for_file(path)
     arrays = read_npz(path, "mined talk")
     with naming(path, "mined talk"):
-        mined = Mined(**arrays)
-        count = len(mined.labels)
-        if mined.stretches.shape != (count, 2) or mined.stretches.dtype != np.int32 or not count:
-            raise ValueError(f"stretches {mined.stretches.dtype} {mined.stretches.shape}")
-    return mined
-
-
-def draw_mined(data: Source, workdir: Path, mesh: Mesh | None) -> None:
-    """Have training batches draw what was mined for a run, from its folder.
-
-    Raises ValueError if it was mined in other talk.
-    """
-    wait_for_file(workdir / FILE)
-    stretches = read_mined(workdir).stretches
-    negatives = data.training.negatives
-    total = negatives.speech.samples.shape[0]
-    if stretches.min() < 0 or stretches.max() > total:
+        stretches, talk = arrays["stretches"], str(arrays["talk"])
+        if stretches.dtype != np.int32 or stretches.shape[1:] != (2,) or not len(stretches):
+            raise ValueError(f"stretches {stretches.dtype} {stretches.shape}")
+        first, end = stretches.T
+        if (first < 0).any() or (first >= end).any() or (end > tracks.samples.shape[0]).any():
+            raise ValueError("stretches beyond the talk")
+    if talk != fingerprint(tracks):
         raise ValueError(
-            f"{workdir / FILE}: expected places in the {total} samples of running speech, got "
-            f"{stretches.min()} to {stretches.max()}: the talk is another"
+            f"{path}: expected what was mined in the running speech of --data, got what was mined "
+            "in other: begin the run anew"
         )
-    negatives = dataclasses.replace(negatives, mined=place(stretches, mesh))
+    return Mined(stretches, talk)
+
+
+def draw_mined(data: Source, mined: Mined, mesh: Mesh | None) -> None:
+    """Have training batches draw what was mined in their talk."""
+    negatives = dataclasses.replace(data.training.negatives, mined=place(mined.stretches, mesh))
     data.training = dataclasses.replace(data.training, negatives=negatives)
 
 

@@ -93,8 +93,8 @@ def choose_negatives(
     uniform = jax.random.uniform(key, (9,), jnp.float32)
     speed = _choose_speed(settings, key)
     read = length
-    if speed is not None:
-        read = along(speed, settings.max_samples, length)[0] + 1
+    if speed is not None:  # the last sample lies between two
+        read = along(speed, settings.max_samples, length - 1)[0] + 2
     low, high = settings.negative_snr_db
     talks = uniform[0] < settings.negative_speech
     is_sound = uniform[1] < settings.negative_sounds
@@ -105,7 +105,7 @@ def choose_negatives(
         is_sound=is_sound,
         ratio_db=low + (high - low) * uniform[8],
         speech=_choose_talk(negatives, settings, read, uniform[2:4], key),
-        sounds=_choose_segment(negatives, "sounds", settings, length, uniform[5:7]),
+        sounds=_choose_sound(negatives, settings, length, uniform[5:7]),
         speed=speed,
     )
 
@@ -133,22 +133,6 @@ def _choose_speed(settings: MixSettings, key: jax.Array) -> jax.Array | None:
     return reading(size, size, factor).at[:2].set(0)
 
 
-def _choose_segment(
-    negatives: Negatives | None,
-    name: str,
-    settings: MixSettings,
-    length: jax.Array,
-    uniform: jax.Array,
-) -> jax.Array | None:
-    """Of the tracks of this name; None where the recipe asks for none."""
-    if not getattr(settings, f"negative_{name}"):
-        return None
-    tracks = getattr(negatives, name, None)
-    if tracks is None:
-        raise ValueError(f"negative_{name}: expected {name} to draw from, got none")
-    return choose_segment(tracks, length, uniform)
-
-
 def _choose_talk(
     negatives: Negatives | None,
     settings: MixSettings,
@@ -157,15 +141,30 @@ def _choose_talk(
     key: jax.Array,
 ) -> jax.Array | None:
     """A segment of speech from anywhere, or as often as is asked for around a mined stretch."""
-    anywhere = _choose_segment(negatives, "speech", settings, length, uniform)
-    if anywhere is None or not settings.negative_mined:
+    if not settings.negative_speech:
+        return None
+    if negatives is None or negatives.speech is None:
+        raise ValueError("negative_speech: expected speech to draw from, got none")
+    anywhere = choose_segment(negatives.speech, length, uniform)
+    if not settings.negative_mined:
         return anywhere
-    if negatives is None or negatives.speech is None or negatives.mined is None:
+    if negatives.mined is None:
         raise ValueError("negative_mined: expected mined stretches to draw from, got none")
     draws = jax.random.uniform(jax.random.fold_in(key, MINED), (3,), jnp.float32)
     stretch = negatives.mined[below(jnp.int32(negatives.mined.shape[0]), draws[1])]
     around = segment_around(negatives.speech, stretch, length, draws[2])
     return jnp.where(draws[0] < settings.negative_mined, around, anywhere)
+
+
+def _choose_sound(
+    negatives: Negatives | None, settings: MixSettings, length: jax.Array, uniform: jax.Array
+) -> jax.Array | None:
+    """A segment of a sound from anywhere."""
+    if not settings.negative_sounds:
+        return None
+    if negatives is None or negatives.sounds is None:
+        raise ValueError("negative_sounds: expected sounds to draw from, got none")
+    return choose_segment(negatives.sounds, length, uniform)
 
 
 def _read(

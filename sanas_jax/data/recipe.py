@@ -37,8 +37,8 @@ class Recipe:
         their words, and of those whose background is a sound without words (`negatives`)
     negative_strung: minutes of running speech made of clips, beside what is recorded: unknown words
         and halves of wanted ones without gaps
-    negative_mined: share of the items with running speech whose speech holds a place at which the
-        network that the training starts from fires
+    negative_mined: share of the items with running speech whose speech is from where the network
+        that the training starts from is likeliest to fire
     negative_alone: share of these items that hold no words
     negative_snr_db: lowest and highest ratio of the words' mean power to that of speech or a sound
         under them; without words as to a median clip's

@@ -84,7 +84,8 @@ def segment_around(
     """A segment, as `choose_segment` gives it, that holds a stretch of a recording: [3] int32.
 
     The stretch [2], its first sample and the one after its last, lies anywhere in the segment's
-    `length` samples by a uniform number, as far as the recording goes on around it.
+    `length` samples by a uniform number, as far as the recording goes on around it. Of one that is
+    longer they are the beginning.
     """
     first, end = stretch
     begin, size = _recording(tracks, first)

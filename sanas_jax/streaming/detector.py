@@ -108,7 +108,8 @@ def detector_step(
     count = len(kept)
     if count < detector.min_count or time_ms - kept[0][0] < detector.window_ms / 4:
         return state, Step(state.fired_label, 0.0, False)
-    # Divided before summing, in the posterior's own precision: bit for bit as in the TF tool.
+    # Divided before summing, in the posterior's own precision, and summed in order: bit for bit as
+    # in the TF tool.
     shares = np.array([scores for _, scores in kept]) / count
     mean = np.add.reduce(shares, 0, np.float64)
     label = int(mean.argmax())

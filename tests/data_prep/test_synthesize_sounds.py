@@ -1,6 +1,5 @@
 """`synthesize --sounds`: music and household noises, with and without the voices."""
 
-import builtins
 import json
 import os
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ import soundfile
 from data_prep.speech.index import find
 from data_prep.speech.negatives import find_negatives
 from data_prep.synthesize import main
+from tests.helpers.places import ROOT
 
 KINDS = ("_household_", "_music_")
 
@@ -29,16 +28,14 @@ def synthesize(*arguments: str | Path) -> int:
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two minutes of each kind, made where there is no espeak-ng."""
     out = tmp_path_factory.mktemp("sounds") / "out"
-    real = builtins.__import__
-
-    def without_voices(name: str, *rest: Any) -> Any:
-        if name == "espeakng_loader":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builtins, "__import__", without_voices)
-        assert synthesize("--out", out, "--voices", "0", "--sounds", "2", "--jobs", "2") == 0
+    missing = tmp_path_factory.mktemp("modules")
+    (missing / "espeakng_loader.py").write_text("raise ImportError('it is not installed')")
+    command = [sys.executable, "-m", "data_prep.synthesize", "--out", str(out)]
+    subprocess.run(
+        [*command, "--voices", "0", "--sounds", "2", "--jobs", "2"],
+        env=os.environ | {"PYTHONPATH": f"{missing}{os.pathsep}{ROOT}"},
+        check=True,
+    )
     return out
 
 

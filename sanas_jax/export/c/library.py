@@ -115,7 +115,7 @@ class NativeStream:
         self._library.tell(self._at, self._library.heard(cost_weight))
 
     def _copied(self, x: np.ndarray, count: int) -> int:
-        """The address of a copy; to ask NumPy for that of `x` itself takes four times as long."""
+        """The address of a copy; of a step's samples to ask NumPy for their own takes longer."""
         if x.dtype != np.float32 or x.shape != (count,):
             raise ValueError(f"x: expected float32 [{count}], got {x.dtype} {x.shape}")
         self._audio[:count] = x

@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -90,45 +89,43 @@ def test_mine_talk_finds_what_evaluate_hears(cache, tmp_path, monkeypatch, kind,
     mined = mine_talk(data, str(tmp_path / "source"))
     window = mined.stretches[:, 0] // HOP
     np.testing.assert_array_equal(mined.stretches, window[:, None] * HOP + [0, WINDOW])
-    np.testing.assert_allclose(mined.posteriors, words.max(1)[window], atol=1e-5)
-    np.testing.assert_array_equal(mined.labels, FIRST_WORD + words.argmax(1)[window])
-    # None across the ends of recordings, the highest of all among them.
+    # None across the ends of recordings.
     ends = np.cumsum(TALK)
     first = np.arange(len(words)) * HOP
     within = np.searchsorted(ends, first, "right") == np.searchsorted(
         ends, first + WINDOW - 1, "right"
     )
     assert 10 < within.sum() < len(words)
-    assert within[window].all()
-    assert mined.posteriors.max() == pytest.approx(words.max(1)[within].max(), abs=1e-5)
-    assert f"mined {len(window)} places in 0.2 minutes" in capsys.readouterr().out
+    scores = np.where(within, words.max(1), -np.inf)
+    np.testing.assert_array_equal(window, likeliest(scores))
+    fires = np.count_nonzero(scores[window] > mining.FIRES) or "none"
+    said = f"mined {len(window)} places, the likeliest of 0.2 minutes of running speech; "
+    assert f"{said}{tmp_path / 'source'} fires at {fires} of them" in capsys.readouterr().out
     # In pieces, several at once, as in one: of a static network, whose windows have no past.
     if kind == "static":
         monkeypatch.setattr(mining, "PIECE", 7)
         monkeypatch.setattr(mining, "PIECES", 3)
-        inner = ~np.isin(window % 7, (0, 6))  # at its ends a piece hears silence beyond
+        inner = ~np.isin(window % 7, (0, 1, 5, 6))  # at its ends a piece hears silence beyond
         assert inner.sum() > 3
         pieces = mine_talk(data, str(tmp_path / "source"))
-        found = dict(zip(pieces.stretches[:, 0], pieces.posteriors, strict=True))
-        for at, posterior in zip(mined.stretches[inner, 0], mined.posteriors[inner], strict=True):
-            assert found[at] == pytest.approx(posterior, abs=1e-5)
+        assert set(mined.stretches[inner, 0]) <= set(pieces.stretches[:, 0])
 
 
 def test_a_run_keeps_what_was_mined_and_goes_on_with_it(cache, tmp_path):
     write_packed(tmp_path / "source", SMALL)
     run = tmp_path / "run"
     drawn = begin_runs(cache, tmp_path / "source", run)
-    kept = read_mined(run)
+    data = AudioSource(DataConfig(cache=str(cache), negative_speech=1.0))
+    kept = read_mined(run, data)
     np.testing.assert_array_equal(drawn, kept.stretches)
     # Killed before anything was saved: mined again, to the same.
     shutil.rmtree(run / "checkpoints")
     (run / mining.FILE).unlink()
     np.testing.assert_array_equal(begin_runs(cache, tmp_path / "source", run), drawn)
-    jax.tree.map(np.testing.assert_array_equal, read_mined(run), kept)
+    np.testing.assert_array_equal(read_mined(run, data).stretches, drawn)
     # Later the source may be gone: the file is what counts.
     shutil.rmtree(tmp_path / "source")
-    fewer = kept._replace(**{name: getattr(kept, name)[1:] for name in kept._fields})
-    mining.write_mined(run, fewer)
+    mining.write_mined(run, kept._replace(stretches=drawn[1:]))
     np.testing.assert_array_equal(begin_runs(cache, tmp_path / "source", run), drawn[1:])
 
 
@@ -136,15 +133,16 @@ def test_runs_that_are_trained_together_draw_the_same(cache, tmp_path):
     write_packed(tmp_path / "source", SMALL)
     runs = [tmp_path / "a", tmp_path / "b"]
     begin_runs(cache, tmp_path / "source", *runs)
-    kept = read_mined(runs[1])
-    jax.tree.map(np.testing.assert_array_equal, read_mined(runs[0]), kept)
+    data = AudioSource(DataConfig(cache=str(cache), negative_speech=1.0))
+    kept = read_mined(runs[1], data).stretches
+    np.testing.assert_array_equal(read_mined(runs[0], data).stretches, kept)
     # One had saved nothing yet, and the source has been trained further meanwhile.
     shutil.rmtree(runs[0] / "checkpoints")
     shutil.rmtree(tmp_path / "source")
     write_packed(tmp_path / "source", SMALL, seed=8)
     drawn = begin_runs(cache, tmp_path / "source", *runs)
-    np.testing.assert_array_equal(drawn, kept.stretches)
-    jax.tree.map(np.testing.assert_array_equal, read_mined(runs[0]), kept)
+    np.testing.assert_array_equal(drawn, kept)
+    np.testing.assert_array_equal(read_mined(runs[0], data).stretches, kept)
 
 
 def test_what_cannot_be_mined_is_refused_before_anything_is_written(cache, tmp_path):
@@ -178,12 +176,24 @@ def test_a_file_of_another_kind_or_of_other_talk_is_refused(cache, tmp_path):
     write_packed(tmp_path / "source", SMALL)
     run = tmp_path / "run"
     begin_runs(cache, tmp_path / "source", run)
-    kept = read_mined(run)
-    mining.write_mined(run, kept._replace(stretches=kept.stretches + np.int32(sum(TALK))))
-    with pytest.raises(ValueError, match=r"in the 168000 samples of running speech, .* is another"):
+    kept = read_mined(run, AudioSource(DataConfig(cache=str(cache), negative_speech=1.0)))
+    mining.write_mined(run, kept._replace(talk="that of other clips"))
+    with pytest.raises(ValueError, match=r"mined.npz: expected what was mined in the running spe"):
         begin_runs(cache, tmp_path / "source", run)
-    mining.write_mined(run, kept._replace(stretches=kept.stretches[:0]))
-    with pytest.raises(ValueError, match=r"mined.npz: expected mined talk"):
+    for wrong in (
+        kept.stretches[:0],
+        kept.stretches[:, ::-1],
+        kept.stretches - np.int32(sum(TALK)),
+        kept.stretches + np.int32(sum(TALK)),
+        kept.stretches.astype(float),
+    ):
+        mining.write_mined(run, kept._replace(stretches=wrong))
+        with pytest.raises(ValueError, match=r"mined.npz: expected mined talk"):
+            begin_runs(cache, tmp_path / "source", run)
+    (run / mining.FILE).unlink()
+    with pytest.raises(
+        ValueError, match=r"expected the run's file .*mined.npz, got none"
+    ):
         begin_runs(cache, tmp_path / "source", run)
     (run / mining.FILE).write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"mined.npz: expected mined talk"):

@@ -131,6 +131,16 @@ def test_speech_of_another_speed_is_read_between_its_samples(factor):
         assert (labels == (signal[0] >= 1000)).all()
 
 
+def test_the_last_sample_of_slow_speech_is_not_read_beyond_a_recording():
+    # 300 samples at 0.503 of the speed: the last lies between samples 150 and 151.
+    tracks = Tracks.create(np.arange(152, dtype=np.int16) * 8, [0, 152])
+    settings = replace(
+        PLAIN, negative_speech=1.0, negative_alone=1.0, negative_speed_range=(0.503, 0.503)
+    )
+    signal = levels(draw(clips_with(Negatives(speech=tracks)), settings, KEY, 4)) / 8
+    np.testing.assert_allclose(signal, np.tile(0.503 * np.arange(300), (4, 1)), atol=0.01)
+
+
 def test_speech_has_speeds_between_the_bounds():
     tracks = Tracks.create(np.arange(3000, dtype=np.int16) * 8, [0, 3000])
     bounds = (0.8, 1.25)
