@@ -191,9 +191,7 @@ def test_a_file_of_another_kind_or_of_other_talk_is_refused(cache, tmp_path):
         with pytest.raises(ValueError, match=r"mined.npz: expected mined talk"):
             begin_runs(cache, tmp_path / "source", run)
     (run / mining.FILE).unlink()
-    with pytest.raises(
-        ValueError, match=r"expected the run's file .*mined.npz, got none"
-    ):
+    with pytest.raises(ValueError, match=r"expected the run's file .*mined.npz, got none"):
         begin_runs(cache, tmp_path / "source", run)
     (run / mining.FILE).write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"mined.npz: expected mined talk"):
