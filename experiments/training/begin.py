@@ -57,7 +57,7 @@ class _Checked(NamedTuple):
       mesh, data, built: as of `Job`.
       targets: one per run.
       initial: weights of runs that have saved nothing; None: random ones.
-      mined: talk that these runs draw, in the process that writes; None: they draw none.
+      mined: talk that these runs draw, as this process finds it; None: they draw none.
     """
 
     hooks: Hooks
@@ -158,7 +158,7 @@ def _check(
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
     mined = None
-    if first.data.negative_mined and is_first():
+    if first.data.negative_mined:  # in all processes, since all of them read a run's checkpoint
         begun = [workdir for workdir in workdirs if workdir in saved]
         mined = (
             read_mined(begun[0], data) if begun else mine_talk(data, str(init_from), trust=trust)
@@ -197,7 +197,7 @@ def _members(
         member = place(with_features(fresh, checked.built.model.net, info.frontend), checked.mesh)
         if checked.initial and workdir not in checked.saved:
             member = with_initial_weights(checked.initial, member, checked.mesh)
-            if checked.mined:
+            if checked.mined and is_first():
                 write_mined(workdir, checked.mined)
             with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
                 checkpoints.save(0, member)  # a resumed run needs no source

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from experiments.runs.metrics import read_metrics
 from tests.experiments.test_launch import arguments, run_launch
 from tests.helpers.runs_state import final_state
@@ -172,6 +173,20 @@ def test_a_mesh_of_budgets_and_rows(cache, alone, tmp_path):
     for name in ("lambda_0.5", "lambda_1"):
         assert_close(tmp_path / "four" / name, tmp_path / "one" / name)
         assert_close(tmp_path / "two" / name, tmp_path / "one" / name)
+
+
+def test_two_processes_draw_what_one_has_mined(alone, tmp_path):
+    cache = write_toy_cache(tmp_path / "cache")
+    talk = np.random.default_rng(0).integers(-3_000, 3_000, 96_000, np.int16)
+    rows = [NegativeRow(talk, f"{split}.wav", "speech", split, False) for split in (0, 1)]
+    write_negatives(cache, rows)
+    mined = ("--set=data.negative_speech=0.5", "--set=data.negative_mined=1")
+    asked = (*mined, f"--init_from={alone}", "--set=train.steps=4")
+    finish(start(cache, tmp_path / "one", 1, *asked))
+    finish(*start_two(cache, tmp_path / "two", *asked))
+    files = [np.load(tmp_path / name / "mined.npz")["stretches"] for name in ("one", "two")]
+    np.testing.assert_array_equal(*files)
+    assert_close(tmp_path / "two", tmp_path / "one")
 
 
 def test_processes_that_are_told_to_end_do(cache, alone, tmp_path):
