@@ -68,17 +68,25 @@ class NoSanitizersError(Exception):
 
 def watched(folder: Path, source: str, chunks: int) -> subprocess.CompletedProcess[str]:
     """Compile the file and give it so many chunks; it prints how often it decided."""
-    (folder / "small.c").write_text(source, encoding="ascii")
-    (folder / "main.c").write_text(MAIN, encoding="ascii")
+    build_watched(folder, {"small.c": source, "main.c": MAIN})
+    return subprocess.run(["./main", str(chunks)], cwd=folder, capture_output=True, text=True)
+
+
+def build_watched(folder: Path, files: dict[str, str], *more: str) -> None:
+    """Compile `main.c` of these files to `main`, with `more` arguments.
+
+    Raises NoSanitizersError where the compiler cannot watch, ValueError where it finds a fault.
+    """
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="ascii")
     flags = [flag for flag in FLAGS if not flag.startswith(("-O", "-funroll"))]
     call = [*find_compiler(), *flags, "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
     call += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "main.c", "-o", "main"]
-    built = subprocess.run([*call, "-lm"], cwd=folder, capture_output=True, text=True)
+    built = subprocess.run([*call, *more, "-lm"], cwd=folder, capture_output=True, text=True)
     if built.returncode and "cannot find" in built.stderr:
         raise NoSanitizersError(built.stderr)
     if built.returncode:
         raise ValueError(built.stderr)
-    return subprocess.run(["./main", str(chunks)], cwd=folder, capture_output=True, text=True)
 
 
 def small_source(net: str, hop: int, padding: str, weights: str = "float32") -> str:

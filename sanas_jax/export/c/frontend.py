@@ -1,8 +1,10 @@
 """Features in C, by a real FFT: `data.features.extract` on frames that lie in the signal.
 
-A few frames are transformed side by side, LANES of them: every loop over them is one vector. A real
-transform of n samples is a complex one of n/2, in passes of mixed radix that leave their results in
-order (Stockham 1966), and a last step that takes even and odd samples apart.
+A few frames are transformed side by side, LANES of them: every loop over them is one vector. Frames
+overlap, so the signal is laid out that way once, hop by hop. A real transform of n samples is a
+complex one of n/2, in passes of mixed radix that leave their results in order (Stockham 1966), and
+a last step that takes even and odd samples apart. Each of these is a function of its own, since gcc
+believes `restrict` only of arguments.
 """
 
 from __future__ import annotations
@@ -17,26 +19,31 @@ LANES = 8
 
 def write_features(source: Source, frontend: Frontend) -> None:
     """Write `features(samples, count, frames)`: log-mel bands, or MFCC."""
-    n, bins = frontend.n_fft, frontend.num_bins
+    n = frontend.n_fft
     half = n // 2
-    mel = np.asarray(frontend.mel)[:, :bins]
+    mel = np.asarray(frontend.mel)[:, : frontend.num_bins]
     time = np.arange(n)
-    angle = 2 * np.pi * np.arange(bins) / n
+    angle = 2 * np.pi * np.arange(half // 2 + 1) / n
     source.add(
         f"#ifndef LANES\n#define LANES {LANES} /* frames that are transformed together */\n#endif"
     )
-    source.add(constant("hann", 0.5 - 0.5 * np.cos(2 * np.pi * time / n)))
+    # Halved, as the sums and differences are that take even and odd samples apart.
+    source.add(constant("half_hann", (0.5 - 0.5 * np.cos(2 * np.pi * time / n)) / 2))
     source.add(constant("turn_re", np.cos(angle)))
     source.add(constant("turn_im", -np.sin(angle)))
     _write_mel(source, mel)
     source.add(constant("feature_mean", np.asarray(frontend.mean)))
     source.add(constant("feature_scale", 1 / np.asarray(frontend.std, np.float64)))
-    passes = _write_passes(source, half)
-    source.add(_LOG)
     bands, outputs = mel.shape[0], frontend.mean.shape[0]
     if frontend.cepstral:
         source.add(constant("cosines", dct(bands, outputs).T))
-    source.add(_features(frontend, half, passes))
+    source.add(_frames(n, frontend.hop))
+    passes = _write_passes(source, half)
+    source.add(_powers(half))
+    source.add(_LOG)
+    source.add(_levels(frontend))
+    source.add(_normalised(frontend))
+    source.add(_features(frontend, passes))
 
 
 def _write_mel(source: Source, mel: np.ndarray) -> None:
@@ -155,22 +162,78 @@ def _butterfly(radix: int) -> str:
     return "\n".join(lines)
 
 
+def _frames(n: int, hop: int) -> str:
+    """A column is a hop of the signal; a frame is a column and those after it."""
+    more = -(-n // hop) - 1
+    rest = n - more * hop  # rows of a frame's last column
+    short = f"""    column[last] = column[0]; /* of whose other rows no frame asks */
+    for (int r = {rest}; r < {hop}; ++r)
+        for (int c = 0; c < COLUMNS; ++c) turned[r * COLUMNS + c] = column[c][r];
+"""
+    return f"""
+#define COLUMNS (LANES + {more}) /* of {hop} samples, that so many frames lie in */
+
+/* turned[r, c] = samples[{hop} c + r], of so many frames, LANES at most. */
+static void turn(const float *samples, int frames, float *restrict turned)
+{{
+    const float *column[COLUMNS];
+    const int last = frames - 1 + {more};
+    for (int c = 0; c < COLUMNS; ++c) column[c] = samples + (c > last ? 0 : c) * {hop};
+    for (int r = 0; r < {rest}; ++r)
+        for (int c = 0; c < COLUMNS; ++c) turned[r * COLUMNS + c] = column[c][r];
+{short if rest < hop else ""}}}
+
+/* Even and odd samples of frames under the window; x[r, c] lies at r * by_row + c * by_column. */
+static void windowed(const float *restrict x, int by_row, int by_column, float *restrict even,
+    float *restrict odd)
+{{
+    for (int i = 0, c = 0; i < {n}; ++c) {{
+        for (int r = 0; r < {hop} && i < {n}; ++r, ++i) {{
+            const float *from = x + r * by_row + c * by_column;
+            float *to = (i % 2 ? odd : even) + i / 2 * LANES;
+            for (int l = 0; l < LANES; ++l) to[l] = from[l] * half_hann[i];
+        }}
+    }}
+}}"""
+
+
+def _powers(half: int) -> str:
+    """Bins k and n/2 - k of a real transform are made of the same two of the complex one."""
+    return f"""
+/* |X_k|^2, 0 <= k <= {half}, of the transform of even + i odd samples. */
+static void powers(const float *restrict zr, const float *restrict zi, float *restrict power)
+{{
+    for (int k = 0; k <= {half // 2}; ++k) {{
+        const int mirrored = {half} - k, q = k ? mirrored * LANES : 0;
+        const float *pr = zr + k * LANES, *pi = zi + k * LANES;
+        float *one = power + k * LANES, *other = power + mirrored * LANES;
+        for (int l = 0; l < LANES; ++l) {{
+            const float even_re = pr[l] + zr[q + l], even_im = pi[l] - zi[q + l];
+            const float odd_re = pi[l] + zi[q + l], odd_im = zr[q + l] - pr[l];
+            const float re = turn_re[k] * odd_re - turn_im[k] * odd_im;
+            const float im = turn_re[k] * odd_im + turn_im[k] * odd_re;
+            const float p = (even_re + re) * (even_re + re) + (even_im + im) * (even_im + im);
+            other[l] = (even_re - re) * (even_re - re) + (even_im - im) * (even_im - im);
+            one[l] = p;
+        }}
+    }}
+}}"""
+
+
 # Cephes' logf (Moshier), for many numbers at once; libm's takes one.
 _LOG = """
 /* Natural logs of positive normal numbers, in place. */
-static void logs(float *restrict x)
+static void logs(float *restrict x, int count)
 {
-    int32_t bits[LANES];
-    float e[LANES];
-    memcpy(bits, x, sizeof bits);
-    for (int i = 0; i < LANES; ++i) {
-        const int32_t exponent = (bits[i] - 0x3f3504f3) >> 23; /* of sqrt(1/2) to sqrt(2) */
-        e[i] = (float)exponent;
-        bits[i] -= (int32_t)((uint32_t)exponent << 23);
-    }
-    memcpy(x, bits, sizeof bits);
-    for (int i = 0; i < LANES; ++i) {
-        const float m = x[i] - 1.0f;
+    for (int i = 0; i < count; ++i) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        const int32_t exponent = (bits - 0x3f3504f3) >> 23; /* of sqrt(1/2) to sqrt(2) */
+        const float e = (float)exponent;
+        bits -= (int32_t)((uint32_t)exponent << 23);
+        float m;
+        memcpy(&m, &bits, sizeof m);
+        m -= 1.0f;
         float p = 7.0376836292e-2f;
         p = p * m - 1.1514610310e-1f;
         p = p * m + 1.1676998740e-1f;
@@ -180,75 +243,82 @@ static void logs(float *restrict x)
         p = p * m + 2.0000714765e-1f;
         p = p * m - 2.4999993993e-1f;
         p = p * m + 3.3333331174e-1f;
-        const float rest = m * m * m * p - 2.12194440e-4f * e[i] - 0.5f * m * m;
-        x[i] = m + rest + 0.693359375f * e[i];
+        const float rest = m * m * m * p - 2.12194440e-4f * e - 0.5f * m * m;
+        x[i] = m + rest + 0.693359375f * e;
     }
 }"""
 
 
-def _features(frontend: Frontend, half: int, passes: list[str]) -> str:
-    hop, bins = frontend.hop, frontend.num_bins
-    bands, outputs = frontend.mel.shape[0], frontend.mean.shape[0]
-    sides = [("ar", "ai"), ("br", "bi")]
-    calls = []
-    for i, name in enumerate(passes):
-        (xr, xi), (yr, yi) = sides[i % 2], sides[(i + 1) % 2]
-        calls.append(f"        {name}({xr}, {xi}, {yr}, {yi});")
-    zr, zi = sides[len(passes) % 2]
-    run = "\n".join(calls)
+def _levels(frontend: Frontend) -> str:
     # Digital silence has coefficients of 0 (`data.features.extract`).
-    floored = f"sum[l] + {POWER_FLOOR:.9g}f"
-    value = "level[out * LANES + l]"
-    transform = ""
+    floored = "sum[l] > 0 ? sum[l] : 1" if frontend.cepstral else f"sum[l] + {POWER_FLOOR:.9g}f"
+    bands = frontend.mel.shape[0]
+    return f"""
+/* Log-mel bands. */
+static void levels(const float *restrict power, float *restrict level)
+{{
+    const float *w = mel_weight;
+    for (int band = 0; band < {bands}; ++band) {{
+        float sum[LANES];
+        for (int l = 0; l < LANES; ++l) sum[l] = 0;
+        for (int k = mel_first[band]; k < mel_end[band]; ++k, ++w)
+            for (int l = 0; l < LANES; ++l) sum[l] += *w * power[k * LANES + l];
+        for (int l = 0; l < LANES; ++l) level[band * LANES + l] = {floored};
+    }}
+    logs(level, {bands} * LANES);
+}}"""
+
+
+def _normalised(frontend: Frontend) -> str:
+    bands, outputs = frontend.mel.shape[0], frontend.mean.shape[0]
+    value, transform = "level[out * LANES + l]", ""
     if frontend.cepstral:
-        floored, value = "sum[l] > 0 ? sum[l] : 1", "sum[l]"
-        transform = f"""
-            float sum[LANES];
-            for (int l = 0; l < LANES; ++l) sum[l] = 0;
+        value, transform = (
+            "sum",
+            f"""
+            float sum = 0;
             for (int band = 0; band < {bands}; ++band)
-                for (int l = 0; l < LANES; ++l)
-                    sum[l] += cosines[out * {bands} + band] * level[band * LANES + l];"""
+                sum += cosines[out * {bands} + band] * level[band * LANES + l];""",
+        )
+    return f"""
+/* The first `count` frames, one after another. */
+static void normalised(const float *restrict level, int count, float *restrict frames)
+{{
+    for (int l = 0; l < count; ++l) {{
+        for (int out = 0; out < {outputs}; ++out) {{{transform}
+            frames[l * {outputs} + out] = ({value} - feature_mean[out]) * feature_scale[out];
+        }}
+    }}
+}}"""
+
+
+def _features(frontend: Frontend, passes: list[str]) -> str:
+    n, hop = frontend.n_fft, frontend.hop
+    bands, outputs = frontend.mel.shape[0], frontend.mean.shape[0]
+    sides, calls = ["a", "b"], []
+    for i, name in enumerate(passes):
+        x, y = sides[i % 2], sides[(i + 1) % 2]
+        calls.append(f"        {name}({x}, {x} + ODD, {y}, {y} + ODD);")
+    z, free = sides[len(passes) % 2], sides[(len(passes) + 1) % 2]
+    run = "\n".join(calls)
     return f"""
 /* Features [count, {outputs}] of the frames that begin at samples 0, {hop}, ... */
 static void features(const float *restrict samples, int count, float *restrict frames)
 {{
-    float ar[{half} * LANES], ai[{half} * LANES], br[{half} * LANES], bi[{half} * LANES];
-    float power[{bins} * LANES], level[{bands} * LANES];
+    enum {{ ODD = {n // 2} * LANES, TURNED = {hop} * COLUMNS, SPACE = {n} * LANES }};
+    float a[SPACE], b[SPACE > TURNED ? SPACE : TURNED], level[{bands} * LANES];
     for (int start = 0; start < count; start += LANES) {{
         const int here = count - start < LANES ? count - start : LANES;
-        for (int l = 0; l < LANES; ++l) {{
-            const float *x = samples + (start + (l < here ? l : 0)) * {hop};
-            for (int j = 0; j < {half}; ++j) {{
-                ar[j * LANES + l] = x[2 * j] * hann[2 * j];
-                ai[j * LANES + l] = x[2 * j + 1] * hann[2 * j + 1];
-            }}
+        const float *x = samples + start * {hop};
+        if (LANES > 1) {{
+            turn(x, here, b);
+            windowed(b, COLUMNS, 1, a, a + ODD);
+        }} else {{
+            windowed(x, 1, {hop}, a, a + ODD); /* lies as it should */
         }}
 {run}
-        for (int k = 0; k < {bins}; ++k) {{
-            const float *pr = {zr} + k % {half} * LANES, *pi = {zi} + k % {half} * LANES;
-            const float *qr = {zr} + ({half} - k) % {half} * LANES;
-            const float *qi = {zi} + ({half} - k) % {half} * LANES;
-            for (int l = 0; l < LANES; ++l) {{
-                const float even_re = 0.5f * (pr[l] + qr[l]), even_im = 0.5f * (pi[l] - qi[l]);
-                const float odd_re = 0.5f * (pi[l] + qi[l]), odd_im = 0.5f * (qr[l] - pr[l]);
-                const float re = even_re + turn_re[k] * odd_re - turn_im[k] * odd_im;
-                const float im = even_im + turn_re[k] * odd_im + turn_im[k] * odd_re;
-                power[k * LANES + l] = re * re + im * im;
-            }}
-        }}
-        const float *w = mel_weight;
-        for (int band = 0; band < {bands}; ++band) {{
-            float sum[LANES];
-            for (int l = 0; l < LANES; ++l) sum[l] = 0;
-            for (int k = mel_first[band]; k < mel_end[band]; ++k, ++w)
-                for (int l = 0; l < LANES; ++l) sum[l] += *w * power[k * LANES + l];
-            for (int l = 0; l < LANES; ++l) level[band * LANES + l] = {floored};
-            logs(level + band * LANES);
-        }}
-        for (int out = 0; out < {outputs}; ++out) {{{transform}
-            for (int l = 0; l < here; ++l)
-                frames[(start + l) * {outputs} + out] =
-                    ({value} - feature_mean[out]) * feature_scale[out];
-        }}
+        powers({z}, {z} + ODD, {free});
+        levels({free}, level);
+        normalised(level, here, frames + start * {outputs});
     }}
 }}"""

@@ -102,7 +102,8 @@ def test_sanitizers_find_nothing(net, hop, padding, tmp_path):
         pytest.skip("no sanitizers here")
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 1000
-    broken = source.replace("float ar[", "float ar[-1 + ", 1)
+    broken = source.replace("float a[SPACE]", "float a[SPACE - 1]", 1)
+    assert broken != source
     assert watched(tmp_path, broken, 5000).returncode != 0
 
 
