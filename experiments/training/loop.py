@@ -24,6 +24,8 @@ from experiments.training.groups import RunRecorder
 from experiments.training.job import Job, TrainingRun
 from experiments.training.programs import Programs, programs_of
 from experiments.training.steps import batch_key
+from sanas_jax.costs import edge_macs, edge_params
+from sanas_jax.graph import Net
 
 # Numbers of steps [K], from 0, and what was sent for their batches.
 Upcoming = tuple[np.ndarray, jax.Array | None]
@@ -39,8 +41,10 @@ def run_loop(job: Job) -> list[TrainingRun]:
     """
     train, begin = job.config.train, job.runs[0].step
     programs = programs_of(job)
-    if begin and is_first():
-        print_above(f"resuming at step {begin} of {train.steps}")
+    if is_first():
+        print_above(size(job.built.model.net))
+        if begin:
+            print_above(f"resuming at step {begin} of {train.steps}")
     shown = Progress(train.steps, "step", initial=begin, silent=not is_first())
     profile = Profile(job.runs[0].workdir, job.execution.profile_steps if is_first() else 0)
     upcoming = upcoming_batches(job)
@@ -65,6 +69,13 @@ def run_loop(job: Job) -> list[TrainingRun]:
                 last_things.callback(close)
     wait_for_all("trained")
     return [r.run._replace(step=train.steps, member=r.member) for r in programs.recorders]
+
+
+def size(net: Net) -> str:
+    """A network's edges, numbers to learn and arithmetic, in a line."""
+    params, macs = (sum(table(net).values()) for table in (edge_params, edge_macs))
+    numbers = f"{params:,} parameters, {macs / 1e6:.3f}M MACs if all are on"
+    return f"{len(net.edges)} edges with {numbers}"
 
 
 def make_steps(programs: Programs, steps: np.ndarray, sent: jax.Array | None) -> None:

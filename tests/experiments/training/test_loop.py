@@ -6,12 +6,19 @@ import pytest
 from experiments.config import Config, Hooks, override
 from experiments.config.build import build_training, target_of
 from experiments.training.groups import summarize
+from experiments.training.loop import size
 from experiments.training.run_log import thin_front
 from experiments.training.steps import make_train_steps
+from sanas_jax import spaces
 
 
 def point(step, macs, accuracy):
     return {"step": step, "macs_per_frame": macs, "frame_accuracy": accuracy}
+
+
+def test_the_size_of_a_network_is_that_of_its_edges():
+    net = spaces.tc_resnet(num_classes=12)
+    assert size(net) == "6 edges with 65,168 parameters, 1.563M MACs if all are on"
 
 
 def test_thin_front_drops_dominated_points():
