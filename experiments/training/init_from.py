@@ -3,7 +3,7 @@
 With the same classes everything goes on as it was. With other classes the edges that lead into the
 output layer begin anew, since what they learnt were the other classes; all else is taken over.
 
-A network on log-mel features may go on as one that makes these bands itself and has more gates
+A network on log-mel features may go on as one that makes these bands itself and has more edges
 (`separable-gated`): the bands and their normalisation are those features.
 """
 
@@ -84,9 +84,6 @@ def read_initial_weights(
     expected = like
     if features_of(config.data)["raw"] and not features_of(info.config.data)["raw"]:
         expected = _without_more(like, source.net, net)
-        if "controller" in params:
-            more = _with_more_gates(params["controller"], source.net, net, config.model.gate_bias)
-            params = params | {"controller": more}
     same = info.classes == classes
     if same:
         for part in params:
@@ -132,20 +129,6 @@ def _without_more(like: Params, source: Net, net: Net) -> Params:
         for part in ("net", "stats")
     }
     return like | edges
-
-
-def _with_more_gates(controller: Params, source: Net, net: Net, bias: float) -> Params:
-    """The controller of a smaller network: gates that this one has besides begin as fresh ones."""
-    known = [source.edges[i].name for i in source.gated]
-    gates = {i: net.edges[e].name for i, e in enumerate(net.gated)}
-    kept = {i: known.index(name) for i, name in gates.items() if name in known}
-    head = {}
-    for part, fresh in (("kernel", 0.0), ("bias", bias)):
-        old = np.asarray(controller["head"][part])
-        new = np.full((*old.shape[:-1], len(net.gated)), fresh, old.dtype)
-        new[..., list(kept)] = old[..., list(kept.values())]
-        head[part] = new
-    return controller | {"head": head}
 
 
 def _for_other_classes(reference: str, net: Net, like: Params, params: Params) -> Params:

@@ -17,9 +17,10 @@ whole stream, and online only for new frames. What a gate decides:
                                           ↺ keep
 
 The front end may be under the gates too: the input is then samples, and `mel` runs where an edge is
-live that reads bands. A look at the energies of the samples is cheaper than any band:
+live that reads bands. The energies of the samples, cheaper than any band, are always looked at, so
+that a controller hears when to look closer:
 
-    input ─energy→ loud ─exit_loud──→ features
+    input ─energy→ loud ─onset→ sound ─exit_sound──→ features
       └────mel───→ bands ─glance, slim_0, block_0→ …
 """
 
@@ -46,6 +47,7 @@ WIDE: tuple[Block, ...] = (
     (160, 9, 1),
 )
 SLIM: tuple[Block, ...] = ((24, 9, 4), (32, 9, 1))
+ONSET: Block = (16, 9, 4)
 # Rows of samples whose frames are a window's.
 GATED_SHAPE = (103, 160, 1)
 LAST_KERNELS = {"short": 3, "long": 5}
@@ -61,6 +63,7 @@ def separable(
     features: int = 96,
     reuse: bool = True,
     log_mel: LogMel | None = None,
+    onset: Block = ONSET,
     input_shape: tuple[int, ...] | None = None,
 ) -> Net:
     """The super-network drawn above.
@@ -75,6 +78,7 @@ def separable(
       features: width of the layer that feeds classifier and controller.
       reuse: whether there is `keep`.
       log_mel: the front end, where it is part of the graph.
+      onset: the block over energies, with `log_mel`.
       input_shape: of one window: (frames, bands, 1), or with `log_mel` (rows, samples of a row, 1).
 
     Returns:
@@ -92,11 +96,14 @@ def separable(
     layers, edges, bands = [Layer("input")], list[Edge](), "input"
     if log_mel:
         bands = "bands"
-        layers += [Layer("loud"), Layer(bands)]
+        layers += [Layer("loud"), Layer("sound", nn.relu), Layer(bands)]
+        maps, kernel, stride = onset
+        look = Separable(maps, kernel, stride, residual=False)
         edges += [
             Edge("energy", "input", "loud", Energies(), gated=False),
+            Edge("onset", "loud", "sound", look, gated=False),
             # Silent at first: a network that was trained without it says what it said.
-            Edge("exit_loud", "loud", "features", Exit(features, 0.0)),
+            Edge("exit_sound", "sound", "features", Exit(features, 0.0), gated=False),
             Edge("mel", "input", bands, log_mel, gated=False),
         ]
     edges.append(Edge("glance", bands, "features", Exit(features, scale)))

@@ -74,6 +74,7 @@ def gated() -> Net:
         exits=(1,),
         features=8,
         log_mel=LogMel(6, RATE, 60, 20.0, 900.0),
+        onset=(4, 9, 5),
         input_shape=(53, 20, 1),
     )
 

@@ -66,18 +66,14 @@ def test_a_network_on_log_mel_goes_on_and_says_the_same(cache, tmp_path, capsys)
     theirs = write_packed(tmp_path / "source", SMALL, data=data, max_hz=7600)
     config = config_of(cache, f"train.init_from={tmp_path / 'source'}", "model.gate_bias=0.5")
     built, run = begun(config, tmp_path / "run")
-    assert "begins anew: exit_loud\n" in capsys.readouterr().out
+    assert "begins anew: exit_sound, onset\n" in capsys.readouterr().out
     net, source = built.model.net, run_folder.read(tmp_path / "source")
     ours, plain = run.member.train.params, model_of(source)
     assert run.info.frontend.raw
     np.testing.assert_array_equal(ours["stats"]["mel"]["mean"], source.frontend.mean)
-    # The controller keeps what it knew of every gate, and thinks nothing of the new one.
-    new = [net.edges[e].name for e in net.gated]
-    bias = dict(zip(new, ours["controller"]["head"]["bias"], strict=True))
-    old = [plain.net.edges[e].name for e in plain.net.gated]
-    assert bias.pop("exit_loud") == 0.5
-    expected = dict(zip(old, theirs["controller"]["head"]["bias"], strict=True))
-    assert bias == expected
+    np.testing.assert_array_equal(
+        ours["controller"]["head"]["bias"], theirs["controller"]["head"]["bias"]
+    )
     signal = 0.1 * jax.random.normal(jax.random.key(1), (24_000,))
     got = answers(built.model, ours, run.info.frontend, signal, jnp.ones(len(net.edges)))
     whole = jnp.ones(len(plain.net.edges))
@@ -175,7 +171,7 @@ def test_a_network_without_statistics_may_have_more_edges():
     fewer, net = spaces.separable(), gated()
     like = {"net": {edge.name: {} for edge in net.edges}}
     left = _without_more(like, fewer, net)
-    assert not {"mel", "energy", "exit_loud"} & left["net"].keys()
+    assert not {"mel", "energy", "onset", "exit_sound"} & left["net"].keys()
     assert not left["stats"]
 
 
