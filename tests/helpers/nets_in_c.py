@@ -120,7 +120,7 @@ def model_of(
     params["stats"] = jax.tree.map(lambda x: jnp.abs(x) + hears_samples, params.get("stats", {}))
     params = normalised(net, params, front_of(net))
     head = params["controller"]["head"]
-    head |= {"kernel": 2 * head["kernel"], "bias": head["bias"] - 3 * hears_samples}
+    head |= {"kernel": 2 * head["kernel"], "bias": head["bias"] - 4 * hears_samples}
     return model, params
 
 
