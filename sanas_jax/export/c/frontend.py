@@ -183,15 +183,14 @@ static void turn(const float *samples, int frames, float *restrict turned)
         for (int c = 0; c < COLUMNS; ++c) turned[r * COLUMNS + c] = column[c][r];
 {short if rest < hop else ""}}}
 
-/* Even and odd samples of frames under the window; x[r, c] lies at r * by_row + c * by_column. */
-static void windowed(const float *restrict x, int by_row, int by_column, float *restrict even,
-    float *restrict odd)
+/* Under the window, even samples before odd ones; x is turned, or the signal of one frame. */
+static void windowed(const float *restrict x, float *restrict z)
 {{
-    for (int i = 0, c = 0; i < {n}; ++c) {{
-        for (int r = 0; r < {hop} && i < {n}; ++r, ++i) {{
-            const float *from = x + r * by_row + c * by_column;
-            float *to = (i % 2 ? odd : even) + i / 2 * LANES;
-            for (int l = 0; l < LANES; ++l) to[l] = from[l] * half_hann[i];
+    for (int odd = 0; odd < 2; ++odd) {{
+        for (int i = odd, r = odd, c = 0; i < {n}; i += 2, r += 2, z += LANES) {{
+            for (; r >= {hop}; r -= {hop}) ++c;
+            const float *from = x + (LANES > 1 ? r * COLUMNS + c : i);
+            for (int l = 0; l < LANES; ++l) z[l] = from[l] * half_hann[i];
         }}
     }}
 }}"""
@@ -310,12 +309,8 @@ static void features(const float *restrict samples, int count, float *restrict f
     for (int start = 0; start < count; start += LANES) {{
         const int here = count - start < LANES ? count - start : LANES;
         const float *x = samples + start * {hop};
-        if (LANES > 1) {{
-            turn(x, here, b);
-            windowed(b, COLUMNS, 1, a, a + ODD);
-        }} else {{
-            windowed(x, 1, {hop}, a, a + ODD); /* lies as it should */
-        }}
+        if (LANES > 1) turn(x, here, b);
+        windowed(LANES > 1 ? b : x, a);
 {run}
         powers({z}, {z} + ODD, {free});
         levels({free}, level);
