@@ -34,6 +34,7 @@ def listen(folder: Path, recording: str) -> None:
     names = [output.name for output in step.get_outputs()]
     results: list[tuple[int, np.ndarray]] = []
     fired, fired_ms, words, seconds = detector["silence_label"], -np.inf, 0, []
+    talk, other = 0.0, detector["unknown_label"]
     starts = range(
         about["begin_advance"], len(audio) - about["step_samples"] + 1, about["step_advance"]
     )
@@ -45,7 +46,12 @@ def listen(folder: Path, recording: str) -> None:
         seconds.append(time.perf_counter() - started)
 
         # Means of the last posteriors; a label fires that is new, over its threshold, not too soon.
+        # Where people talk, more is asked of a word.
         ms = round(1000 * t * about["step_advance"] / rate)
+        talking = talk > detector["talk_share"]
+        if results:
+            fresh = 1 - np.exp((results[-1][0] - ms) / detector["talk_ms"])
+            talk += fresh * (answer["posterior"][other] - talk)
         results = [(then, p) for then, p in results if then >= ms - detector["window_ms"]]
         results.append((ms, answer["posterior"]))
         mean = np.mean([p for _, p in results], axis=0, dtype=float)
@@ -54,6 +60,8 @@ def listen(folder: Path, recording: str) -> None:
         enough = len(results) >= detector["min_count"] and spans and waited
         own = detector["thresholds"]
         threshold = own[label] if label < len(own) else detector["threshold"]
+        if talking and label >= about["first_word"]:
+            threshold = max(threshold, detector["talk_threshold"])
         if enough and mean[label] > threshold and label != fired:
             fired, fired_ms = label, ms
             if label >= about["first_word"]:

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from experiments.datasets.recordings import NegativeSet, Place, place_at
-from experiments.evaluation.detector_search import Negatives, candidates, fire, smooth
+from experiments.evaluation.detector_search import Negatives
+from experiments.evaluation.firing import fired_in
 from experiments.evaluation.scoring import ROC_THRESHOLDS, requested_macs
 from experiments.evaluation.stream_inference import run_models
 from experiments.runs.stored_negatives import NegativeResult, save_negative_result
@@ -148,7 +149,7 @@ def fired(traced: Traced, detector: Detector) -> list[tuple[Detection, Place]]:
 
     A detection's time is the beginning of a window, which hears what is at its middle.
     """
-    return placed(traced, [_detect(trace, detector) for trace in traced.traces])
+    return placed(traced, [fired_in(trace, detector) for trace in traced.traces])
 
 
 def placed(traced: Traced, found: Sequence[Sequence[Detection]]) -> list[tuple[Detection, Place]]:
@@ -199,13 +200,6 @@ def negative_summary(result: NegativeResult) -> str:
             "word was heard"
         )
     return "\n".join(lines)
-
-
-def _detect(trace: Trace, detector: Detector) -> list[Detection]:
-    """As `detector.detect`, in a fraction of the time."""
-    means = smooth(trace.posteriors, trace.times_ms, detector.window_ms, detector.min_count)
-    steps = candidates(means, detector)
-    return fire(steps, detector.suppression_ms, detector.silence_label)
 
 
 def _roc(traced: Traced, detector: Detector, hours: float) -> list[dict[str, float]]:

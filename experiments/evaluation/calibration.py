@@ -95,6 +95,8 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
     own = ", ".join(f"{threshold:g}" for threshold in settings["thresholds"])
     if own:
         lines.append(f"  thresholds of silence and unknown words: {own}")
+    if settings["talk_threshold"]:
+        lines.append(f"  threshold of words where people talk: {settings['talk_threshold']:g}")
     for title, scores in (
         ("calibrated", entry["scores"]),
         ("default", entry["scores_of_default"]),

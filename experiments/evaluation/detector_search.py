@@ -1,18 +1,15 @@
 """The detector that suits a model: smoothing, thresholds and suppression chosen on streams.
 
-Every setting of a grid is tried on the same posteriors. The mean posteriors of a window are
-computed once for all its thresholds, and the firing rule visits only the steps where something
-could fire, so that a setting costs milliseconds where `detector.detect` takes a second per hour of
-stream. The detections are the same, bit for bit; the choice is scored with `detect` itself.
+Every setting of a grid is tried on the same posteriors (`firing`); the choice is scored with
+`detector.detect` itself.
 
 Silence and unknown words are no alarms where nothing should fire, so they have thresholds of their
-own. Those of single words are not chosen: what is there to choose them on tells too little of a
-word (docs/measurements.md).
+own. Where people talk more may be asked of a word. Thresholds of single words are not chosen: what
+is there to choose them on tells too little of a word (docs/measurements.md).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -22,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets.streams import Stream
+from experiments.evaluation.firing import Candidates, Smoothed, candidates, fire, inside, smooth
 from experiments.evaluation.scoring import ROC_SCORES, score
 from experiments.runs.stored_results import Trace
 from sanas_jax.streaming.detector import Detection, Detector, detect
@@ -39,17 +37,9 @@ SUPPRESSIONS_MS = (300, 500, 700, 900, 1200, 1500)
 # those that are tried afterwards.
 FIRST_OWN = (0.5, 0.4)
 OWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-
-
-class Smoothed(NamedTuple):
-    """Mean posteriors of a window, at the steps that have enough results, R of them.
-
-    times_ms [R]; labels [R] with the highest mean; scores [R], that mean.
-    """
-
-    times_ms: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
+# Of words where people talk: as elsewhere, or higher. With these, suppressions come afterwards.
+TALK = (0.0, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+FIRST_SUPPRESSION_MS = 900
 
 
 class Trial(NamedTuple):
@@ -71,18 +61,6 @@ class Negatives(NamedTuple):
     traces: Sequence[Trace]
     count: Callable[[Sequence[Sequence[Detection]]], int]
     hours: float
-
-
-class Candidates(NamedTuple):
-    """Steps over their label's threshold, in order.
-
-    change[i]: the next with another label than step i.
-    """
-
-    times_ms: list[float]
-    labels: list[int]
-    scores: list[float]
-    change: list[int]
 
 
 # What tells the detections of a setting in each stream of a group.
@@ -152,27 +130,64 @@ class Search:
         limit: of false alarms an hour on the negatives; what has more is not tried on the streams,
         and gains nothing.
         """
-        thresholds = STRICT if self._negatives else THRESHOLDS
-        # Firings of unknown words count among those of the streams.
-        own = FIRST_OWN if self._negatives else ()
-        return [self._trial(*tried, limit) for tried in _search(self._groups, thresholds, own)]
+        return [self._trial(*tried, limit) for tried in self._grid()]
 
     def refined(self, best: Trial, limit: float) -> Trial:
-        """The best trial, or a better one with other thresholds of silence and unknown words."""
-        window_ms, least = best.detector.window_ms, best.detector.min_count
-        smoothed = _smoothed(self._groups, window_ms, least)
+        """The best trial, or a better one: thresholds of silence and unknown words, suppression."""
+        smoothed = self._smoothed(best.detector)
         for label in reversed(range(len(FIRST_OWN))):
-            trials = [best]
-            for threshold in OWN:
-                own = [best.detector.threshold_of(each) for each in range(len(FIRST_OWN))]
-                own[label] = threshold
-                detector = replace(best.detector, thresholds=tuple(own))
+            own = [best.detector.threshold_of(each) for each in range(len(FIRST_OWN))]
+            others = ([*own[:label], threshold, *own[label + 1 :]] for threshold in OWN)
+            tried = [replace(best.detector, thresholds=tuple(other)) for other in others]
+            best = self._better(best, smoothed, tried, limit)
+        tried = [replace(best.detector, suppression_ms=each) for each in SUPPRESSIONS_MS]
+        return self._better(best, smoothed, tried, limit)
+
+    def _better(
+        self,
+        best: Trial,
+        smoothed: Sequence[Sequence[Smoothed]],
+        tried: Sequence[Detector],
+        limit: float,
+    ) -> Trial:
+        """The best of these, all of one window, and the best so far."""
+        trials = [best]
+        for detector in tried:
+            firing = [_Firing(group, detector) for group in smoothed]
+            found = [partial(each.detections, detector.suppression_ms) for each in firing]
+            trials.append(self._trial(detector, found, limit))
+        return best_trial(trials, limit) or best
+
+    def _grid(self) -> Iterator[tuple[Detector, list[Found]]]:
+        """Every setting, and what tells its detections in the streams of each group."""
+        every = [trace for group in self._groups for trace in group]
+        for window_ms, least in _windows(every):
+            smoothed = self._smoothed(Detector(window_ms, min_count=least))
+            for detector in self._first(window_ms, least):
                 firing = [_Firing(group, detector) for group in smoothed]
-                suppression_ms = detector.suppression_ms
-                found = [partial(each.detections, suppression_ms) for each in firing]
-                trials.append(self._trial(detector, found, limit))
-            best = best_trial(trials, limit) or best
-        return best
+                suppressions = (FIRST_SUPPRESSION_MS,) if self._negatives else SUPPRESSIONS_MS
+                for suppression_ms in suppressions:
+                    found: list[Found] = [
+                        partial(each.detections, suppression_ms) for each in firing
+                    ]
+                    yield replace(detector, suppression_ms=suppression_ms), found
+
+    def _first(self, window_ms: float, least: int) -> Iterator[Detector]:
+        """Detectors of a window, whose suppression comes later."""
+        if not self._negatives:
+            yield from (Detector(window_ms, each, min_count=least) for each in THRESHOLDS)
+            return
+        for threshold in STRICT:
+            # Firings of unknown words count among those of the streams.
+            own = tuple(min(first, threshold) for first in FIRST_OWN)
+            words = Detector(window_ms, threshold, min_count=least, thresholds=own)
+            for talk in TALK:
+                if not 0 < talk <= threshold:
+                    yield replace(words, talk_threshold=talk)
+
+    def _smoothed(self, detector: Detector) -> list[list[Smoothed]]:
+        """The streams of each group, smoothed."""
+        return [[smooth(t.posteriors, t.times_ms, detector) for t in g] for g in self._groups]
 
     def _trial(self, detector: Detector, found: Sequence[Found], limit: float) -> Trial:
         """A setting that finds this on the streams and on the negatives."""
@@ -231,68 +246,6 @@ def mean_scores(
     return out
 
 
-def smooth(
-    posteriors: np.ndarray, times_ms: np.ndarray, window_ms: float, min_count: int
-) -> Smoothed:
-    """Mean posteriors as `detector.detector_step` forms them, of posteriors [T, K] at times [T]."""
-    first, enough = _inside(times_ms, window_ms, min_count)
-    counts = np.arange(len(times_ms)) - first + 1
-    first, counts, times_ms = first[enough], counts[enough], times_ms[enough]
-    divisors = counts.astype(posteriors.dtype)[:, None]
-    means = np.zeros((len(first), posteriors.shape[1]))
-    # Oldest first, divided before summing: sums equal those of one step after the other.
-    for age in range(int(counts.max(initial=0))):
-        inside = counts > age
-        means[inside] += posteriors[first[inside] + age] / divisors[inside]
-    labels = means.argmax(1)
-    return Smoothed(times_ms, labels, means[np.arange(len(labels)), labels])
-
-
-def candidates(smoothed: Smoothed, detector: Detector) -> Candidates:
-    """The steps whose mean posterior is over their label's threshold."""
-    every = range(int(smoothed.labels.max(initial=0)) + 1)
-    thresholds = np.array([detector.threshold_of(label) for label in every])
-    over = smoothed.scores > thresholds[smoothed.labels]
-    times, labels, scores = (array[over] for array in smoothed)
-    starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    runs = np.searchsorted(starts, np.arange(len(labels)), side="right")
-    change = np.append(starts, len(labels))[runs]
-    return Candidates(times.tolist(), labels.tolist(), scores.tolist(), change.tolist())
-
-
-def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> list[Detection]:
-    """The firing rule of `detector.detect`, from one firing to the next."""
-    found: list[Detection] = []
-    fired, at, end = silence_label, 0, len(steps.labels)
-    while at < end:
-        if steps.labels[at] == fired:
-            at = steps.change[at]
-            continue
-        fired, time = steps.labels[at], steps.times_ms[at]
-        if fired == silence_label:  # after which there is no wait
-            at += 1
-            continue
-        found.append(Detection(fired, time, steps.scores[at]))
-        at = _waited(steps.times_ms, at, suppression_ms)
-    return found
-
-
-def _search(
-    groups: Sequence[Sequence[Trace]], thresholds: Sequence[float], first_own: Sequence[float]
-) -> Iterator[tuple[Detector, list[Found]]]:
-    """Every setting of the grid, and what tells its detections in the streams of each group."""
-    every = [trace for group in groups for trace in group]
-    for window_ms, least in _windows(every):
-        smoothed = _smoothed(groups, window_ms, least)
-        for threshold in thresholds:
-            own = tuple(min(first, threshold) for first in first_own)
-            detector = Detector(window_ms, threshold, min_count=least, thresholds=own)
-            firing = [_Firing(group, detector) for group in smoothed]
-            for suppression_ms in SUPPRESSIONS_MS:
-                found: list[Found] = [partial(each.detections, suppression_ms) for each in firing]
-                yield replace(detector, suppression_ms=suppression_ms), found
-
-
 def _windows(traces: Sequence[Trace]) -> list[tuple[float, int]]:
     """Windows, and the results that there must be in them.
 
@@ -302,26 +255,10 @@ def _windows(traces: Sequence[Trace]) -> list[tuple[float, int]]:
     found: dict[tuple[bytes, ...], tuple[float, int]] = {}
     for window_ms in sorted(WINDOWS_MS, key=lambda window_ms: abs(window_ms - PROTOCOL.window_ms)):
         least = _min_count(traces, window_ms)
-        inside = [_inside(trace.times_ms, window_ms, least) for trace in traces]
-        held = tuple(array.tobytes() for arrays in inside for array in arrays)
+        steps = [inside(trace.times_ms, window_ms, least) for trace in traces]
+        held = tuple(array.tobytes() for arrays in steps for array in arrays)
         found.setdefault(held, (window_ms, least))
     return sorted(found.values())
-
-
-def _inside(
-    times_ms: np.ndarray, window_ms: float, min_count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each step [T] the first result in its window, and whether there are enough."""
-    first = np.searchsorted(times_ms, times_ms - window_ms)
-    counts = np.arange(len(times_ms)) - first + 1
-    return first, (counts >= min_count) & (times_ms - times_ms[first] >= window_ms / 4)
-
-
-def _smoothed(
-    groups: Sequence[Sequence[Trace]], window_ms: float, least: int
-) -> list[list[Smoothed]]:
-    """The streams of each group, smoothed."""
-    return [[smooth(t.posteriors, t.times_ms, window_ms, least) for t in group] for group in groups]
 
 
 class _Firing:
@@ -347,13 +284,6 @@ def _min_count(traces: Sequence[Trace], window_ms: float) -> int:
     """
     full = min(int((t.times_ms - t.times_ms[0] <= window_ms).sum()) for t in traces)
     return min(PROTOCOL.min_count, full)
-
-
-def _waited(times_ms: Sequence[float], fired: int, suppression_ms: float) -> int:
-    """The first step more than `suppression_ms` after step `fired`."""
-    start = times_ms[fired]
-    # Differences, as in `detector_step`: sums of fractions could round to the other side.
-    return bisect_right(times_ms, suppression_ms, lo=fired + 1, key=lambda time: time - start)
 
 
 def _distance(detector: Detector) -> float:

@@ -130,7 +130,7 @@ def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[
         rates = [entry.get("false_alarms_per_hour_limit") for entry in entries]
         wanted = rates[0] if rate is None else rate
         entries = [each for each, own in zip(entries, rates, strict=True) if own == wanted]
-        whole = ("min_count", "silence_label")
+        whole = ("min_count", "silence_label", "unknown_label")
         for entry in entries:
             own = entry["cost_weight"]
             if own is not None and not 0 < own < inf:

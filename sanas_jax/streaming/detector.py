@@ -3,12 +3,14 @@
 Posteriors are averaged over a short window. A label is fired where its mean is over its threshold,
 it is not the label fired last, and enough time has passed since then. Runs on the host in NumPy,
 one step at a time: `detector_init` and `detector_step` are the online form, `detect` the loop.
+
+Ours is what may be asked of a word where people talk: there most of what is like one is none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,11 @@ class Detector:
     min_count: results there must be in the window, spanning a quarter of it or more
     silence_label: fired as any other label, but not a detection
     thresholds: of the labels 0, 1, ... in place of `threshold`, which is that of the labels beyond
+    talk_threshold: of a word where people talk, unless its own is higher; 0: they change nothing
+    talk_share: they talk while the posterior of other words, a mean over the past, is over this
+    talk_ms: time constant of that mean, which forgets exponentially; a result comes into it after
+        its own step
+    unknown_label: of other words; words are the labels that are neither this nor silence
     """
 
     window_ms: float = 500
@@ -35,28 +42,41 @@ class Detector:
     min_count: int = 3
     silence_label: int = 0
     thresholds: tuple[float, ...] = ()
+    talk_threshold: float = 0
+    talk_share: float = 0.2
+    talk_ms: float = 4000
+    unknown_label: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", tuple(self.thresholds))  # files hold a list
-        for name in ("window_ms", "suppression_ms", "threshold"):
+        for name in ("window_ms", "suppression_ms", "threshold", "talk_threshold", "talk_share"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 < self.talk_ms < inf:
+            raise ValueError(f"talk_ms: expected more than 0, got {self.talk_ms}")
         if not all(0 <= own < inf for own in self.thresholds):
             raise ValueError(f"thresholds: expected 0 or more, got {self.thresholds}")
         if self.min_count < 1:
             raise ValueError(f"min_count: expected 1 or more, got {self.min_count}")
 
-    def threshold_of(self, label: int) -> float:
-        """What the mean posterior of a label must be greater than."""
-        return self.thresholds[label] if label < len(self.thresholds) else self.threshold
+    def threshold_of(self, label: int, talking: bool = False) -> float:
+        """What the mean posterior of a label must be greater than; `talking`: where people talk."""
+        own = self.thresholds[label] if label < len(self.thresholds) else self.threshold
+        is_word = label not in (self.silence_label, self.unknown_label)
+        return max(own, self.talk_threshold) if talking and is_word else own
+
+    def talk_after(self, talk: float, unknown: float, ms: float) -> float:
+        """The mean posterior of other words, `ms` after it was `talk`, when it is `unknown`."""
+        return talk + (1 - exp(-ms / self.talk_ms)) * (unknown - talk)
 
 
 class DetectorState(NamedTuple):
-    """What the detector remembers: the results in its window and its last firing."""
+    """What the detector remembers: the results in its window, its last firing, and past talk."""
 
     results: tuple[Result, ...] = ()
     fired_label: int = 0
     fired_ms: float = -inf
+    talk: float = 0.0
 
 
 class Step(NamedTuple):
@@ -89,9 +109,11 @@ def detector_step(
 ) -> tuple[DetectorState, Step]:
     """Take one posterior [K] at `time_ms`; times never decrease."""
     posterior = np.asarray(posterior)
-    if posterior.ndim != 1 or not 0 <= detector.silence_label < posterior.shape[0]:
+    hears_talk = detector.talk_threshold > 0
+    last_label = max(detector.silence_label, detector.unknown_label if hears_talk else 0)
+    if posterior.ndim != 1 or not 0 <= last_label < posterior.shape[0]:
         raise ValueError(
-            f"posterior: expected [K], K > silence_label = {detector.silence_label}, "
+            f"posterior: expected [K] with labels to {last_label} of silence and other words, "
             f"got {posterior.shape}"
         )
     if state.results and (
@@ -104,7 +126,12 @@ def detector_step(
     oldest = time_ms - detector.window_ms
     kept = [result for result in state.results if result[0] >= oldest]
     kept.append((time_ms, posterior))
-    state = DetectorState(tuple(kept), state.fired_label, state.fired_ms)
+    talk = state.talk
+    talking = hears_talk and talk > detector.talk_share
+    if hears_talk and state.results:
+        unknown = float(posterior[detector.unknown_label])
+        talk = detector.talk_after(talk, unknown, time_ms - state.results[-1][0])
+    state = DetectorState(tuple(kept), state.fired_label, state.fired_ms, talk)
     count = len(kept)
     if count < detector.min_count or time_ms - kept[0][0] < detector.window_ms / 4:
         return state, Step(state.fired_label, 0.0, False)
@@ -118,9 +145,10 @@ def detector_step(
         state.fired_label == detector.silence_label
         or time_ms - state.fired_ms > detector.suppression_ms
     )
-    fired = score > detector.threshold_of(label) and label != state.fired_label and waited
+    over = score > detector.threshold_of(label, talking)
+    fired = over and label != state.fired_label and waited
     if fired:
-        state = DetectorState(state.results, label, time_ms)
+        state = DetectorState(state.results, label, time_ms, talk)
     return state, Step(label, score, fired)
 
 

@@ -218,6 +218,7 @@ class Session:
             "detector": asdict(self._detector) | {"thresholds": list(self._detector.thresholds)},
             "fired_label": self._detection_state.fired_label,
             "fired_ms": float(self._detection_state.fired_ms),
+            "talk": float(self._detection_state.talk),
             "results": [[float(ms), scores] for ms, scores in self._detection_state.results],
         }
         return serialization.msgpack_serialize(state)
@@ -235,6 +236,7 @@ class Session:
             detector = Detector(**state["detector"])
             results = tuple((float(ms), _signal(scores)) for ms, scores in state["results"])
             fired = operator.index(state["fired_label"]), float(state["fired_ms"])
+            talk = float(state.get("talk", 0.0))  # states of before it was heard have none
         except Exception as error:  # msgpack raises many kinds, and of damaged bytes all may come
             cause = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"saved: expected bytes of Session.save, got {cause}") from error
@@ -249,7 +251,7 @@ class Session:
         self._price = price
         self._steps, self._samples = steps, samples
         self._is_filled, self._is_finished, self._is_padded = is_filled, is_finished, is_padded
-        self._detector, self._detection_state = detector, DetectorState(results, *fired)
+        self._detector, self._detection_state = detector, DetectorState(results, *fired, talk)
 
     def _run(self) -> list[Heard]:
         """All the steps that the pending samples complete."""

@@ -32,7 +32,8 @@ ABOUT = {
     **{"step_samples": 32, "step_advance": 16},
     "detector": {
         **{"window_ms": 500.0, "threshold": 0.5, "suppression_ms": 1500.0},
-        **{"min_count": 3, "silence_label": 0, "thresholds": []},
+        **{"min_count": 3, "silence_label": 0, "thresholds": [], "unknown_label": 1},
+        **{"talk_threshold": 0.8, "talk_share": 0.2, "talk_ms": 4000.0},
     },
     "formats": {"jax": {"log_price": None}},
 }

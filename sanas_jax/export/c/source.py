@@ -146,6 +146,10 @@ def _values(
         "suppression_ms": float(detector.suppression_ms),
         "min_count": detector.min_count,
         "silence": detector.silence_label,
+        "talk_threshold": float(detector.talk_threshold),
+        "talk_share": float(detector.talk_share),
+        "talk_ms": float(detector.talk_ms),
+        "unknown": detector.unknown_label,
     }
 
 

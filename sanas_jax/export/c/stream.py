@@ -51,6 +51,7 @@ typedef struct {
     int32_t ended;
     int32_t is_padded;
     double threshold; /* of labels without one of their own */
+    double talk; /* the mean posterior of other words so far */
     int32_t fired; /* the label fired last, and when */
     double fired_ms;
     int32_t results; /* the latest posteriors, and when */
@@ -139,9 +140,14 @@ DETECTOR = """
 static const double own_thresholds[$own_count + 1] = {$own};
 
 /* Posteriors are averaged over $window_ms ms; a label fires where its mean is over its
-   threshold, it is not the one fired last, and $suppression_ms ms have passed since then. */
+   threshold, it is not the one fired last, and $suppression_ms ms have passed since then.
+   People talk while the mean posterior of other words was over $talk_share, and a word's
+   threshold is $talk_threshold then, if its own is less. */
 static void detect(${name}_state *s, ${name}_result *r)
 {
+    const int talking = s->talk > $talk_share;
+    const double ago = s->results ? r->time_ms - s->times[s->results - 1] : 0;
+    s->talk += (1 - exp(-ago / $talk_ms)) * (r->posterior[$unknown] - s->talk);
     int first = 0;
     while (first < s->results && s->times[first] < r->time_ms - $window_ms) ++first;
     s->results -= first;
@@ -158,7 +164,9 @@ static void detect(${name}_state *s, ${name}_result *r)
         if (mean > best) best = mean, label = k;
     }
     const int waited = s->fired == $silence || r->time_ms - s->fired_ms > $suppression_ms;
-    const double threshold = label < $own_count ? own_thresholds[label] : s->threshold;
+    double threshold = label < $own_count ? own_thresholds[label] : s->threshold;
+    if (talking && label != $silence && label != $unknown && threshold < $talk_threshold)
+        threshold = $talk_threshold;
     if (best <= threshold || label == s->fired || !waited) return;
     s->fired = label;
     s->fired_ms = r->time_ms;

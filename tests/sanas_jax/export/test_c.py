@@ -35,6 +35,7 @@ from tests.helpers.nets_in_c import (
 skip_without_compiler()
 
 OWN = dataclasses.replace(DETECTOR, thresholds=(0.6, 0.35))
+STRICT = dataclasses.replace(OWN, talk_threshold=0.5, talk_share=0.3, talk_ms=600)
 PRICES = (0.2, 1.0, 5.0)
 
 
@@ -108,6 +109,7 @@ def test_the_price_may_change(case):
         (dead_ends, ("constant", 14, 14), 7, DETECTOR),
         (dead_ends, ("reflect", 44, 10), 10, DETECTOR),
         (dead_ends, ("reflect", 44, 10), 10, OWN),
+        (dead_ends, ("reflect", 44, 10), 10, STRICT),
         (dead_ends, ("reflect", 20, 20), 10, DETECTOR),
         (gated, ("constant",), 10, DETECTOR),
         (gated, ("reflect",), 10, DETECTOR),

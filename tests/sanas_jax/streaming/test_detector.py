@@ -98,6 +98,35 @@ def test_labels_may_have_thresholds_of_their_own():
     assert Detector(thresholds=[0.5, 0.4]) == Detector(thresholds=(0.5, 0.4))  # as files have them
 
 
+def test_more_may_be_asked_of_a_word_where_people_talk():
+    """Other words at 0.9 for n + 1 results, then a word, which could fire at its third.
+
+    The mean posterior of other words is then 0.9 (1 - e^-n/20) e^-0.1 + 0.05 (1 - e^-0.1): over 0.2
+    from n = 6 on.
+    """
+    never = (2.0, 2.0)  # of silence and other words, which are not looked at here
+    detector = Detector(
+        threshold=0.7, suppression_ms=0, thresholds=never, talk_threshold=0.95, talk_ms=4000
+    )
+    for n, fires in ((5, True), (6, False)):
+        rows, times = stream([1] * (n + 1) + [2] * 3)
+        assert bool(detect(rows, times, detector)) == fires, n
+    for quiet, fires in ((20, False), (25, True)):  # after a while it is forgotten
+        rows, times = stream([1] * 20 + [0] * quiet + [2] * 3)
+        assert bool(detect(rows, times, detector)) == fires, quiet
+    rows, times = stream([1] * 20 + [2] * 3, score=0.97)
+    assert detect(rows, times, detector)[0].label == 2
+
+
+def test_what_is_asked_where_people_talk_is_never_less():
+    detector = Detector(threshold=0.7, thresholds=(0.1, 0.2, 0.99), talk_threshold=0.95)
+    assert [detector.threshold_of(k, talking=True) for k in range(4)] == [0.1, 0.2, 0.99, 0.95]
+    with pytest.raises(ValueError, match="talk_ms: expected more than 0, got 0"):
+        Detector(talk_ms=0)
+    with pytest.raises(ValueError, match="labels to 1 of silence and other words"):
+        detect(np.ones((1, 1)), [0.0], detector)
+
+
 def test_detect_needs_count_and_span():
     rows, _ = stream([1] * 6)
     # A quarter of the window is 125 ms.
@@ -139,7 +168,7 @@ def test_detect_bad_arguments_raise():
         detect(np.full((4, 3), np.nan), times)
     with pytest.raises(ValueError, match=r"at 600.0 ms or later, got \(3,\) at 400.0 ms"):
         detect(rows, times[::-1])
-    with pytest.raises(ValueError, match=r"K > silence_label = 3"):
+    with pytest.raises(ValueError, match=r"labels to 3 of silence"):
         detect(rows, times, Detector(silence_label=3))
     state, _ = detector_step(Detector(), detector_init(Detector()), rows[0], 0)
     with pytest.raises(ValueError, match=r"expected \(3,\) at 0 ms"):

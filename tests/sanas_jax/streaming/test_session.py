@@ -1,5 +1,7 @@
 """A session on audio: equal to the whole stream at once, however it is cut, stopped and resumed."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from sanas_jax.controller import Controller
 from sanas_jax.data.features import Frontend, extract
 from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas, init_carry, init_model, unroll
-from sanas_jax.streaming.detector import Detector, detect
+from sanas_jax.streaming.detector import Detector, detect, detector_init, detector_step
 from sanas_jax.streaming.runtime import Runtime
 from sanas_jax.streaming.session import Session
 from tests.helpers.nets import random_like
@@ -44,6 +46,7 @@ def frontend(padding, n_fft=60):
 
 MODEL = small_model()
 DETECTOR = Detector(threshold=0.4, window_ms=300, suppression_ms=300, min_count=2)
+STRICT = replace(DETECTOR, talk_threshold=0.6)
 
 
 @pytest.fixture(scope="module", params=[("constant", 60), ("reflect", 60), ("reflect", 20)])
@@ -115,6 +118,20 @@ def test_a_state_goes_on_in_another_session(case):
         second = Session(runtime, cost_weight=9.0)
         second.load(first.save())
         assert_equal(heard + listen(second, chunks[at:]), case)
+
+
+def test_talk_is_a_part_of_the_state(case):
+    runtime, signal = case[:2]
+    session = Session(runtime, cost_weight=0.5, detector=STRICT)
+    heard, expected = session.push(signal), detector_init(STRICT)
+    for each in heard:
+        expected, _ = detector_step(STRICT, expected, each.posterior, each.time_ms)
+    other = Session(runtime, cost_weight=0.5)
+    other.load(session.save())
+    state = serialization.msgpack_restore(other.save())
+    assert 0.1 < state["talk"] == expected.talk
+    del state["talk"]  # as a state has it that was saved before talk was heard
+    other.load(serialization.msgpack_serialize(state))
 
 
 def test_steps_come_as_soon_as_their_audio_is_there(case):
