@@ -26,9 +26,9 @@ recording.
 `edges` are in that order: `macs` of a whole window, and `fresh_macs` of the rows of one step; an
 edge that has missed n steps computes min(macs, n · fresh_macs). `controller_macs` come on top.
 `detector` is the calibrated one (`sanas_jax/streaming/detector.py`): `thresholds` are those of the
-first labels, `threshold` of the others, `talk_threshold` of words where people talk. A conditioned network was told `cost_weight`; where its log
-lies in the memory of a format is `log_price`: {array, index in the flat array}. It may be changed
-between any two steps.
+first labels, `threshold` of the others, `talk_threshold` of words where people talk. A conditioned
+network was told `cost_weight`; where its log lies in the memory of a format is `log_price`: {array,
+index in the flat array}. It may be changed between any two steps.
 """
 
 from __future__ import annotations
