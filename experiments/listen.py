@@ -65,6 +65,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.live.decisions import frontend_ms
     from experiments.live.engine import runtime_of, warm_up
     from experiments.live.listening import describe, listen, shortage
+    from experiments.machine.host import without_pauses
     from experiments.machine.jax_setup import prepare_streaming
     from experiments.runs.detectors import chosen_detector, has_detector
     from sanas_jax.streaming.session import Session
@@ -83,7 +84,8 @@ def main(values: flags.FlagValues) -> None:
     runtime = runtime_of(model, values.programs, values.engine)
     session = Session(runtime, cost_weight=price, detector=detector)
     warm_up(session, rate)
-    summary = listen(session, model, source, values.every_step)
+    with without_pauses():
+        summary = listen(session, model, source, values.every_step)
     summary["frontend_ms"] = frontend_ms(runtime)
     runtime.close()
     wrong = summary.get("error") or shortage(summary, detector)

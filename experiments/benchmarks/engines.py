@@ -44,6 +44,7 @@ from experiments.benchmarks.harness.samples import read_samples
 from experiments.benchmarks.peers import pytorch
 from experiments.flags.many_models import parse_price
 from experiments.live.decisions import Spending, frontend_ms
+from experiments.machine.host import without_pauses
 from experiments.machine.jax_setup import prepare_streaming
 from experiments.runs.trained import TrainedModel, read_model
 from sanas_jax.export.c.library import Library
@@ -96,7 +97,8 @@ def benchmark(
             for engine, made in found.items()
         }
         sides[f"{case}, native call"] = _call(native, told, audio)
-        times, heard = _in_turn(sides, audio[native.samples.begin :], hop, block)
+        with without_pauses():
+            times, heard = _in_turn(sides, audio[native.samples.begin :], hop, block)
         base = next(iter(sides))
         for side, each in times.items():
             agreement[side] = difference(heard[side], heard[base])

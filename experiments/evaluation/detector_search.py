@@ -46,13 +46,14 @@ class Trial(NamedTuple):
     """A setting, its `correct_pct - wrong_pct`, and its false alarms per hour.
 
     gain: a mean over streams, counted by the rule "set"; alarms: those that are limited; on_streams
-    those on the streams.
+    those on the streams; rank: of equals the least is chosen.
     """
 
     detector: Detector
     gain: float
     alarms: float
     on_streams: float
+    rank: float
 
 
 class Negatives(NamedTuple):
@@ -194,7 +195,7 @@ class Search:
         negatives, (on_streams, on_others) = self._negatives, found
         alarms = negatives.count(on_others()) / negatives.hours if negatives else 0.0
         if negatives and alarms > limit:
-            return Trial(detector, -inf, alarms, inf)
+            return Trial(detector, -inf, alarms, inf, inf)
         counts = [
             score_stream(detections, truth, stream.times_ms, tolerance_ms=self._tolerance_ms)
             for detections, truth, stream in zip(
@@ -203,13 +204,17 @@ class Search:
         ]
         own = sum(count.false_alarms for count in counts) / self._hours
         gain = float(np.mean([count.correct_pct - count.wrong_pct for count in counts]))
-        return Trial(detector, gain, alarms if negatives else own, own)
+        if not negatives:
+            return Trial(detector, gain, own, own, _distance(detector))
+        # What is heard later may be more like a word than all that was heard here.
+        return Trial(detector, gain, alarms, own, -_strictness(detector))
 
 
 def best_trial(trials: Sequence[Trial], limit: float) -> Trial | None:
     """The trial with the greatest gain among those that keep a limit of false alarms per hour.
 
-    Ties go to fewer false alarms, then to the setting nearer to the protocol's. None if none does.
+    Ties go to fewer false alarms, then to the setting nearer to the protocol's, or, chosen on
+    negatives, to the stricter one. None if none does.
     """
     if not 0 <= limit < inf:
         raise ValueError(f"false alarms per hour: expected a limit of 0 or more, got {limit}")
@@ -217,7 +222,7 @@ def best_trial(trials: Sequence[Trial], limit: float) -> Trial | None:
     # Rounded: equal gains of other counts may differ in the last bit of a mean.
     return min(
         kept,
-        key=lambda t: (-round(t.gain, 9), t.alarms, t.on_streams, _distance(t.detector)),
+        key=lambda t: (-round(t.gain, 9), t.alarms, t.on_streams, t.rank),
         default=None,
     )
 
@@ -290,6 +295,11 @@ def _distance(detector: Detector) -> float:
     """How far a setting is from the protocol's, as a sum of relative changes."""
     names = ("window_ms", "threshold", "suppression_ms")
     return sum(abs(getattr(detector, name) / getattr(PROTOCOL, name) - 1) for name in names)
+
+
+def _strictness(detector: Detector) -> float:
+    """How much is asked of a word, where people talk and elsewhere."""
+    return detector.threshold + max(detector.threshold, detector.talk_threshold)
 
 
 def _hours(streams: Sequence[Stream]) -> float:

@@ -25,6 +25,7 @@ from experiments.live.page.connections import Connection, serving
 from experiments.live.page.content import TYPES, describe, read_files
 from experiments.live.page.demo import Demo
 from experiments.live.sources import Wav
+from experiments.machine.host import without_pauses
 from sanas_jax.data.clips import FIRST_WORD
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -70,7 +71,8 @@ def serve(host: str, port: int, make: Callable[[], Engine]) -> None:
         said = [f"{url}  {engine.model.workdir.name}"]
         if key:
             said.append("whoever has this address, and can reach this machine, can use it")
-        asyncio.run(_until_stopped(app, address, said))
+        with without_pauses():
+            asyncio.run(_until_stopped(app, address, said))
         engine.runtime.close()
     # Another Ctrl-C would only meet the interpreter as it cleans up, and be told as its errors are.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
