@@ -1,6 +1,6 @@
 """Choose a model's detector: `python -m experiments.calibrate --workdir W --stream val.wav`.
 
-Runs trained models over validation streams and keeps for each the smoothing, the threshold and the
+Runs trained models over validation streams and keeps for each the smoothing, the thresholds and the
 suppression with the most correct less wrong words at no more than so many false alarms per hour. A
 network conditioned on its price gets a detector for each. They are written to W/detector.json, and
 `evaluate --detector calibrated` uses them. A stream that was made of the testing split is refused:
@@ -8,7 +8,8 @@ what is tested on it must not be chosen on it.
 
 With `--negatives`, audio without the words that needs no labels, the false alarms are those on it,
 and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The first is what is used
-unless `evaluate` is told another.
+unless `evaluate` is told another. More may then be asked of a word where people talk, as far as the
+streams lose no more by it than they gain: let one of them have words over talk, or say `--notalk`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ def define_flags(values: flags.FlagValues) -> None:
         f"if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "talk",
+        True,
+        "With --negatives, try higher thresholds of words where people talk.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
@@ -121,7 +128,9 @@ def main(values: flags.FlagValues) -> None:
     by_folder = {model.workdir: model for model in models}
     for (folder, price), own in traces.items():
         alarms = on_negatives.get((folder, price), [])
-        entries, missed = calibrated(by_folder[folder], price, streams, own, limits, alarms)
+        entries, missed = calibrated(
+            by_folder[folder], price, streams, own, limits, alarms, talk=values.talk
+        )
         chosen[folder] += entries
         unreached[folder] += missed
         for entry in entries:

@@ -37,6 +37,8 @@ def calibrated(
     traces: Sequence[Trace],
     limits: Sequence[float],
     sets: Sequence[Traced] = (),
+    *,
+    talk: bool = True,
 ) -> Calibrated:
     """Settings for a model at a price, scores beside the protocol's.
 
@@ -45,11 +47,12 @@ def calibrated(
       streams, traces: labelled, and the model's trace of each.
       limits: false alarms per hour, in the order in which they are asked for.
       sets: audio without words, on which false alarms are counted in place of the streams.
+      talk: as of `Search`.
     """
     classes = model.info.classes
     negatives = to_search(sets) if sets else None
     most = max(limits) if sets else inf
-    search = Search(streams, traces, classes, negatives=negatives)
+    search = Search(streams, traces, classes, negatives=negatives, talk=talk)
     trials = search.try_all(most)
     out = Calibrated([], [])
     for limit in limits:

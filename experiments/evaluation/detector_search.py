@@ -37,8 +37,9 @@ SUPPRESSIONS_MS = (300, 500, 700, 900, 1200, 1500)
 # those that are tried afterwards.
 FIRST_OWN = (0.5, 0.4)
 OWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-# Of words where people talk: as elsewhere, or higher. With these, suppressions come afterwards.
+# Of words where people talk: 0, as elsewhere, or higher.
 TALK = (0.0, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+# With negatives: the others are tried once thresholds are chosen.
 FIRST_SUPPRESSION_MS = 900
 
 
@@ -106,6 +107,7 @@ class Search:
         classes: Sequence[str],
         tolerance_ms: float = TOLERANCE_MS,
         negatives: Negatives | None = None,
+        talk: bool = True,
     ) -> None:
         """What they are tried on.
 
@@ -115,12 +117,14 @@ class Search:
           classes: names [K], silence first.
           tolerance_ms: largest distance to the truth.
           negatives: audio without words, on which false alarms are counted in place of the streams.
+          talk: with negatives, higher thresholds of words where people talk are tried.
         """
         if not streams or len(streams) != len(traces):
             raise ValueError(
                 f"expected streams and a trace for each, got {len(streams)} and {len(traces)}"
             )
         self._streams, self._negatives, self._tolerance_ms = streams, negatives, tolerance_ms
+        self._talk = TALK if talk else TALK[:1]
         self._truths = [[classes.index(word) for word in stream.words] for stream in streams]
         self._hours = _hours(streams)
         self._groups = traces, negatives.traces if negatives else ()
@@ -182,7 +186,7 @@ class Search:
             # Firings of unknown words count among those of the streams.
             own = tuple(min(first, threshold) for first in FIRST_OWN)
             words = Detector(window_ms, threshold, min_count=least, thresholds=own)
-            for talk in TALK:
+            for talk in self._talk:
                 if not 0 < talk <= threshold:
                     yield replace(words, talk_threshold=talk)
 

@@ -107,6 +107,8 @@ def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> li
 
 def _talking(posteriors: np.ndarray, times_ms: np.ndarray, detector: Detector) -> np.ndarray:
     """Whether people talk [T], in the detector's own order of sums."""
+    if detector.unknown_label >= posteriors.shape[1]:
+        return np.zeros(len(times_ms), bool)
     found, talk, before = [], 0.0, None
     for unknown, now in zip(
         posteriors[:, detector.unknown_label].tolist(), times_ms.tolist(), strict=True

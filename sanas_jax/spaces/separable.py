@@ -82,7 +82,7 @@ def separable(
       input_shape: of one window: (frames, bands, 1), or with `log_mel` (rows, samples of a row, 1).
 
     Returns:
-      A net whose gates are those of `glance`, of exits and skips, and of `keep`.
+      A net whose gates are those of `glance`, of the exits of chains, of skips, and of `keep`.
 
     Raises ValueError for exits that are not depths of the chain, or skips of a block whose way
     around is more than the identity.

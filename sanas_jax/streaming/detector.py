@@ -4,13 +4,14 @@ Posteriors are averaged over a short window. A label is fired where its mean is 
 it is not the label fired last, and enough time has passed since then. Runs on the host in NumPy,
 one step at a time: `detector_init` and `detector_step` are the online form, `detect` the loop.
 
-Ours is what may be asked of a word where people talk: there most of what is like one is none.
+Ours alone: where people talk, more may be asked of a word. Most of what is like one there is none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, inf
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +31,9 @@ class Detector:
     silence_label: fired as any other label, but not a detection
     thresholds: of the labels 0, 1, ... in place of `threshold`, which is that of the labels beyond
     talk_threshold: of a word where people talk, unless its own is higher; 0: they change nothing
-    talk_share: they talk while the posterior of other words, a mean over the past, is over this
-    talk_ms: time constant of that mean, which forgets exponentially; a result comes into it after
-        its own step
+    talk_share: people talk while the mean posterior of other words in the past is over this
+    talk_ms: time constant of that mean, which forgets exponentially; a step is judged before its
+        own result comes into it
     unknown_label: of other words; words are the labels that are neither this nor silence
     """
 
@@ -54,6 +55,10 @@ class Detector:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not 0 < self.talk_ms < inf:
             raise ValueError(f"talk_ms: expected more than 0, got {self.talk_ms}")
+        for name in ("silence_label", "unknown_label"):
+            label = getattr(self, name)
+            if not isinstance(label, Integral) or label < 0:
+                raise ValueError(f"{name}: expected a label, 0 or more, got {label!r}")
         if not all(0 <= own < inf for own in self.thresholds):
             raise ValueError(f"thresholds: expected 0 or more, got {self.thresholds}")
         if self.min_count < 1:
@@ -109,12 +114,15 @@ def detector_step(
 ) -> tuple[DetectorState, Step]:
     """Take one posterior [K] at `time_ms`; times never decrease."""
     posterior = np.asarray(posterior)
-    hears_talk = detector.talk_threshold > 0
-    last_label = max(detector.silence_label, detector.unknown_label if hears_talk else 0)
-    if posterior.ndim != 1 or not 0 <= last_label < posterior.shape[0]:
+    knows_others = posterior.ndim == 1 and detector.unknown_label < len(posterior)
+    if (
+        posterior.ndim != 1
+        or detector.silence_label >= len(posterior)
+        or (detector.talk_threshold and not knows_others)
+    ):
         raise ValueError(
-            f"posterior: expected [K] with labels to {last_label} of silence and other words, "
-            f"got {posterior.shape}"
+            f"posterior: expected [K], K > silence_label = {detector.silence_label}, and with "
+            f"talk_threshold K > unknown_label = {detector.unknown_label}, got {posterior.shape}"
         )
     if state.results and (
         time_ms < state.results[-1][0] or posterior.shape != state.results[-1][1].shape
@@ -127,8 +135,8 @@ def detector_step(
     kept = [result for result in state.results if result[0] >= oldest]
     kept.append((time_ms, posterior))
     talk = state.talk
-    talking = hears_talk and talk > detector.talk_share
-    if hears_talk and state.results:
+    talking = talk > detector.talk_share
+    if knows_others and state.results:
         unknown = float(posterior[detector.unknown_label])
         talk = detector.talk_after(talk, unknown, time_ms - state.results[-1][0])
     state = DetectorState(tuple(kept), state.fired_label, state.fired_ms, talk)

@@ -237,6 +237,8 @@ class Session:
             results = tuple((float(ms), _signal(scores)) for ms, scores in state["results"])
             fired = operator.index(state["fired_label"]), float(state["fired_ms"])
             talk = float(state.get("talk", 0.0))  # states of before it was heard have none
+            if not 0 <= talk <= 1:
+                raise ValueError(f"talk {talk}")
         except Exception as error:  # msgpack raises many kinds, and of damaged bytes all may come
             cause = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"saved: expected bytes of Session.save, got {cause}") from error

@@ -13,10 +13,10 @@ from sanas_jax.export.c.text import Source, constant
 
 
 def write_transform(source: Source, n: int) -> list[str]:
-    """Write the passes of a transform of n samples, whose names it returns, and `powers`.
+    """Write a transform of n samples: passes, whose names are returned, and `powers` after them.
 
-    A pass takes real and imaginary parts, and where its own are to be written: four pointers.
-    Samples are to be halved before, since `powers` adds and subtracts where a half would be taken.
+    A pass takes four pointers: to real and imaginary parts, and to where its own are written.
+    `powers` leaves out two halves, so the samples are to be halved before.
     """
     half = n // 2
     passes = _write_passes(source, half)

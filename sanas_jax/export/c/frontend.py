@@ -55,12 +55,12 @@ def _frames(n: int, hop: int) -> str:
     """A column is a hop of the signal; a frame is a column and those after it."""
     more = -(-n // hop) - 1
     rest = n - more * hop  # rows of a frame's last column
-    short = f"""    column[last] = column[0]; /* of whose other rows no frame asks */
+    short = f"""    column[last] = column[0]; /* no frame has its other rows */
     for (int r = {rest}; r < {hop}; ++r)
         for (int c = 0; c < COLUMNS; ++c) turned[r * COLUMNS + c] = column[c][r];
 """
     return f"""
-#define COLUMNS (LANES + {more}) /* of {hop} samples, that so many frames lie in */
+#define COLUMNS (LANES + {more}) /* of {hop} samples: those of so many frames */
 
 /* turned[r, c] = samples[{hop} c + r], of so many frames, LANES at most. */
 static void turn(const float *samples, int frames, float *restrict turned)

@@ -53,7 +53,7 @@ def c_source(
       model, params: as trained.
       frontend: of its features.
       classes: K words.
-      detector: settings; the threshold may be changed in the state.
+      detector: settings; the threshold may be changed in the state, that where people talk not.
       static: every edge is on, whatever the controller says.
       weights: "float32", or "int8": whole numbers with a scale for each output, a quarter of the
         size; what is computed is float32.
@@ -62,6 +62,9 @@ def c_source(
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"name: expected an identifier of C, got {name!r}")
+    last = max(detector.silence_label, detector.unknown_label)
+    if last >= len(classes):
+        raise ValueError(f"detector: expected labels of {len(classes)} classes, got label {last}")
     net, source, samples = model.net, Source(weights), samples_of(model, frontend)
     values = _values(name, model, frontend, classes, detector)
     _check_bands(model, frontend)

@@ -8,7 +8,7 @@ DECLARATIONS = """
 
    Compile: cc -std=gnu99 -O2 -ftree-vectorize -funroll-loops -march=native -c $name.c
    and link with -lm. (gcc's -O3 unrolls before it vectorises, and is many times slower here.)
-   A processor without vectors: -DLANES=1, which needs 28 kB less of stack.
+   A processor without vectors: -DLANES=1, which needs less of stack, too.
 
    ${name}_init, then ${name}_step for every ${NAME}_SAMPLES samples at $rate Hz: 1 where the step
    decided, 0 while the first window fills. At the end of a recording ${name}_finish takes the rest,
@@ -50,7 +50,7 @@ typedef struct {
     int32_t wait;        /* steps until the first window is full */
     int32_t ended;
     int32_t is_padded;
-    double threshold; /* of labels without one of their own */
+    double threshold; /* of labels without one of their own, where nobody talks */
     double talk; /* the mean posterior of other words so far */
     int32_t fired; /* the label fired last, and when */
     double fired_ms;

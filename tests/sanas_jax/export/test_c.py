@@ -35,7 +35,7 @@ from tests.helpers.nets_in_c import (
 skip_without_compiler()
 
 OWN = dataclasses.replace(DETECTOR, thresholds=(0.6, 0.35))
-STRICT = dataclasses.replace(OWN, talk_threshold=0.5, talk_share=0.3, talk_ms=600)
+STRICT = dataclasses.replace(OWN, talk_threshold=0.5, talk_share=0.1, talk_ms=300)
 PRICES = (0.2, 1.0, 5.0)
 
 
@@ -133,6 +133,10 @@ def test_a_c_program_hears_what_a_session_hears(net, front, hop, detector, tmp_p
         for h in expected
     ]
     assert len({word for word, _ in words}) >= 2
+    if detector is STRICT:
+        session = Session(library, cost_weight=0.5, detector=OWN)
+        more = session.push(samples) + session.finish()
+        assert sum(map(bool, fired(expected))) < sum(map(bool, fired(more)))
     if hop == 10:
         posteriors, _ = whole(model, params, front, samples, 0.5)
         np.testing.assert_allclose([r.posterior for r in found], posteriors, atol=1e-5)

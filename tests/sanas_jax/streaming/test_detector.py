@@ -123,8 +123,21 @@ def test_what_is_asked_where_people_talk_is_never_less():
     assert [detector.threshold_of(k, talking=True) for k in range(4)] == [0.1, 0.2, 0.99, 0.95]
     with pytest.raises(ValueError, match="talk_ms: expected more than 0, got 0"):
         Detector(talk_ms=0)
-    with pytest.raises(ValueError, match="labels to 1 of silence and other words"):
+    with pytest.raises(ValueError, match=r"with talk_threshold K > unknown_label = 1, got \(1,\)"):
         detect(np.ones((1, 1)), [0.0], detector)
+    assert detect(np.ones((4, 1)), np.arange(4) * 200.0, Detector(unknown_label=7)) == []
+    for label in (-1, 1.5):
+        with pytest.raises(ValueError, match="unknown_label: expected a label, 0 or more, got"):
+            Detector(unknown_label=label)
+
+
+def test_talk_is_followed_by_a_detector_that_asks_nothing_of_it():
+    """So that one which does, from the next step on, knows what came before."""
+    plain, state = Detector(), detector_init(Detector())
+    rows, times = stream([1] * 30)
+    for row, time in zip(rows, times, strict=True):
+        state, _ = detector_step(plain, state, row, time)
+    assert state.talk == pytest.approx(0.9 * (1 - np.exp(-29 / 20)))
 
 
 def test_detect_needs_count_and_span():
@@ -168,7 +181,7 @@ def test_detect_bad_arguments_raise():
         detect(np.full((4, 3), np.nan), times)
     with pytest.raises(ValueError, match=r"at 600.0 ms or later, got \(3,\) at 400.0 ms"):
         detect(rows, times[::-1])
-    with pytest.raises(ValueError, match=r"labels to 3 of silence"):
+    with pytest.raises(ValueError, match=r"K > silence_label = 3"):
         detect(rows, times, Detector(silence_label=3))
     state, _ = detector_step(Detector(), detector_init(Detector()), rows[0], 0)
     with pytest.raises(ValueError, match=r"expected \(3,\) at 0 ms"):

@@ -132,6 +132,9 @@ def test_talk_is_a_part_of_the_state(case):
     assert 0.1 < state["talk"] == expected.talk
     del state["talk"]  # as a state has it that was saved before talk was heard
     other.load(serialization.msgpack_serialize(state))
+    again = serialization.msgpack_restore(other.save())
+    assert again.pop("talk") == 0
+    assert serialization.msgpack_serialize(again) == serialization.msgpack_serialize(state)
 
 
 def test_steps_come_as_soon_as_their_audio_is_there(case):
@@ -151,7 +154,9 @@ def test_int16_is_audio_too(case):
     floats = listen(session, [whole.astype(np.float32) / 32768])
     session.reset()
     ints = listen(session, [whole])
-    np.testing.assert_array_equal([h.posterior for h in ints], [h.posterior for h in floats])
+    # Not to the last bit: threads of XLA share their sums as they come.
+    found, expected = ([h.posterior for h in heard] for heard in (ints, floats))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_state_does_not_grow(case):
