@@ -229,7 +229,12 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
         assert on["hours"] == pytest.approx(16 / 3600)
         assert on["per_hour"] <= entry["false_alarms_per_hour_limit"]
         assert on["low"] <= on["per_hour"] <= on["high"]
-    assert "in 0.00 h without words: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "in 0.00 h without words: " in said
+    higher = [entry["settings"]["talk_threshold"] for entry in entries]
+    lines = [f"threshold of words where people talk: {each:g}" for each in higher if each]
+    assert [line.strip() for line in said.splitlines() if "people talk" in line] == lines
+    assert lines
     # What was chosen is what evaluate finds.
     command = ["--workdir", trained, *negatives, "--detector=calibrated", "--json", root / "n.json"]
     assert run_evaluate(*command, "--false_alarms_per_hour=0") == 0
@@ -240,6 +245,10 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
         assert result["detector"]["calibrated_for"] == 0
     assert run_evaluate(*command, "--false_alarms_per_hour=7") == 1
     assert "5000, 0, 10000; got 7" in capsys.readouterr().err
+    assert run_calibrate(*stream, *negatives, "--notalk") == 0
+    (plain,) = json.loads((trained / "detector.json").read_text())["detectors"]
+    assert plain["settings"]["talk_threshold"] == 0
+    capsys.readouterr()
     for flags, message in (
         ((asked.replace("5000", "some"), *negatives), "--false_alarms_per_hour: expected numbers"),
         (("--heard", root / "talk"), "--heard: expected it with --negatives"),
