@@ -35,7 +35,7 @@ def listen(folder: Path, recording: str) -> None:
     results: list[tuple[int, np.ndarray]] = []
     fired, fired_ms, words, seconds = detector["silence_label"], -np.inf, 0, []
     talk, other = 0.0, detector["unknown_label"]
-    plain = (detector["silence_label"], other)
+    no_words = (detector["silence_label"], other)
     starts = range(
         about["begin_advance"], len(audio) - about["step_samples"] + 1, about["step_advance"]
     )
@@ -61,7 +61,7 @@ def listen(folder: Path, recording: str) -> None:
         enough = len(results) >= detector["min_count"] and spans and waited
         own = detector["thresholds"]
         threshold = own[label] if label < len(own) else detector["threshold"]
-        if talking and label not in plain:
+        if talking and label not in no_words:
             threshold = max(threshold, detector["talk_threshold"])
         if enough and mean[label] > threshold and label != fired:
             fired, fired_ms = label, ms

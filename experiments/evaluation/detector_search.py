@@ -158,24 +158,19 @@ class Search:
         """The best of these, all of one window, and the best so far."""
         trials = [best]
         for detector in tried:
-            firing = [_Firing(group, detector) for group in smoothed]
-            found = [partial(each.detections, detector.suppression_ms) for each in firing]
-            trials.append(self._trial(detector, found, limit))
+            own = (detector.suppression_ms,)
+            trials += [self._trial(*each, limit) for each in _found(smoothed, detector, own)]
         return best_trial(trials, limit) or best
 
     def _grid(self) -> Iterator[tuple[Detector, list[Found]]]:
         """Every setting, and what tells its detections in the streams of each group."""
         every = [trace for group in self._groups for trace in group]
+        suppressions = (FIRST_SUPPRESSION_MS,) if self._negatives else SUPPRESSIONS_MS
         for window_ms, least in _windows(every):
-            smoothed = self._smoothed(Detector(window_ms, min_count=least))
+            talk = self._talk[-1] if self._negatives else 0.0
+            smoothed = self._smoothed(Detector(window_ms, min_count=least, talk_threshold=talk))
             for detector in self._first(window_ms, least):
-                firing = [_Firing(group, detector) for group in smoothed]
-                suppressions = (FIRST_SUPPRESSION_MS,) if self._negatives else SUPPRESSIONS_MS
-                for suppression_ms in suppressions:
-                    found: list[Found] = [
-                        partial(each.detections, suppression_ms) for each in firing
-                    ]
-                    yield replace(detector, suppression_ms=suppression_ms), found
+                yield from _found(smoothed, detector, suppressions)
 
     def _first(self, window_ms: float, least: int) -> Iterator[Detector]:
         """Detectors of a window, whose suppression comes later."""
@@ -268,6 +263,16 @@ def _windows(traces: Sequence[Trace]) -> list[tuple[float, int]]:
         held = tuple(array.tobytes() for arrays in steps for array in arrays)
         found.setdefault(held, (window_ms, least))
     return sorted(found.values())
+
+
+def _found(
+    smoothed: Sequence[Sequence[Smoothed]], detector: Detector, suppressions_ms: Sequence[float]
+) -> Iterator[tuple[Detector, list[Found]]]:
+    """A detector with each suppression, and what tells its detections in each group."""
+    firing = [_Firing(group, detector) for group in smoothed]
+    for suppression_ms in suppressions_ms:
+        found: list[Found] = [partial(each.detections, suppression_ms) for each in firing]
+        yield replace(detector, suppression_ms=suppression_ms), found
 
 
 class _Firing:

@@ -51,7 +51,7 @@ def fired_in(trace: Trace, detector: Detector) -> list[Detection]:
 def smooth(posteriors: np.ndarray, times_ms: np.ndarray, detector: Detector) -> Smoothed:
     """Mean posteriors as `detector.detector_step` forms them, of posteriors [T, K] at times [T].
 
-    Of the detector's settings all count but thresholds and suppression.
+    Of the detector's settings thresholds and suppression do not count, but that one of talk is set.
     """
     first, enough = inside(times_ms, detector.window_ms, detector.min_count)
     talking = _talking(posteriors, times_ms, detector)[enough]
@@ -106,8 +106,8 @@ def fire(steps: Candidates, suppression_ms: float, silence_label: int = 0) -> li
 
 
 def _talking(posteriors: np.ndarray, times_ms: np.ndarray, detector: Detector) -> np.ndarray:
-    """Whether people talk [T], in the detector's own order of sums."""
-    if detector.unknown_label >= posteriors.shape[1]:
+    """Whether people talk [T], in the detector's own order of sums; no where it changes nothing."""
+    if not detector.talk_threshold:
         return np.zeros(len(times_ms), bool)
     found, talk, before = [], 0.0, None
     for unknown, now in zip(

@@ -237,7 +237,7 @@ class Session:
             results = tuple((float(ms), _signal(scores)) for ms, scores in state["results"])
             fired = operator.index(state["fired_label"]), float(state["fired_ms"])
             talk = float(state.get("talk", 0.0))  # states of before it was heard have none
-            if not 0 <= talk <= 1:
+            if not isfinite(talk):
                 raise ValueError(f"talk {talk}")
         except Exception as error:  # msgpack raises many kinds, and of damaged bytes all may come
             cause = " ".join(str(error).split()) or type(error).__name__
