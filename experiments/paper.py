@@ -44,8 +44,9 @@ def define_flags(values: flags.FlagValues) -> None:
         "scale",
         "small",
         list(SCALES),
-        "full: the paper's network and hours, for accelerators; small: 16 maps in place of 64, for "
-        "two CPU cores; toy: whether it runs.",
+        "full: the paper's network and hours, for accelerators; short: the same network for as "
+        "many steps as small; small: 16 maps in place of 64, for two CPU cores; toy: whether it "
+        "runs.",
         flag_values=values,
     )
     flags.DEFINE_integer(
