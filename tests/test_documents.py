@@ -269,7 +269,7 @@ def test_own_words_of_the_readme_train(checkout):
     import soundfile
 
     word, rate = soundfile.read(next(recordings.iterdir()))
-    soundfile.write(checkout / "words.wav", np.pad(word, rate), rate)  # a second to both sides
+    soundfile.write(checkout / "mine.wav", np.pad(word, rate), rate)  # a second to both sides
     type_in(listening, checkout)
 
 

@@ -1,6 +1,5 @@
 """One's own words, one of them or several, from 20 to 300 recordings of each: told its price.
 
-    python -m data_prep.synthesize --out talk --sentences
     python -m data_prep.prepare --data recordings --pattern '{word}_{speaker}_{n}.wav' \
         --negatives speech=talk --out cache
     python -m experiments.launch --config experiments/configs/own_words.py --data cache \
