@@ -147,7 +147,8 @@ static void detect(${name}_state *s, ${name}_result *r)
 {
     const int talking = s->talk > $talk_share;
     const double ago = s->results ? r->time_ms - s->times[s->results - 1] : 0;
-    s->talk += (1 - exp(-ago / $talk_ms)) * (r->posterior[$unknown] - s->talk);
+    if ($talk_threshold > 0) /* else nobody asks, and exp need not be there */
+        s->talk += (1 - exp(-ago / $talk_ms)) * (r->posterior[$unknown] - s->talk);
     int first = 0;
     while (first < s->results && s->times[first] < r->time_ms - $window_ms) ++first;
     s->results -= first;
