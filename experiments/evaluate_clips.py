@@ -6,11 +6,14 @@ is aligned with it, the third: the state has seen what it would have seen on a s
 of this window.
 
 Beside the accuracy over all clips stands that of the 12-class benchmark, with fewer unknown words.
+With --snr_db the clips are asked again with background noise, which a network with a controller
+hears before and after them too.
 The result is kept in workdir/evaluations/clips.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.command.atomic import check_place, write_json
-from data_prep.command.cli import run
+from data_prep.command.cli import run, word_list
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -40,6 +43,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "Also the accuracy by loudness and by where the word is in its clip.",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "snr_db",
+        [],
+        "Also with the cache's background noise under the clips and around them, at these ratios "
+        "in dB of a clip's mean power to it, e.g. 20,10,5,0.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "groups",
         None,
@@ -50,7 +60,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Ask every model about every clip; print the figures and write them."""
-    from experiments.datasets.clips import read_clips
+    from experiments.datasets.clips import Noise, read_clips
     from experiments.evaluation.clip_errors import (
         accuracy_by,
         error_lines,
@@ -70,8 +80,12 @@ def main(values: flags.FlagValues) -> None:
 
     check_place("json", values.json)
     keep_programs()
+    levels_db = [parse_ratio(word) for word in word_list(values.snr_db)]
     models, budgets = read_models(values)
     cache = open_cache(values.data)
+    tracks = cache.noise_tracks()
+    if levels_db and not tracks:
+        raise ValueError(f"--snr_db: expected a cache with background noise, got {cache.path}")
     for model in models:
         check_classes(model, cache)
     if values.by_speaker and cache.speakers is None:
@@ -94,31 +108,43 @@ def main(values: flags.FlagValues) -> None:
             )
         parts["group"] = read_groups(Path(values.groups), [cache.names[row] for row in rows])
     results = []
-    for model in models:
-        for price in model.prices:
-            own_price = price if model.conditioned else None
-            answers = ask(model, price, clips.samples)
-            result = {
-                "workdir": model.workdir.name,
-                "step": model.step,
-                "static": model.info.config.model.static,
-                "cost_weight": own_price,
-                "budget": requested_macs(model, own_price, budgets),
-                "data": cache.path.resolve().name,
-                "split": values.split,
-            } | score_answers(model, clips, answers)
-            if values.by_speaker:
-                right = answers.predictions == clips.labels
-                result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
-            right = (answers.predictions == clips.labels)[: len(rows)]
-            errors = {name: accuracy_by(part, right) for name, part in parts.items()}
-            if errors:
-                result["errors"] = errors
-            save(model.workdir, result)
-            results.append(result)
-            print("\n".join([clip_summary(result), *error_lines(errors)]))
+    heard = [None, *(Noise(tracks, level) for level in levels_db)]
+    asked = [(m, price, noise) for m in models for price in m.prices for noise in heard]
+    for model, price, noise in asked:
+        own_price = price if model.conditioned else None
+        answers = ask(model, price, clips.samples, noise)
+        result = {
+            "workdir": model.workdir.name,
+            "step": model.step,
+            "static": model.info.config.model.static,
+            "cost_weight": own_price,
+            "budget": requested_macs(model, own_price, budgets),
+            "data": cache.path.resolve().name,
+            "split": values.split,
+            "snr_db": noise and noise.snr_db,
+        } | score_answers(model, clips, answers)
+        right = answers.predictions == clips.labels
+        if values.by_speaker:
+            result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
+        errors = {name: accuracy_by(part, right[: len(rows)]) for name, part in parts.items()}
+        if errors:
+            result["errors"] = errors
+        save(model.workdir, result)
+        results.append(result)
+        print("\n".join([clip_summary(result), *error_lines(errors)]))
     if values.json:
         write_results(Path(values.json), results)
+
+
+def parse_ratio(word: str) -> float:
+    """dB, of a word of --snr_db."""
+    try:
+        ratio = float(word)
+    except ValueError:
+        ratio = math.nan
+    if not math.isfinite(ratio):
+        raise ValueError(f"--snr_db: expected numbers, got {word!r}")
+    return ratio
 
 
 def save(folder: Path, result: dict[str, Any]) -> None:
@@ -128,7 +154,10 @@ def save(folder: Path, result: dict[str, Any]) -> None:
 
     if is_packed(folder):
         return
-    name = at_price(f"{result['data']}_{result['split']}", result["cost_weight"])
+    name = f"{result['data']}_{result['split']}"
+    if result["snr_db"] is not None:
+        name += f"_{result['snr_db']:g}dB"
+    name = at_price(name, result["cost_weight"])
     write_json(folder / "evaluations" / "clips" / f"{name}.json", result)
 
 

@@ -32,6 +32,16 @@ class ClipSet(NamedTuple):
     speakers: np.ndarray | None
 
 
+class Noise(NamedTuple):
+    """Background under clips: tracks, int16, and the ratio in dB of a clip's power to that of it.
+
+    Both are mean powers, of the clip's second as `Recipe.snr_range_db` has it.
+    """
+
+    tracks: Sequence[np.ndarray]
+    snr_db: float
+
+
 def read_clips(cache: Cache, split: str) -> ClipSet:
     """The clips of a split, and segments of noise if the cache has any; always the same."""
     rows = cache.indices(split)
@@ -70,6 +80,25 @@ def noise_segments(tracks: Sequence[np.ndarray], count: int) -> np.ndarray:
         begin = rng.integers(starts[t])
         segment = tracks[t][begin : begin + CLIP_SAMPLES]
         row[: len(segment)] = segment
+    return out
+
+
+def noise_under(noise: Noise, clips: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Background [N, count] float32 of clips [N, samples] int16, the first of which is the `first`.
+
+    What is heard under a clip, from where in which track, hangs on its number alone. Tracks begin
+    anew at their end; the longer one is, the more often it is heard.
+    """
+    sizes = np.array([len(track) for track in noise.tracks])
+    out = np.zeros((len(clips), count), np.float32)
+    for row, (under, clip) in enumerate(zip(out, clips, strict=True), first):
+        rng = np.random.default_rng([_SEED, row])
+        track = noise.tracks[rng.choice(len(sizes), p=sizes / sizes.sum())]
+        places = rng.integers(len(track)) + np.arange(count)
+        heard = np.take(track, places, mode="wrap") / np.float32(2**15)
+        powers = np.mean((clip / 2**15) ** 2), np.mean(heard**2)
+        if powers[1] > 0:
+            under[:] = heard * np.sqrt(powers[0] / powers[1]) * 10 ** (-noise.snr_db / 20)
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.command.progress import Progress
 from data_prep.speech.cache import CLIP_SAMPLES, Cache
 from experiments.config.wording import plain
-from experiments.datasets.clips import ClipSet, benchmark_rows
+from experiments.datasets.clips import ClipSet, Noise, benchmark_rows, noise_under
 from experiments.runs.trained import TrainedModel
 from sanas_jax import gates as gates_lib
 from sanas_jax.data.features import extract
@@ -42,16 +42,23 @@ def check_classes(model: TrainedModel, cache: Cache) -> None:
         )
 
 
-def ask(model: TrainedModel, price: float, samples: np.ndarray) -> Answers:
-    """A model's answer to every clip, int16 [N, 16000], batch by batch."""
+def ask(
+    model: TrainedModel, price: float, samples: np.ndarray, noise: Noise | None = None
+) -> Answers:
+    """A model's answer to every clip, int16 [N, 16000], batch by batch, with noise if there is."""
     answer = jax.jit(make_answer(model, price))
     padded = np.concatenate([samples, np.zeros((-len(samples) % BATCH, CLIP_SAMPLES), np.int16)])
-    own = (model.params, model.info.frontend)
-    jax.block_until_ready(answer(*own, padded[:BATCH]))  # compile
+    own, count = (model.params, model.info.frontend), CLIP_SAMPLES + sum(_around(model))
+
+    def heard(i: int) -> tuple[np.ndarray, np.ndarray | None]:
+        clips = padded[i : i + BATCH]
+        return clips, None if noise is None else noise_under(noise, clips, i, count)
+
+    jax.block_until_ready(answer(*own, *heard(0)))  # compile
     parts, begin = [], time.perf_counter()
     with Progress(len(samples), "clip", model.workdir.name) as shown:
         for i in range(0, len(samples), BATCH):
-            parts.append(jax.device_get(answer(*own, padded[i : i + BATCH])))
+            parts.append(jax.device_get(answer(*own, *heard(i))))
             shown.add(min(BATCH, len(samples) - i))
     seconds = time.perf_counter() - begin
     predictions, live = (np.concatenate(p)[: len(samples)] for p in zip(*parts, strict=True))
@@ -59,19 +66,21 @@ def ask(model: TrainedModel, price: float, samples: np.ndarray) -> Answers:
 
 
 def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """`(params, frontend, samples [B, 16000]) -> predictions [B], live [B, E]`."""
+    """`(params, frontend, samples [B, 16000], background) -> predictions [B], live [B, E]`.
+
+    background: float32 of all that is heard [B, 16000 and what is around], or None.
+    """
     sanas, static = model.sanas, model.info.config.model.static
     around = 0 if static else STEPS_AROUND
     policy = gates_lib.all_on if static else gates_lib.mode
+    ends = (0, 0, 0), (*_around(model), 0)
 
-    def answer(params: Any, frontend: Any, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        silence = around * sanas.hop * frontend.hop
-        window = (sanas.window - frontend.overlap - 1) * frontend.hop
-        # The clip's middle is the window's, also where that is not of 1 s: negative pads cut.
-        before = silence + (window - CLIP_SAMPLES) // 2
-        after = silence + window + silence - before - CLIP_SAMPLES
-        signal = samples.astype(jnp.float32) / 32768
-        signal = jax.lax.pad(signal, jnp.float32(0), ((0, 0, 0), (before, after, 0)))
+    def answer(
+        params: Any, frontend: Any, samples: jax.Array, background: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        signal = jax.lax.pad(samples.astype(jnp.float32) / 32768, jnp.float32(0), ends)
+        if background is not None:
+            signal += background
         # Steps after the clip's cannot change its answer, so they are heard but not run.
         frames = extract(frontend, signal)[:, : around * sanas.hop + sanas.window, :, None]
         carry = init_carry(sanas, len(samples), price, params.get("stats"))
@@ -79,6 +88,19 @@ def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Ar
         return outs.logits[around].argmax(-1), outs.live[around]
 
     return answer
+
+
+def _around(model: TrainedModel) -> tuple[int, int]:
+    """Samples that are heard before and after a clip; below 0, so many of it are not.
+
+    The clip's middle is the window's, also where that is not of 1 s.
+    """
+    sanas, frontend = model.sanas, model.info.frontend
+    around = 0 if model.info.config.model.static else STEPS_AROUND
+    silence = around * sanas.hop * frontend.hop
+    window = (sanas.window - frontend.overlap - 1) * frontend.hop
+    before = silence + (window - CLIP_SAMPLES) // 2
+    return before, silence + window + silence - before - CLIP_SAMPLES
 
 
 def score_answers(model: TrainedModel, clips: ClipSet, answers: Answers) -> dict[str, Any]:
@@ -121,6 +143,7 @@ def by_speaker(clips: ClipSet, right: np.ndarray, names: Sequence[str]) -> dict[
 def clip_summary(result: dict[str, Any]) -> str:
     """The figures, and the confusion with a row per class."""
     price = "" if result["cost_weight"] is None else f" at λ = {result['cost_weight']:.3g}"
+    noise = "" if result.get("snr_db") is None else f" in noise at {result['snr_db']:g} dB"
     share = result["macs_per_clip"] / result["full_macs_per_clip"]
     fewer = (
         f" ({result['benchmark_accuracy_pct']:.2f} % of {result['benchmark_num_clips']}, the "
@@ -129,7 +152,7 @@ def clip_summary(result: dict[str, Any]) -> str:
         else ""
     )
     lines = [
-        f"{result['workdir']} step {result['step']}{price}, {result['split']}: accuracy "
+        f"{result['workdir']} step {result['step']}{price}, {result['split']}{noise}: accuracy "
         f"{result['accuracy_pct']:.2f} % of {result['num_clips']} clips{fewer}",
         f"  {result['macs_per_clip'] / 1e6:.3f}M MACs/clip ({share:.1%} of the full network), "
         f"{result['macs_per_clip_with_controller'] / 1e6:.3f}M with the controller; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from experiments.config.model import macs_per_step
 from experiments.config.wording import plain
 from experiments.runs.folder import RunInfo
+from experiments.runs.stored_negatives import read_negative_results
 from experiments.runs.stored_results import StreamResult, read_result, result_files, suffix_of
 from experiments.runs.trained import model_of
 
@@ -37,7 +39,12 @@ def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> s
         "## Figures",
         "",
     ]
-    figures = [*stream_lines(workdir), *clip_lines(workdir)]
+    figures = [
+        *stream_lines(workdir),
+        *negative_lines(workdir),
+        *clip_lines(workdir),
+        *word_lines(workdir),
+    ]
     return "\n".join([*lines, *(figures or ["Not evaluated."])]) + "\n"
 
 
@@ -51,20 +58,65 @@ def stream_lines(workdir: Path) -> list[str]:
         for r in [read_result(file, StreamResult.from_json)]
     ]
     head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
-    return _table([*head, "MACs/frame with controller", "frames right %"], rows)
+    table = _table([*head, "MACs/frame with controller", "frames right %"], rows)
+    return (
+        [*table, "Rows that are not `calibrated` are of the protocol's detector.", ""]
+        if rows
+        else []
+    )
+
+
+def negative_lines(workdir: Path) -> list[str]:
+    """A table of the audio without words that the run was evaluated on; bounds are 95 %."""
+    rows = [
+        f"| {r.negatives}{r.suffix} | {r.seconds / 60:.1f} | {r.alarms} | {r.alarms_per_hour:.1f} "
+        f"| {r.alarms_per_hour_low:.1f} to {r.alarms_per_hour_high:.1f} |"
+        for r in read_negative_results(workdir)
+    ]
+    return _table(["without words", "minutes", "false alarms", "an hour", "95 %"], rows)
 
 
 def clip_lines(workdir: Path) -> list[str]:
     """A table of the clips that the run was evaluated on."""
     rows = [
-        f"| {r['data']}, {r['split']}{suffix_of(r['cost_weight'])} | {r['num_clips']} "
+        f"| {clips_name(r)} | {r['num_clips']} "
         f"| {r['accuracy_pct']:.2f} | {r['benchmark_accuracy_pct']:.2f} "
         f"| {r['macs_per_clip_with_controller'] / 1e6:.3f}M |"
-        for file in sorted((workdir / "evaluations" / "clips").glob("*.json"))
-        for r in [read_result(file, dict)]
+        for r in clip_results(workdir)
     ]
     head = ["clips", "number", "accuracy %", "with few unknown words %"]
     return _table([*head, "MACs/clip with controller"], rows)
+
+
+def word_lines(workdir: Path) -> list[str]:
+    """A table of how many clips of each word were right, in percent."""
+    results = [(clips_name(r), r.get("accuracy_pct_by_class", {})) for r in clip_results(workdir)]
+    words = list(dict.fromkeys(word for _, of in results for word in of))
+    rows = [
+        f"| {name} | "
+        + " | ".join(f"{of[word]:.1f}" if word in of else "–" for word in words)
+        + " |"
+        for name, of in results
+    ]
+    return _table(["clips, accuracy %", *words], rows if words else [])
+
+
+def clip_results(workdir: Path) -> list[dict[str, Any]]:
+    """What `evaluate_clips` left: of rising prices, the least noise first."""
+    files = (workdir / "evaluations" / "clips").glob("*.json")
+    found = [read_result(file, dict[str, Any]) for file in files]
+
+    def order(r: dict[str, Any]) -> tuple[str, str, float, float]:
+        clearness = inf if r.get("snr_db") is None else r["snr_db"]
+        return r["data"], r["split"], r["cost_weight"] or 0.0, -clearness
+
+    return sorted(found, key=order)
+
+
+def clips_name(result: dict[str, Any]) -> str:
+    """What was heard, and at which price."""
+    noise = "" if result.get("snr_db") is None else f", noise at {result['snr_db']:g} dB"
+    return f"{result['data']}, {result['split']}{noise}{suffix_of(result['cost_weight'])}"
 
 
 def _table(head: list[str], rows: list[str]) -> list[str]:

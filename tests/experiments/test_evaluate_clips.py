@@ -13,7 +13,7 @@ from data_prep.command.cli import run
 from data_prep.speech.cache import CLIP_SAMPLES
 from experiments import evaluate_clips
 from experiments.config import ModelConfig
-from experiments.datasets.clips import ClipSet
+from experiments.datasets.clips import ClipSet, Noise, noise_under
 from experiments.evaluation import clips as clips_lib
 from experiments.evaluation.clips import Answers, ask, by_speaker, make_answer, score_answers
 from experiments.runs import packed as packed_models
@@ -94,6 +94,66 @@ def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(whole.live, parts.live)
 
 
+def test_noise_has_the_asked_ratio_and_hangs_on_the_clip_alone() -> None:
+    rng = np.random.default_rng(5)
+    tracks = [rng.integers(-9000, 9000, size).astype(np.int16) for size in (700, 50_000)]
+    clips = some_clips(6) // np.arange(1, 7, dtype=np.int16)[:, None]
+    clips[4] = 0
+    heard = noise_under(Noise(tracks, 7.0), clips, 3, 30_000)
+    assert (heard.dtype, heard.shape) == (np.float32, (6, 30_000))
+    assert not heard[4].any()  # to silence there is no ratio
+    kept = [0, 1, 2, 3, 5]
+    power = np.mean((clips[kept] / 2**15) ** 2, 1) / np.mean(heard[kept] ** 2, 1)
+    np.testing.assert_allclose(10 * np.log10(power), 7, atol=1e-3)
+    np.testing.assert_array_equal(noise_under(Noise(tracks, 7.0), clips[2:], 5, 30_000), heard[2:])
+    louder = noise_under(Noise(tracks, -13.0), clips, 3, 30_000)
+    np.testing.assert_allclose(louder, 10 * heard, rtol=1e-5)
+    # In order, and from the beginning again after the end.
+    ramp = np.arange(-7000, 7000, dtype=np.int16)
+    steps = np.diff(noise_under(Noise([ramp], 7.0), clips[:1], 0, 30_000)[0])
+    assert 2 <= (steps < 0).sum() <= 3
+    np.testing.assert_allclose(steps[steps > 0], np.median(steps), rtol=1e-2)
+
+
+def test_noise_is_heard_under_and_around_a_clip(shipped: Path) -> None:
+    model, clips = read_model("pretrained:gated"), some_clips(3)
+    answer = make_answer(model, 0.0)
+    before, after = clips_lib._around(model)
+    assert min(before, after) > 0
+    under = np.zeros((3, before + CLIP_SAMPLES + after), np.float32)
+    given = (model.params, model.info.frontend)
+    plain = answer(*given, jnp.asarray(clips))
+    for one, other in zip(plain, answer(*given, jnp.asarray(clips), under), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The whole of what is heard may as well be background.
+    under[:, before : before + CLIP_SAMPLES] = clips / np.float32(2**15)
+    moved = answer(*given, jnp.zeros_like(jnp.asarray(clips)), under)
+    for one, other in zip(plain, moved, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_noise_is_asked_for_in_decibels(
+    shipped: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    command = ["--pretrained=static", "--json", out]
+    assert run_clips(*command, "--data", cache, "--snr_db=20,-5.5") == 0
+    found = json.loads(out.read_text())
+    assert [each["snr_db"] for each in found] == [None, 20.0, -5.5]
+    assert all(np.sum(each["confusion"]) == 20 for each in found)
+    assert "testing in noise at -5.5 dB: accuracy" in capsys.readouterr().out
+    quiet = write_toy_cache(tmp_path / "quiet", noise=False)
+    for data, asked, message in (
+        (cache, "20,loud", "--snr_db: expected numbers, got 'loud'"),
+        (cache, "inf", "--snr_db: expected numbers, got 'inf'"),
+        (quiet, "20", "--snr_db: expected a cache with background noise, got"),
+    ):
+        assert run_clips(*command, "--data", data, f"--snr_db={asked}") == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
 def test_score_answers_counts_by_hand(shipped: Path) -> None:
     model = read_model("pretrained:gated")
     edges = len(model.sanas.net.edges)
@@ -141,10 +201,16 @@ def test_the_command_writes_only_what_is_asked_of_packed_models(
 
 
 def test_the_result_of_a_run_is_kept(shipped: Path, cache: Path, tmp_path: Path) -> None:
-    result = {"cost_weight": None, "data": "toy", "split": "testing"}
-    evaluate_clips.save(tmp_path / "run", result)
-    kept = tmp_path / "run" / "evaluations" / "clips" / "toy_testing.json"
-    assert json.loads(kept.read_text()) == result
+    for noise, price, name in (
+        (None, None, "toy_testing"),
+        (None, 0.5, "toy_testing@0.5"),
+        (10.0, None, "toy_testing_10dB"),
+        (-2.5, 0.5, "toy_testing_-2.5dB@0.5"),
+    ):
+        result = {"cost_weight": price, "data": "toy", "split": "testing", "snr_db": noise}
+        evaluate_clips.save(tmp_path / "run", result)
+        kept = tmp_path / "run" / "evaluations" / "clips" / f"{name}.json"
+        assert json.loads(kept.read_text()) == result
 
 
 def test_data_without_noise_and_unknown_words_is_evaluated(shipped: Path, tmp_path: Path) -> None:
