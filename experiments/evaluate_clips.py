@@ -80,11 +80,11 @@ def main(values: flags.FlagValues) -> None:
 
     check_place("json", values.json)
     keep_programs()
-    levels_db = [parse_ratio(word) for word in word_list(values.snr_db)]
+    ratios = dict.fromkeys(parse_ratio(word) for word in word_list(values.snr_db))
     models, budgets = read_models(values)
     cache = open_cache(values.data)
     tracks = cache.noise_tracks()
-    if levels_db and not tracks:
+    if ratios and not tracks:
         raise ValueError(f"--snr_db: expected a cache with background noise, got {cache.path}")
     for model in models:
         check_classes(model, cache)
@@ -108,7 +108,7 @@ def main(values: flags.FlagValues) -> None:
             )
         parts["group"] = read_groups(Path(values.groups), [cache.names[row] for row in rows])
     results = []
-    heard = [None, *(Noise(tracks, level) for level in levels_db)]
+    heard = [None, *(Noise(tracks, ratio) for ratio in ratios)]
     asked = [(m, price, noise) for m in models for price in m.prices for noise in heard]
     for model, price, noise in asked:
         own_price = price if model.conditioned else None
@@ -137,13 +137,13 @@ def main(values: flags.FlagValues) -> None:
 
 
 def parse_ratio(word: str) -> float:
-    """dB, of a word of --snr_db."""
+    """dB, of a word of --snr_db; the range is that of `data.snr_range_db`."""
     try:
         ratio = float(word)
     except ValueError:
         ratio = math.nan
-    if not math.isfinite(ratio):
-        raise ValueError(f"--snr_db: expected numbers, got {word!r}")
+    if not -200 <= ratio <= 200:
+        raise ValueError(f"--snr_db: expected numbers from -200 to 200, got {word!r}")
     return ratio
 
 

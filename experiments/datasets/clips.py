@@ -33,9 +33,9 @@ class ClipSet(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Background under clips: tracks, int16, and the ratio in dB of a clip's power to that of it.
+    """Background under clips: tracks, int16, and the ratio in dB of a clip's power to the noise's.
 
-    Both are mean powers, of the clip's second as `Recipe.snr_range_db` has it.
+    Both are means over the clip's second.
     """
 
     tracks: Sequence[np.ndarray]
@@ -83,20 +83,25 @@ def noise_segments(tracks: Sequence[np.ndarray], count: int) -> np.ndarray:
     return out
 
 
-def noise_under(noise: Noise, clips: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Background [N, count] float32 of clips [N, samples] int16, the first of which is the `first`.
+def noise_under(
+    noise: Noise, clips: np.ndarray, first: int = 0, around: tuple[int, int] = (0, 0)
+) -> np.ndarray:
+    """Background [N, samples] float32 of clips [N, samples] int16, the first of which is `first`.
 
     What is heard under a clip, from where in which track, hangs on its number alone. Tracks begin
-    anew at their end; the longer one is, the more often it is heard.
+    anew at their end; the longer one is, the more often it is heard. `around`: so many samples
+    more before and after each clip, or, below 0, fewer of it.
     """
     sizes = np.array([len(track) for track in noise.tracks])
-    out = np.zeros((len(clips), count), np.float32)
+    before, after = around
+    places = np.arange(-before, clips.shape[1] + after)
+    inside = (places >= 0) & (places < clips.shape[1])
+    out = np.zeros((len(clips), len(places)), np.float32)
     for row, (under, clip) in enumerate(zip(out, clips, strict=True), first):
         rng = np.random.default_rng([_SEED, row])
         track = noise.tracks[rng.choice(len(sizes), p=sizes / sizes.sum())]
-        places = rng.integers(len(track)) + np.arange(count)
-        heard = np.take(track, places, mode="wrap") / np.float32(2**15)
-        powers = np.mean((clip / 2**15) ** 2), np.mean(heard**2)
+        heard = np.take(track, rng.integers(len(track)) + places, mode="wrap") / np.float32(2**15)
+        powers = np.mean((clip / 2**15) ** 2), np.mean(heard[inside] ** 2)
         if powers[1] > 0:
             under[:] = heard * np.sqrt(powers[0] / powers[1]) * 10 ** (-noise.snr_db / 20)
     return out

@@ -48,19 +48,20 @@ def ask(
     """A model's answer to every clip, int16 [N, 16000], batch by batch, with noise if there is."""
     answer = jax.jit(make_answer(model, price))
     padded = np.concatenate([samples, np.zeros((-len(samples) % BATCH, CLIP_SAMPLES), np.int16)])
-    own, count = (model.params, model.info.frontend), CLIP_SAMPLES + sum(_around(model))
+    own, around = (model.params, model.info.frontend), _around(model)
 
     def heard(i: int) -> tuple[np.ndarray, np.ndarray | None]:
         clips = padded[i : i + BATCH]
-        return clips, None if noise is None else noise_under(noise, clips, i, count)
+        return clips, None if noise is None else noise_under(noise, clips, i, around)
 
     jax.block_until_ready(answer(*own, *heard(0)))  # compile
-    parts, begin = [], time.perf_counter()
+    parts, seconds = [], 0.0
     with Progress(len(samples), "clip", model.workdir.name) as shown:
         for i in range(0, len(samples), BATCH):
-            parts.append(jax.device_get(answer(*own, *heard(i))))
+            given, begin = heard(i), time.perf_counter()
+            parts.append(jax.device_get(answer(*own, *given)))
+            seconds += time.perf_counter() - begin
             shown.add(min(BATCH, len(samples) - i))
-    seconds = time.perf_counter() - begin
     predictions, live = (np.concatenate(p)[: len(samples)] for p in zip(*parts, strict=True))
     return Answers(predictions, live, len(samples) / seconds)
 

@@ -41,9 +41,9 @@ SCALES: Mapping[str, Scale] = {
     "full": Scale(
         "kws_paper", 3, 10_000, 3_000, ("train.eval_every=500",), _ADAPTIVE, 60, (60, 60)
     ),
-    # The same network for as many steps as `small`: an evening of two CPU cores.
+    # The same network for as many steps as `small`.
     "short": Scale("kws_paper", 1, 1_500, 600, ("train.eval_every=300",), _ADAPTIVE, 20, (20, 20)),
-    # 16 maps in place of 64, and steps that two CPU cores can make in an hour.
+    # 16 maps in place of 64, and steps that two CPU cores can make.
     "small": Scale("kws_small", 1, 1_500, 600, ("train.eval_every=100",), _ADAPTIVE, 20, (20, 20)),
     # Whether it runs: what is trained in so few steps knows nothing.
     "toy": Scale(

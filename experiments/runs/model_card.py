@@ -39,12 +39,10 @@ def readme(name: str, info: RunInfo, workdir: Path, step: int, params: Any) -> s
         "## Figures",
         "",
     ]
-    figures = [
-        *stream_lines(workdir),
-        *negative_lines(workdir),
-        *clip_lines(workdir),
-        *word_lines(workdir),
-    ]
+    heard = [*stream_lines(workdir), *negative_lines(workdir)]
+    if heard:
+        heard += ["Rows that are not `calibrated` are of the protocol's detector.", ""]
+    figures = [*heard, *clip_lines(workdir), *word_lines(workdir)]
     return "\n".join([*lines, *(figures or ["Not evaluated."])]) + "\n"
 
 
@@ -58,12 +56,7 @@ def stream_lines(workdir: Path) -> list[str]:
         for r in [read_result(file, StreamResult.from_json)]
     ]
     head = ["stream", "minutes", "correct %", "wrong %", "false alarms/h"]
-    table = _table([*head, "MACs/frame with controller", "frames right %"], rows)
-    return (
-        [*table, "Rows that are not `calibrated` are of the protocol's detector.", ""]
-        if rows
-        else []
-    )
+    return _table([*head, "MACs/frame with controller", "frames right %"], rows)
 
 
 def negative_lines(workdir: Path) -> list[str]:

@@ -4,6 +4,7 @@ evaluations/STREAM.json, .npz              detections of the protocol's detector
 evaluations/calibrated/STREAM.json, .npz   the same of the detector that `calibrate` chose
 evaluations/SPLIT.json                     of a run on images
 evaluations/negatives/                     of audio without words (`stored_negatives`)
+evaluations/clips/                         what `evaluate_clips` finds
 
 A network that was told its price has STREAM@PRICE in place of STREAM. Results of before there was
 the second folder all lie in the first; what is inside says which detector they are of.

@@ -96,23 +96,48 @@ def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.Mon
 
 def test_noise_has_the_asked_ratio_and_hangs_on_the_clip_alone() -> None:
     rng = np.random.default_rng(5)
-    tracks = [rng.integers(-9000, 9000, size).astype(np.int16) for size in (700, 50_000)]
+    bursts = [
+        np.repeat(rng.integers(0, 9000, n), 50) * rng.choice((-1, 1), 50 * n) for n in (9, 999)
+    ]
+    tracks = [track.astype(np.int16) for track in bursts]
     clips = some_clips(6) // np.arange(1, 7, dtype=np.int16)[:, None]
     clips[4] = 0
-    heard = noise_under(Noise(tracks, 7.0), clips, 3, 30_000)
-    assert (heard.dtype, heard.shape) == (np.float32, (6, 30_000))
+    around = (7000, 5000)
+    heard = noise_under(Noise(tracks, 7.0), clips, 3, around)
+    assert (heard.dtype, heard.shape) == (np.float32, (6, CLIP_SAMPLES + sum(around)))
     assert not heard[4].any()  # to silence there is no ratio
-    kept = [0, 1, 2, 3, 5]
-    power = np.mean((clips[kept] / 2**15) ** 2, 1) / np.mean(heard[kept] ** 2, 1)
+    kept, inside = [0, 1, 2, 3, 5], heard[:, 7000:-5000]
+    power = np.mean((clips[kept] / 2**15) ** 2, 1) / np.mean(inside[kept] ** 2, 1)
     np.testing.assert_allclose(10 * np.log10(power), 7, atol=1e-3)
-    np.testing.assert_array_equal(noise_under(Noise(tracks, 7.0), clips[2:], 5, 30_000), heard[2:])
-    louder = noise_under(Noise(tracks, -13.0), clips, 3, 30_000)
-    np.testing.assert_allclose(louder, 10 * heard, rtol=1e-5)
+    alone = noise_under(Noise(tracks, 7.0), clips[2:], 5)
+    np.testing.assert_array_equal(alone, inside[2:])
+    cut = noise_under(Noise(tracks, -13.0), clips, 3, (-100, 20))
+    power = np.mean((clips[0] / 2**15) ** 2) / np.mean(cut[0, :-20] ** 2)
+    assert 10 * np.log10(power) == pytest.approx(-13, abs=1e-3)
     # In order, and from the beginning again after the end.
     ramp = np.arange(-7000, 7000, dtype=np.int16)
-    steps = np.diff(noise_under(Noise([ramp], 7.0), clips[:1], 0, 30_000)[0])
-    assert 2 <= (steps < 0).sum() <= 3
+    steps = np.diff(noise_under(Noise([ramp], 7.0), clips[:1], 0, around)[0])
+    assert 1 <= (steps < 0).sum() <= 3
     np.testing.assert_allclose(steps[steps > 0], np.median(steps), rtol=1e-2)
+
+
+def test_ask_hears_the_noise_of_each_clip(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def under(noise: Noise, clips: np.ndarray, first: int, around: tuple[int, int]) -> np.ndarray:
+        asked.append((first, around))
+        return np.float32(noise.snr_db) * np.sin(np.arange(CLIP_SAMPLES + sum(around)) / 9)[None]
+
+    model, clips = read_model("pretrained:gated"), some_clips(5) // 50
+    plain = ask(model, 0.0, clips)
+    monkeypatch.setattr(clips_lib, "BATCH", 2)
+    monkeypatch.setattr(clips_lib, "noise_under", under)
+    around = clips_lib._around(model)
+    silent = ask(model, 0.0, clips, Noise([], 0.0))
+    assert asked == [(0, around), (0, around), (2, around), (4, around)]  # the first to compile
+    np.testing.assert_array_equal(silent.live, plain.live)
+    loud = ask(model, 0.0, clips, Noise([], 0.5))
+    assert (loud.predictions != plain.predictions).any() or (loud.live != plain.live).any()
 
 
 def test_noise_is_heard_under_and_around_a_clip(shipped: Path) -> None:
@@ -137,15 +162,15 @@ def test_noise_is_asked_for_in_decibels(
 ) -> None:
     out = tmp_path / "out.json"
     command = ["--pretrained=static", "--json", out]
-    assert run_clips(*command, "--data", cache, "--snr_db=20,-5.5") == 0
+    assert run_clips(*command, "--data", cache, "--snr_db=20,-5.5,20.0") == 0
     found = json.loads(out.read_text())
     assert [each["snr_db"] for each in found] == [None, 20.0, -5.5]
     assert all(np.sum(each["confusion"]) == 20 for each in found)
     assert "testing in noise at -5.5 dB: accuracy" in capsys.readouterr().out
     quiet = write_toy_cache(tmp_path / "quiet", noise=False)
     for data, asked, message in (
-        (cache, "20,loud", "--snr_db: expected numbers, got 'loud'"),
-        (cache, "inf", "--snr_db: expected numbers, got 'inf'"),
+        (cache, "20,loud", "--snr_db: expected numbers from -200 to 200, got 'loud'"),
+        (cache, "-201", "--snr_db: expected numbers from -200 to 200, got '-201'"),
         (quiet, "20", "--snr_db: expected a cache with background noise, got"),
     ):
         assert run_clips(*command, "--data", data, f"--snr_db={asked}") == 1

@@ -15,6 +15,8 @@ from experiments import evaluate, pack
 from experiments.runs import folder as run_folder
 from experiments.runs import packed as packed_models
 from experiments.runs import trained as trained_models
+from experiments.runs.stored_negatives import save_negative_result
+from tests.experiments.reporting.test_negatives import negative_result
 from tests.experiments.test_evaluate import write_stream
 from tests.helpers.packed import write_conditioned_run
 from tests.helpers.places import ROOT
@@ -82,11 +84,14 @@ def test_readme_quotes_the_figures(trained: Path, shipped: Path, tmp_path: Path)
     clips |= {"accuracy_pct": 87.654, "benchmark_accuracy_pct": 88, "cost_weight": 0.5}
     clips |= {"macs_per_clip_with_controller": 1_234_000}
     (source / "evaluations" / "clips" / "cache_testing.json").write_text(json.dumps(clips))
+    save_negative_result(source, negative_result(cost_weight=0.1))
     notes.write_text("Run it twice.")
     assert run_pack(source, shipped, f"--notes={notes}", SAID[1]) == 0
     text = (shipped / "toy" / "README.md").read_text()
     assert "knows silence, unknown, low, mid, high" in text
     assert text.count("| s at λ=") == 9
+    assert "| speech at λ=0.1 | 120.0 | 4 |" in text
+    assert "of the protocol's detector" in text
     assert "| cache, testing at λ=0.5 | 321 | 87.65 | 88.00 | 1.234M |" in text
     assert "Run it twice." in text
     assert "Trained on tones, public domain." in text

@@ -51,7 +51,7 @@ typedef struct {
     int32_t ended;
     int32_t is_padded;
     double threshold; /* of labels without one of their own, where nobody talks */
-    double talk; /* the mean posterior of other words so far */
+    double talk; /* the mean posterior of other words so far; 0 where nobody asks */
     int32_t fired; /* the label fired last, and when */
     double fired_ms;
     int32_t results; /* the latest posteriors, and when */
@@ -147,7 +147,7 @@ static void detect(${name}_state *s, ${name}_result *r)
 {
     const int talking = s->talk > $talk_share;
     const double ago = s->results ? r->time_ms - s->times[s->results - 1] : 0;
-    if ($talk_threshold > 0) /* else nobody asks, and exp need not be there */
+    if ($talk_threshold > 0) /* else nobody asks: libm's exp is not linked */
         s->talk += (1 - exp(-ago / $talk_ms)) * (r->posterior[$unknown] - s->talk);
     int first = 0;
     while (first < s->results && s->times[first] < r->time_ms - $window_ms) ++first;

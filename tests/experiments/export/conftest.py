@@ -9,7 +9,7 @@ from experiments.runs import folder as run_folder
 from experiments.runs.packed import write_params
 from experiments.runs.trained import model_of, read_model
 from sanas_jax.rollout import init_model
-from tests.helpers.exporting import listened, make_lively
+from tests.helpers.export_command import listened, make_lively
 from tests.helpers.packed import write_described
 from tests.helpers.runs import CONFIG_FILE
 from tests.helpers.toy import CLASSES

@@ -16,7 +16,7 @@ from experiments.config.model import macs_per_step
 from experiments.machine.compiler import NoCompilerError, find_compiler
 from experiments.runs.trained import read_model
 from sanas_jax.streaming.detector import Detector
-from tests.helpers.exporting import CHANGE, PRICES, assert_same, command, exported
+from tests.helpers.export_command import CHANGE, PRICES, assert_same, command, exported
 from tests.helpers.packed import write_packed
 from tests.helpers.places import ROOT
 

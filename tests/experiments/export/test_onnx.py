@@ -19,7 +19,7 @@ from experiments.runs.detectors import chosen_detector
 from experiments.runs.packed import write_params
 from experiments.runs.trained import read_model
 from sanas_jax.streaming.detector import Detector
-from tests.helpers.exporting import (
+from tests.helpers.export_command import (
     CHANGE,
     PRICES,
     assert_same,

@@ -42,6 +42,13 @@ def test_streams_are_three_of_an_hour_at_full_scale():
     ]
 
 
+def test_short_is_the_whole_network_for_as_long_as_small():
+    assert SCALES["short"].config == SCALES["full"].config
+    same = ("seeds", "static_steps", "adaptive_steps", "test_minutes", "validation_minutes")
+    for name in same:
+        assert getattr(SCALES["short"], name) == getattr(SCALES["small"], name), name
+
+
 def test_prices_are_six_at_least_and_within_what_is_learnt():
     assert len(PRICES) >= 6
     trained = [c.price for c in cells() if c.network == "sanas"]
