@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from data_prep.command.atomic import write_json
-from data_prep.command.cli import run, word_list
+from data_prep.command.cli import number, run, word_list
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
 
@@ -161,10 +161,7 @@ def main(values: flags.FlagValues) -> None:
 
 def parse_rate(word: str) -> float:
     """A rate of false alarms per hour, 0 or more."""
-    try:
-        rate = float(word)
-    except ValueError:
-        rate = math.nan
+    rate = number(word)
     if not 0 <= rate < math.inf:
         raise ValueError(f"--false_alarms_per_hour: expected numbers of 0 or more, got {word!r}")
     return rate

@@ -13,7 +13,6 @@ The result is kept in workdir/evaluations/clips.
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.command.atomic import check_place, write_json
-from data_prep.command.cli import run, word_list
+from data_prep.command.cli import number, run, word_list
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -138,10 +137,7 @@ def main(values: flags.FlagValues) -> None:
 
 def parse_ratio(word: str) -> float:
     """dB, of a word of --snr_db; the range is that of `data.snr_range_db`."""
-    try:
-        ratio = float(word)
-    except ValueError:
-        ratio = math.nan
+    ratio = number(word)
     if not -200 <= ratio <= 200:
         raise ValueError(f"--snr_db: expected numbers from -200 to 200, got {word!r}")
     return ratio

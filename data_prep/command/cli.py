@@ -130,6 +130,14 @@ def word_list(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in (value.strip() for value in values) if word)
 
 
+def number(word: str) -> float:
+    """A word of a flag; NaN, which lies in no range, for one that is no number."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
 def _describe(values: flags.FlagValues) -> str:
     """One entry per flag: name, default, help."""
     lines = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from data_prep.command.cli import word_list
+from data_prep.command.cli import number, word_list
 from experiments.config.wording import parse_macs
 from experiments.flags.trust import define_trust_flag
 
@@ -76,10 +76,7 @@ def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[floa
 
 def parse_price(word: str) -> float:
     """λ, above 0, of a word of --cost_weights."""
-    try:
-        price = float(word)
-    except ValueError:
-        price = math.nan
+    price = number(word)
     if not 0 < price < math.inf:
         raise ValueError(f"--cost_weights: expected numbers above 0, got {word!r}")
     return price
