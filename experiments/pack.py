@@ -130,6 +130,9 @@ def without_paths(config: Config) -> Config:
     train, data = config.train, config.data
     if train.init_from:
         train = dataclasses.replace(train, init_from=Path(train.init_from).name)
+    if train.teacher:
+        names = ",".join(Path(name).name for name in train.teacher.split(","))
+        train = dataclasses.replace(train, teacher=names)
     data = dataclasses.replace(data, cache=Path(data.cache).name)
     return dataclasses.replace(config, train=train, data=data)
 

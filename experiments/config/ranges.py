@@ -64,6 +64,7 @@ NUMBERS: dict[str, str] = {
     "train.max_grad_norm": "(0, 1e18]",
     "train.class_weight_power": "[0, 10]",
     "train.label_smoothing": "[0, 1)",
+    "train.teacher_weight": "[0, 1]",
     "train.full_weight": "[0, 1e6]",
     "train.distill_weight": "[0, 1e6]",
     "train.average_decay": "[0, 1)",

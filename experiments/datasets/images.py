@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from data_prep.images.cache import digits_cache, open_image_cache
 from experiments.config import DataConfig
+from experiments.datasets.source import Teacher
 from sanas_jax.data.images import Images, ImageSettings, Pixels, draw_image_rows, take_images
 from sanas_jax.sharding import place
 from sanas_jax.training import Batch
@@ -66,9 +67,10 @@ class ImageSource:
         key: jax.Array,
         rows: jax.Array,
         sent: jax.Array | None = None,
+        teacher: Teacher | None = None,
     ) -> Batch:
         """Random images, cropped and flipped."""
-        del sent
+        del sent, teacher
         images = dataclasses.replace(examples, mean=frontend.mean, std=frontend.std)
         drawn = draw_image_rows(images, settings, key, rows)
         return Batch(drawn.images, drawn.labels, jnp.ones(len(rows), bool))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 
 from sanas_jax.training import Batch
+
+# Signals [B, samples] → posteriors [T, B, K]; a pytree of arrays.
+Teacher = Callable[[jax.Array], jax.Array]
 
 
 class Source(Protocol):
@@ -43,8 +47,12 @@ class Source(Protocol):
         key: jax.Array,
         rows: jax.Array,
         sent: jax.Array | None = None,
+        teacher: Teacher | None = None,
     ) -> Batch:
-        """Rows [B] of a random training batch; a pure function of arrays and static `settings`."""
+        """Rows [B] of a random training batch; a pure function of arrays and static `settings`.
+
+        `teacher`: who says what is heard in its signals; of audio only.
+        """
         ...
 
     def feed(self, settings: Any, keys: jax.Array, size: int) -> jax.Array | None:

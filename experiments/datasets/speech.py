@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data_prep.speech.cache import Cache, fingerprint, open_cache
 from experiments.config import DataConfig, features_of
 from experiments.datasets.negatives import open_tracks
+from experiments.datasets.source import Teacher
 from experiments.machine.execution import on_cpu
 from sanas_jax.data.clips import SILENCE, UNKNOWN, Clips
 from sanas_jax.data.features import Frontend, extract, fit_normaliser
@@ -100,9 +101,14 @@ class AudioSource:
         key: jax.Array,
         rows: jax.Array,
         sent: jax.Array | None = None,
+        teacher: Teacher | None = None,
     ) -> Batch:
-        """Streams mixed from random clips and noise, masked where `settings` ask for it."""
-        batch = features(frontend, draw_rows(examples, settings, key, rows, sent))
+        """Streams mixed from random clips and noise, masked where `settings` ask for it.
+
+        A teacher hears them without masks.
+        """
+        audio = draw_rows(examples, settings, key, rows, sent)
+        batch = features(frontend, audio)
         masked = spec_augment(
             batch.features,
             jax.random.fold_in(key, MASKS),
@@ -112,7 +118,8 @@ class AudioSource:
             frequency_mask_bins=settings.frequency_mask_bins,
             rows=rows,
         )
-        return batch._replace(features=masked)
+        taught = None if teacher is None else teacher(audio.signal)
+        return batch._replace(features=masked, taught=taught)
 
     def feed(self, settings: MixSettings, keys: jax.Array, size: int) -> jax.Array | None:
         """int16 [K, size, words, S]: each process reads what its own devices are to have."""

@@ -25,7 +25,7 @@ from experiments.config import (
 )
 from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.images import DIGITS, ImageSource
-from experiments.datasets.source import Source
+from experiments.datasets.source import Source, Teacher
 from experiments.datasets.speech import AudioSource
 from experiments.machine.execution import Execution
 from experiments.machine.multihost import is_first, say, wait_for_all, wait_for_file
@@ -41,6 +41,7 @@ from experiments.training.init_from import (
 )
 from experiments.training.job import Job, TrainingRun, run_keys
 from experiments.training.mining import Mined, draw_mined, mine_talk, read_mined, write_mined
+from experiments.training.teacher import read_teacher
 from sanas_jax.blocks.audio import LogMel, normalised
 from sanas_jax.graph import Net
 from sanas_jax.sharding import place
@@ -58,6 +59,7 @@ class _Checked(NamedTuple):
       targets: one per run.
       initial: weights of runs that have saved nothing; None: random ones.
       mined: talk that these runs draw, as this process finds it; None: they draw none.
+      teacher: of these runs, if they have one.
     """
 
     hooks: Hooks
@@ -70,6 +72,7 @@ class _Checked(NamedTuple):
     targets: list[Target]
     initial: InitialWeights | None
     mined: Mined | None
+    teacher: Teacher | None
 
 
 @contextmanager
@@ -111,7 +114,7 @@ def begin(
         wait_for_all("began runs")
         if configs[0].data.negative_mined:
             draw_mined(checked.data, read_mined(workdirs[0], checked.data), checked.mesh)
-        yield Job(checked.built, checked.data, runs, checked.mesh, execution)
+        yield Job(checked.built, checked.data, runs, checked.mesh, execution, checked.teacher)
 
 
 def open_source(config: DataConfig, mesh: Mesh | None = None, limit: float | None = None) -> Source:
@@ -163,7 +166,12 @@ def _check(
         mined = (
             read_mined(begun[0], data) if begun else mine_talk(data, str(init_from), trust=trust)
         )
-    return _Checked(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined)
+    teacher = None
+    if first.train.teacher:
+        teacher = read_teacher(first.train.teacher, data.classes, built.settings, trust=trust)
+    return _Checked(
+        *(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined, teacher)
+    )
 
 
 def _create(

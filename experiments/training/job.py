@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from experiments.config import Config
 from experiments.config.build import Training
-from experiments.datasets.source import Source
+from experiments.datasets.source import Source, Teacher
 from experiments.machine.execution import Execution
 from experiments.runs.folder import RunInfo
 from sanas_jax.training.budgets import Member, Target
@@ -45,6 +45,7 @@ class Job(NamedTuple):
       runs: at a common step.
       mesh: of the devices; None for one.
       execution: how.
+      teacher: who says what is heard in training batches, if anybody does.
     """
 
     built: Training
@@ -52,6 +53,7 @@ class Job(NamedTuple):
     runs: list[TrainingRun]
     mesh: Mesh | None = None
     execution: Execution = Execution()
+    teacher: Teacher | None = None
 
     @property
     def config(self) -> Config:

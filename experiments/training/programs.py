@@ -44,7 +44,7 @@ def programs_of(job: Job) -> Programs:
 
     The members that the job came with are given up: their arrays are deleted.
     """
-    built, data, runs, mesh, execution = job
+    built, data, runs, mesh, execution, teacher = job
     config, first = job.config, runs[0]
     size = execution.group_size(len(runs))
     groups = [Group(runs[i : i + size], mesh) for i in range(0, len(runs), size)]
@@ -56,10 +56,10 @@ def programs_of(job: Job) -> Programs:
     train_steps = make_train_steps(config, built, weights, mesh, in_turn)
     validate_batch = make_validation(config, built, weights, mesh, in_turn)
     batches = _validation_batches(job)
-    frontend, key = place((first.info.frontend, first.keys.train), mesh)
+    frontend, key, teacher = place((first.info.frontend, first.keys.train, teacher), mesh)
 
     def draw(sent: Any, steps: np.ndarray) -> Batch:
-        return draw_batches(data.training, sent, frontend, key, steps)
+        return draw_batches(data.training, sent, frontend, key, steps, teacher=teacher)
 
     def validate(params: Any) -> list[Metrics]:
         return [validate_batch(params, batch) for batch in batches]

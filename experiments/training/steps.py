@@ -16,6 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from experiments.config import Config
 from experiments.config.build import Training
 from experiments.config.model import prices_of
+from experiments.datasets.source import Teacher
 from experiments.training.groups import Metrics
 from sanas_jax.sharding import BUDGET, DATA, jit_onto, place
 from sanas_jax.training import Batch
@@ -30,36 +31,49 @@ def ramp(step: jnp.ndarray, steps: int) -> jnp.ndarray:
 def make_draw(
     config: Config, built: Training, draw_rows: Callable[..., Batch], mesh: Mesh | None = None
 ) -> Callable[..., Batch]:
-    """`(examples, sent, frontend, key, steps) -> batches` [K, ...] of steps [K]: what all runs see.
+    """`(examples, sent, frontend, key, steps, teacher=None) -> batches` [K, ...] of steps [K].
 
-    Each device draws its own rows. `draw_rows` is a `Source`'s `draw`, `sent` what its `feed` gave.
+    All runs see them; each device draws its own rows. `draw_rows` is a `Source`'s `draw`, `sent`
+    what its `feed` gave.
     """
     rows = np.arange(config.train.batch_size, dtype=np.int32)
 
     def draw(
-        examples: Any, sent: Any, frontend: Any, key: jax.Array, steps: jax.Array, rows: Any
+        examples: Any,
+        sent: Any,
+        frontend: Any,
+        key: jax.Array,
+        steps: jax.Array,
+        teacher: Teacher | None,
+        rows: Any,
     ) -> Batch:
         def one(now: tuple[jax.Array, Any]) -> Batch:
             step, of_step = now
             drawn_with = batch_key(key, step)
-            return draw_rows(examples, frontend, built.settings, drawn_with, rows, of_step)
+            drawn = (examples, frontend, built.settings, drawn_with, rows, of_step)
+            return draw_rows(*drawn, teacher)
 
         return _over_steps(one, (steps, sent))
 
+    def of_all_rows(
+        *args: Any, teacher: Teacher | None = None, draw: Callable[..., Batch] = draw
+    ) -> Batch:
+        return draw(*args, teacher, rows)
+
     if mesh is None:
-        return jax.jit(partial(draw, rows=rows))
+        return jax.jit(of_all_rows)
     whole = PartitionSpec()
     by_row: Any = PartitionSpec(None, DATA)
     by_step: Any = PartitionSpec(None, None, DATA) if built.streams else by_row
     spread: Callable = jax.shard_map(
         draw,
         mesh=mesh,
-        in_specs=(whole, by_row, whole, whole, whole, PartitionSpec(DATA)),
-        out_specs=Batch(features=by_row, labels=by_step, mask=by_step, weight=by_step),
+        in_specs=(whole, by_row, whole, whole, whole, whole, PartitionSpec(DATA)),
+        out_specs=Batch(by_row, by_step, by_step, by_step, by_step),
         # Columns of the mesh draw the same.
         check_vma=False,
     )
-    return jax.jit(lambda *args: spread(*args, rows))
+    return jax.jit(partial(of_all_rows, draw=spread))
 
 
 def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:

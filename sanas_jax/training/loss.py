@@ -70,7 +70,11 @@ def make_loss(
     def losses(logits: jax.Array, batch: Batch) -> jax.Array:
         """Loss of each step, [T, B]."""
         axes = batch.mask.ndim
-        loss = step_loss(logits, batch.labels, class_weights, teach.label_smoothing, axes)
+        loss = step_loss(
+            *(logits, batch.labels, class_weights, teach.label_smoothing, axes),
+            taught=batch.taught,
+            teacher_weight=teach.teacher_weight,
+        )
         return loss if batch.weight is None else loss * batch.weight
 
     def whole_term(whole: jax.Array, batch: Batch, outs: Step) -> jax.Array:
@@ -179,13 +183,12 @@ def distances(whole: jax.Array, logits: jax.Array, labels: jax.Array, axis: int)
 
 
 def repeat(batch: Batch, samples: int) -> Batch:
-    """Labels, mask and weights as wide as `run_samples` makes the outputs."""
+    """A batch, but for its features, as wide as `run_samples` makes the outputs."""
 
     def wide(x: jax.Array) -> jax.Array:
         return jnp.repeat(x, samples, axis=batch.mask.ndim - 1)
 
-    weight = None if batch.weight is None else wide(batch.weight)
-    return batch._replace(labels=wide(batch.labels), mask=wide(batch.mask), weight=weight)
+    return Batch(batch.features, *jax.tree.map(wide, batch[1:]))
 
 
 def check_mask(batch: Batch, streams: bool) -> None:

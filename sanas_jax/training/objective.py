@@ -73,7 +73,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Teach:
-    """How the network learns from labels and from itself.
+    """How the network learns from labels, from another network and from itself.
 
     Fields:
       full_weight, distill_weight: beside each sampled architecture the whole network is trained, on
@@ -81,16 +81,22 @@ class Teach:
         posteriors are their soft labels (the sandwich rule's in-place distillation, Yu & Huang,
         ICCV 2019). Neither enters the reward, so gates answer to labels and cost alone.
       label_smoothing: share of a label's probability that is spread over all classes, in training.
+      teacher_weight: share of the loss that is on what another network says, where a batch brings
+        it (`Batch.taught`; Hinton et al., 2015, arXiv:1503.02531, at temperature 1). It is part of
+        Δ, so gates answer to it as weights do.
     """
 
     full_weight: float = 0.0
     distill_weight: float = 0.0
     label_smoothing: float = 0.0
+    teacher_weight: float = 0.5
 
     def __post_init__(self) -> None:
         _check_range("full_weight", self.full_weight, inf)
         _check_range("distill_weight", self.distill_weight, inf)
         _check_range("label_smoothing", self.label_smoothing, 1)
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"teacher_weight: expected 0 to 1, got {self.teacher_weight}")
 
     @property
     def by_whole(self) -> bool:

@@ -19,13 +19,15 @@ class Batch(NamedTuple):
 
     Or inputs that are no streams, images: features [B, ...] with labels and mask [B]. Labels with
     axes more, [..., H, W], are of pixels; those below 0 are void. `weight`, as the mask, says how
-    much the loss of a step counts in training, None: all alike.
+    much the loss of a step counts in training, None: all alike. `taught` [T, B, ..., K] are another
+    network's posteriors, None: nobody teaches.
     """
 
     features: jax.Array
     labels: jax.Array
     mask: jax.Array
     weight: jax.Array | None = None
+    taught: jax.Array | None = None
 
 
 class Budget(NamedTuple):

@@ -20,6 +20,9 @@ def cross_entropy(
     labels: jax.Array,
     class_weights: jax.Array | None = None,
     smoothing: float = 0.0,
+    *,
+    taught: jax.Array | None = None,
+    teacher_weight: float = 0.5,
 ) -> jax.Array:
     """Class-weighted cross-entropy per step, in nats.
 
@@ -28,6 +31,8 @@ def cross_entropy(
       labels: [...] integers; entries outside 0..K−1 (padding) give finite values to be masked.
       class_weights: [K] or None for ones.
       smoothing: share of the label's probability that is spread evenly over all classes.
+      taught: [..., K] what another network says, probabilities; None: the label is all there is.
+      teacher_weight: share of the loss that is cross-entropy to those, before class weights.
     """
     num_classes = logits.shape[-1]
     safe = jnp.clip(labels, 0, num_classes - 1)
@@ -35,6 +40,9 @@ def cross_entropy(
     if smoothing:
         even = -jax.nn.log_softmax(logits).mean(-1)
         loss = (1 - smoothing) * loss + smoothing * even
+    if taught is not None:
+        told = optax.softmax_cross_entropy(logits, taught)
+        loss = (1 - teacher_weight) * loss + teacher_weight * told
     return loss if class_weights is None else loss * jnp.asarray(class_weights)[safe]
 
 
@@ -44,6 +52,9 @@ def step_loss(
     class_weights: jax.Array | None = None,
     smoothing: float = 0.0,
     axes: int = 2,
+    *,
+    taught: jax.Array | None = None,
+    teacher_weight: float = 0.5,
 ) -> jax.Array:
     """Cross-entropy of each step, [T, B]: of its label, or the mean over its labelled positions.
 
@@ -51,10 +62,12 @@ def step_loss(
       logits: [T, B, ..., K]; further axes are positions (pixels of a segmentation).
       labels: [T, B, ...]; positions below 0 are void.
       class_weights: [K] or None for ones.
-      smoothing: as in `cross_entropy`.
+      smoothing, taught, teacher_weight: as in `cross_entropy`.
       axes: that are no positions: 2 along streams; 1, [B, ...], where inputs are no streams.
     """
-    loss = cross_entropy(logits, labels, class_weights, smoothing)
+    loss = cross_entropy(
+        *(logits, labels, class_weights, smoothing), taught=taught, teacher_weight=teacher_weight
+    )
     positions = tuple(range(axes, loss.ndim))
     if not positions:
         return loss

@@ -1,6 +1,7 @@
 """Terms of a step's loss by hand, and what a loss refuses."""
 
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def test_a_cost_of_steps_is_refused_where_there_are_none():
     make_loss(Sanas(NET, hop=2), Objective(Price(single)), streams=False)
 
 
-def rolled_out(monkeypatch, whole, logits, gates):
+def rolled_out(monkeypatch, whole, logits, gates, taught=None):
     """The loss of two samples of each row, whose Γ has the logits `params`."""
 
     def run_samples(model, objective, params, key):
@@ -83,7 +84,7 @@ def rolled_out(monkeypatch, whole, logits, gates):
         score = Score(no_baseline(), samples=2, discount=0.5)
         objective = Objective(Price(lambda g: g.sum(-1)), score, Teach(**teach))
         run = make_loss(Sanas(NET, hop=2), objective, streams=mask.ndim == 2)
-        batch = Batch(None, jnp.zeros(mask.shape, int), mask)
+        batch = Batch(None, jnp.zeros(mask.shape, int), mask, taught=taught)
         return run(params, (), batch, jax.random.key(0), Budget(jnp.float32(1), jnp.float32(0)))[0]
 
     return loss
@@ -107,6 +108,22 @@ def test_the_score_term_by_hand(monkeypatch, streams):
     loss = rolled_out(monkeypatch, None, jnp.zeros((*wide.shape, 3)), jnp.asarray(gates))
     got = jax.grad(loss)(jnp.zeros(2), jnp.asarray(mask))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_what_is_taught_is_part_of_what_a_step_pays(monkeypatch):
+    """Of every sample's loss, and so of the returns that its gates are credited with."""
+    rng = np.random.default_rng(0)
+    gates = rng.integers(0, 2, (1, 4, 2)).astype(np.float32)
+    logits, mask = rng.standard_normal((1, 4, 3)), np.ones((1, 2), bool)
+    taught = rng.dirichlet(np.ones(3), (1, 2))
+    log_prob = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    told = -(np.repeat(taught, 2, 1) * log_prob).sum(-1)
+    ce = -0.75 * log_prob[..., 0] + 0.25 * told
+    arrays = (jnp.asarray(x, jnp.float32) for x in (logits, gates, taught))
+    loss = rolled_out(monkeypatch, None, *arrays)
+    credited = ((gates - 0.5) * (ce + gates.sum(-1))[..., None]).reshape(-1, 2).sum(0) / 4
+    got = jax.grad(partial(loss, teacher_weight=0.25))(jnp.zeros(2), jnp.asarray(mask))
+    np.testing.assert_allclose(got, credited, rtol=1e-5)
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -153,6 +170,9 @@ def test_samples_of_a_row_are_neighbours(weighted):
     assert wide.features is batch.features
     row = Batch(batch.features, labels[0], mask[0])
     assert repeat(row, 2).labels.tolist() == [1, 1, 2, 2]
+    taught = jnp.array([[[0.25, 0.75], [1, 0]]])
+    told = repeat(batch._replace(taught=taught), 2).taught
+    assert told.tolist() == [[[0.25, 0.75], [0.25, 0.75], [1, 0], [1, 0]]]
 
 
 def test_a_mask_of_the_other_kind_is_refused():

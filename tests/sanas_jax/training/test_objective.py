@@ -41,6 +41,11 @@ def test_ends_of_ranges():
     for discount in (-0.1, 1.1):
         with pytest.raises(ValueError, match=rf"discount: expected 0 to 1, got {discount}"):
             Score(discount=discount)
+    for weight in (0, 1):
+        assert Teach(teacher_weight=weight).teacher_weight == weight
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"teacher_weight: expected 0 to 1, got {weight}"):
+            Teach(teacher_weight=weight)
     assert Teach(label_smoothing=0.9, full_weight=1e6).label_smoothing == 0.9
     objective = partial(Objective, PRICE)
     for kind, name in ((Teach, "label_smoothing"), (objective, "average_decay")):

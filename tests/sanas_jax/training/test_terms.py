@@ -12,6 +12,7 @@ from sanas_jax.training.terms import (
     masked_mean,
     max_penalty,
     returns_to_go,
+    step_loss,
 )
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -24,6 +25,26 @@ def test_cross_entropy_by_hand():
     np.testing.assert_allclose(got, [np.log(4), np.log(2)], rtol=1e-6)
     weighted = cross_entropy(logits, jnp.array([1, 0]), jnp.array([3.0, 0.5, 1.0]))
     np.testing.assert_allclose(weighted, [0.5 * np.log(4), 3 * np.log(2)], rtol=1e-6)
+
+
+def test_cross_entropy_of_a_label_and_what_is_taught_by_hand():
+    logits = jnp.log(jnp.array([[1.0, 2.0, 5.0], [4.0, 2.0, 2.0]]))
+    labels, taught = jnp.array([1, 0]), jnp.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    told = np.array([(np.log(8) + np.log(4)) / 2, np.log(4)])
+    got = cross_entropy(logits, labels, taught=taught, teacher_weight=1.0)
+    np.testing.assert_allclose(got, told, rtol=1e-6)
+    got = cross_entropy(logits, labels, taught=taught, teacher_weight=0.25)
+    mixed = 0.75 * np.log([4, 2]) + 0.25 * told
+    np.testing.assert_allclose(got, mixed, rtol=1e-6)
+    # Weights are those of the labels' classes; steps take it along.
+    weights = jnp.array([3.0, 0.5, 1.0])
+    got = step_loss(
+        logits[:, None], labels[:, None], weights, taught=taught[:, None], teacher_weight=0.25
+    )
+    np.testing.assert_allclose(got[:, 0], mixed * [0.5, 3], rtol=1e-6)
+    untaught = cross_entropy(logits, labels, smoothing=0.3)
+    got = cross_entropy(logits, labels, smoothing=0.3, taught=taught, teacher_weight=0.0)
+    np.testing.assert_allclose(got, untaught, rtol=1e-6)
 
 
 def test_cross_entropy_padding_is_finite():
