@@ -210,6 +210,7 @@ def unroll(
     mask: jax.Array | None = None,
     remat: bool = False,
     written_out: bool | None = None,
+    cost_weight: jax.Array | None = None,
 ) -> tuple[Carry, Step]:
     """All steps of a stream, equal to a loop over `step`, the trunk computed once.
 
@@ -230,6 +231,8 @@ def unroll(
         for time, where most of a network is behind early joins.
       written_out: all steps one after the other in the program in place of a loop. None: in
         training where convolutions run in the steps and jax's default device is a CPU.
+      cost_weight: [T, B] λ > 0 that a conditioned controller is told at each step; ignored by
+        others. None: the carry's at all of them.
 
     Returns:
       The carry after the last step, and `Step` with time-major fields [T, B, ...].
@@ -248,10 +251,14 @@ def unroll(
         carry = carry._replace(stats=trunk.stats)
     carry = _promoted(carry, stream, params)
 
-    def body(
-        carry: Carry, now: tuple[dict[str, jax.Array], jax.Array | None, jax.Array | None]
-    ) -> tuple[Carry, Step]:
-        trunk_t, gates_t, mask_t = now
+    told = None
+    if carry.condition is not None and cost_weight is not None:
+        told = jnp.log(cost_weight)[..., None].astype(carry.condition.dtype)
+
+    def body(carry: Carry, now: tuple[Any, ...]) -> tuple[Carry, Step]:
+        trunk_t, gates_t, mask_t, told_t = now
+        if told_t is not None:
+            carry = carry._replace(condition=told_t)
         forced = None if gates_t is None else (lambda gamma, key: gates_t)
 
         def run(live: jax.Array) -> Output:
@@ -272,7 +279,7 @@ def unroll(
     if written_out is None:
         written_out = train and _is_slow_in_a_loop(model.net)
     body_of = jax.checkpoint(body) if remat else body
-    return jax.lax.scan(body_of, carry, (trunk.values, gates, mask), unroll=written_out)
+    return jax.lax.scan(body_of, carry, (trunk.values, gates, mask, told), unroll=written_out)
 
 
 def run_trunk(

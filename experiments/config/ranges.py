@@ -65,6 +65,7 @@ NUMBERS: dict[str, str] = {
     "train.class_weight_power": "[0, 10]",
     "train.label_smoothing": "[0, 1)",
     "train.teacher_weight": "[0, 1]",
+    "train.cost_weight_changes": "[0, 1]",
     "train.full_weight": "[0, 1e6]",
     "train.distill_weight": "[0, 1e6]",
     "train.average_decay": "[0, 1)",

@@ -112,6 +112,8 @@ class TrainConfig:
         network's cost, so that λ need not shoot up while the gates still learn to answer to it.
       cost_weight: λ, price in nats of running the whole network for one step (or on one image).
       cost_weight_range: lowest and highest λ that a conditioned controller learns.
+      cost_weight_changes: share of its streams whose λ is drawn anew at one of their steps, so that
+        it learns to be told another price while it listens.
       cost_limit: share of the whole network's cost that is free (BSN's budget); 0 charges all.
       cost_ramp_steps: λ grows linearly from 0 over these steps.
       penalty: "max" or "abs", of cost against the limit.
@@ -160,6 +162,7 @@ class TrainConfig:
     budget_ramp_steps: int = 0
     cost_weight: float = 0.1
     cost_weight_range: tuple[float, ...] = (0.1, 5.0)
+    cost_weight_changes: float = 0.0
     cost_limit: float = 0.0
     cost_ramp_steps: int = 0
     penalty: str = "max"

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from experiments.config import Config
+from experiments.config import Config, TrainConfig
 from experiments.config.build import Training
 from experiments.config.model import prices_of
 from experiments.datasets.source import Teacher
@@ -104,9 +104,7 @@ def make_train_steps(
         tightened = ramp(step, train.budget_ramp_steps)
         if config.model.conditioned:
             key, price_key = jax.random.split(key)
-            low, high = map(math.log, train.cost_weight_range)
-            prices = jax.random.uniform(price_key, (train.batch_size,), jnp.float32, low, high)
-            target = target._replace(cost_weight=jnp.exp(prices))
+            target = target._replace(cost_weight=_prices(train, price_key, len(batch.mask)))
         target = target._replace(
             cost_weight=target.cost_weight * ramp(step, train.cost_ramp_steps),
             cost=full ** (1 - tightened) * target.cost**tightened,
@@ -147,6 +145,21 @@ def make_validation(
         return jax.vmap(lambda price: evaluate(params, batch, price))(jnp.asarray(prices))
 
     return jit_onto(over_budgets(one, (1,), mesh, in_turn), mesh)
+
+
+def _prices(train: TrainConfig, key: jax.Array, steps: int) -> jax.Array:
+    """λ [B] of the streams of a batch, or [T, B] where it may change along them."""
+    low, high = map(math.log, train.cost_weight_range)
+    rows = (train.batch_size,)
+    first = jax.random.uniform(key, rows, jnp.float32, low, high)
+    if not train.cost_weight_changes:
+        return jnp.exp(first)
+    keys = jax.random.split(key, 3)
+    then = jax.random.uniform(keys[0], rows, jnp.float32, low, high)
+    changes = jax.random.uniform(keys[1], rows) < train.cost_weight_changes
+    at = jax.random.randint(keys[2], rows, 1, max(steps, 2))
+    later = changes & (jnp.arange(steps)[:, None] >= at)
+    return jnp.exp(jnp.where(later, then, first))
 
 
 def _over_steps(function: Callable[[Any], Any], steps: Any) -> Any:

@@ -153,8 +153,8 @@ def make_loss(
 def price_of(price: Price, gates: jax.Array, budget: Budget) -> jax.Array:
     """What architectures [T, B·M, E] pay, [T, B·M], in nats."""
     weight = budget.cost_weight
-    if weight.ndim:  # one per row
-        weight = jnp.repeat(weight, gates.shape[-2] // weight.shape[0])
+    if weight.ndim:  # one per row, or per step of a row
+        weight = jnp.repeat(weight, gates.shape[-2] // weight.shape[-1], axis=-1)
     paid = weight * price.penalty(charge(price.cost, gates), budget.limit)
     if price.invalid is None or not price.invalid_penalty:
         return paid

@@ -6,6 +6,7 @@ theirs: one computation, whose trunk is differentiated once. Axes [T, ...] are o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +23,15 @@ from sanas_jax.training.state import Batch, Budget, Params
 
 class Inputs(NamedTuple):
     """What all rollouts of a batch share: weights, start, features [B, ...], trunk, and the mask,
-    [T, B] of the steps of streams that count, or [B] of inputs that are no streams."""
+    [T, B] of the steps of streams that count, or [B] of inputs that are no streams; and the prices
+    [T, B] that are told along streams, None where they do not change."""
 
     params: Params
     carry: Carry
     features: jax.Array
     trunk: Trunk
     mask: jax.Array
+    prices: jax.Array | None = None
 
     def run(
         self,
@@ -42,7 +45,10 @@ class Inputs(NamedTuple):
         remat: bool = False,
     ) -> tuple[Carry, Step]:
         """One architecture for each step or input; as `unroll` and `run_static`."""
-        return (unroll if self.mask.ndim == 2 else run_static)(
+        run = run_static
+        if self.mask.ndim == 2:
+            run = partial(unroll, cost_weight=self.prices)
+        return run(
             model,
             self.params,
             self.carry,
@@ -77,11 +83,14 @@ def begin(
     model: Sanas, objective: Objective, params: Params, batch: Batch, budget: Budget
 ) -> Inputs:
     """Start of a batch, and its trunk in training."""
-    carry = init_carry(model, batch.features.shape[0], budget.cost_weight, params.get("stats"))
+    price, prices = budget.cost_weight, None
+    if price.ndim == 2:
+        price, prices = price[0], price
+    carry = init_carry(model, batch.features.shape[0], price, params.get("stats"))
     trunk = (run_trunk if batch.mask.ndim == 2 else static_trunk)(
         model, params, carry, batch.features, train=True, dtype=objective.dtype, mask=batch.mask
     )
-    return Inputs(params, carry, batch.features, trunk, batch.mask)
+    return Inputs(params, carry, batch.features, trunk, batch.mask, prices)
 
 
 def run_samples(model: Sanas, objective: Objective, inputs: Inputs, key: jax.Array) -> Rollouts:

@@ -33,7 +33,8 @@ class Batch(NamedTuple):
 class Budget(NamedTuple):
     """The trade: λ, price of one unit of cost, above `limit` in the same unit.
 
-    Arrays []; λ may be [B], a price for each stream, which a conditioned controller is told.
+    Arrays []; λ may be [B], a price for each stream, or [T, B], for each of its steps: what a
+    conditioned controller is told.
     """
 
     cost_weight: jax.Array

@@ -185,6 +185,28 @@ def test_a_conditioned_carry_knows_its_price():
     assert init_carry(MODEL, 2, 0.0).condition is None
 
 
+def test_prices_may_change_along_a_stream():
+    model = Sanas(MODEL.net, Controller(nn.GRUCell(4), bias=0.5, conditioned=True), hop=2)
+    params = random_like(init_model(model, jax.random.key(0)), 7)
+    stream, key = stream_of(12), jax.random.key(3)
+    prices = jnp.exp(jnp.asarray(np.random.default_rng(1).standard_normal((4, 3))))
+    carry = init_carry(model, 3, prices[0])
+    _, outs = unroll(model, params, carry, stream, key, cost_weight=prices)
+    for t in range(4):
+        carry = carry._replace(condition=jnp.log(prices[t])[:, None])
+        window = stream[:, 2 * t : 2 * t + model.window]
+        carry, out = step(model, params, carry, window, key)
+        for name in ("logits", "gates", "z"):
+            np.testing.assert_allclose(getattr(outs, name)[t], getattr(out, name), atol=1e-5)
+        np.testing.assert_allclose(outs.gamma.logits[t], out.gamma.logits, atol=1e-5)
+    # Prices that stay are those of the carry.
+    stay = jnp.broadcast_to(prices[0], prices.shape)
+    _, same = unroll(model, params, init_carry(model, 3, 5.0), stream, key, cost_weight=stay)
+    _, told = unroll(model, params, init_carry(model, 3, prices[0]), stream, key)
+    np.testing.assert_array_equal(same.gamma.logits, told.gamma.logits)
+    assert np.abs(outs.gamma.probs - told.gamma.probs)[1:].max() > 0.01
+
+
 @pytest.mark.parametrize("norm", [False, True])
 def test_an_abstract_model_has_the_shapes_of_a_model(norm):
     layers = (Layer("x"), Layer("f"), Layer("y"))

@@ -1,10 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.config import Config, Hooks, override
+from experiments.config import Config, Hooks, TrainConfig, override
 from experiments.config.build import build_training, target_of
+from experiments.training import steps
 from experiments.training.groups import summarize
 from experiments.training.loop import size
 from experiments.training.run_log import thin_front
@@ -77,3 +80,28 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
         assert members.is_deleted()  # donated: a sweep's members are too large to be there twice
         asked.append(float(metrics["cost"][0, 0]))
     np.testing.assert_allclose(asked, [1.0, 0.8, 0.64, 0.64], rtol=1e-6)
+
+
+def test_prices_change_once_along_some_streams():
+    train = TrainConfig(batch_size=2000, cost_weight_range=(0.05, 2.0))
+    key = jax.random.key(3)
+    stay = steps._prices(train, key, 6)
+    assert stay.shape == (2000,)
+    assert (stay >= 0.05).all()
+    assert (stay <= 2).all()
+    some = steps._prices(dataclasses.replace(train, cost_weight_changes=0.3), key, 6)
+    assert some.shape == (6, 2000)
+    np.testing.assert_array_equal(some[0], stay, "changes are drawn apart")
+    assert (some >= 0.05).all()
+    assert (some <= 2).all()
+    changed = np.diff(some, axis=0) != 0
+    assert set(changed.sum(0)) == {0, 1}
+    assert 0.26 < changed.any(0).mean() < 0.34
+    assert (changed.sum(1) > 80).all(), "at every step but the first"
+    then = np.log(some[-1][changed.any(0)])
+    assert abs(np.corrcoef(then, np.log(stay[changed.any(0)]))[0, 1]) < 0.15
+    all_do = steps._prices(dataclasses.replace(train, cost_weight_changes=1.0), key, 6)
+    assert (np.diff(all_do, axis=0) != 0).any(0).all()
+    # A stream of one step has no other step to change at.
+    one = steps._prices(dataclasses.replace(train, cost_weight_changes=1.0), key, 1)
+    np.testing.assert_array_equal(one[0], stay)

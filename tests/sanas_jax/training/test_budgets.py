@@ -14,6 +14,7 @@ from sanas_jax.graph import Edge, Layer, Net
 from sanas_jax.rollout import Sanas
 from sanas_jax.training import (
     Batch,
+    Budget,
     Objective,
     Price,
     Score,
@@ -300,6 +301,25 @@ def test_conditioned_controller_needs_a_price():
     params = init_state(sanas, optimizer, objective, jax.random.key(0)).params
     with pytest.raises(ValueError, match="cost_weight: expected a price"):
         make_evaluate(sanas, objective)(params, draw(jax.random.key(0)))
+
+
+def test_prices_of_steps_that_are_those_of_streams_change_nothing():
+    sanas = model(conditioned=True)
+    objective, optimizer, _ = make(sanas)
+    update = jax.jit(make_update(sanas, optimizer, objective))
+    state = init_state(sanas, optimizer, objective, jax.random.key(0))
+    of_streams = jnp.linspace(0.1, 2.0, STREAMS)
+    along = jnp.broadcast_to(of_streams, (STEPS, STREAMS))
+    later = along.at[STEPS // 2 :].set(2.0)
+    batch, key, limit = draw(jax.random.key(5)), jax.random.key(6), jnp.zeros(())
+    got = [
+        update(state, batch, key, Budget(prices, limit))[0].params["controller"]
+        for prices in (of_streams, along, later)
+    ]
+    same, other = ([jax.tree.leaves(tree) for tree in (got[0], tree)] for tree in got[1:])
+    for a, b in zip(*same, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert max(np.abs(a - b).max() for a, b in zip(*other, strict=True)) > 1e-4
 
 
 def test_cheapest_path_of_the_papers_network():

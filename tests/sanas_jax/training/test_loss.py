@@ -154,6 +154,11 @@ def test_price_by_hand():
     each, limit = jnp.array([1.0, 10.0]), jnp.float32(1)
     got = [price_of(p, gates, Budget(each, limit)).tolist() for p in (price, fined)]
     assert got == [[[3, 0, 30, 10]], [[3, 5, 30, 10]]]
+    along = Budget(jnp.array([[1.0, 10.0], [2.0, 20.0]]), limit)
+    assert price_of(price, jnp.repeat(gates, 2, 0), along).tolist() == [
+        [3, 0, 30, 10],
+        [6, 0, 60, 20],
+    ]
     alike = Budget(jnp.float32(0.5), limit)
     assert price_of(Price(price.cost), gates, alike).tolist() == [[1.5, 0, 1.5, 0.5]]
     assert price_of(Price(price.cost, invalid_penalty=5.0), gates, alike)[0, 1] == 0
