@@ -4,19 +4,21 @@ A config file whose network is of its own: a front end and convolutions that beg
 weights (Lin et al., ICASSP 2020, arXiv:2002.01322; Apache 2.0), and a head that begins anew. The
 weights come in the wheel of openwakeword 0.4.0, of which nothing else is needed:
 
-    pip install --no-deps openwakeword==0.4.0 && pip install "sanas-jax[onnx]"
+    pip install '.[onnx]' && pip install --no-deps openwakeword==0.4.0
     python -m experiments.launch --config examples/speech_embedding.py --data cache \
         --workdir runs/teacher
     python -m experiments.launch --config experiments/configs/kws_modern.py --data cache --trust \
         --set train.teacher=runs/teacher --workdir runs/taught
 
-50M MACs a window, twenty times those of what it teaches. Windows are not shared along a stream
-(its rows are 80 ms apart, decisions 200 ms), so it is trained on items of little more than one.
+93M MACs a window, a third of them for the bands: forty times those of what it teaches. Windows are
+not shared along a stream (its rows are 80 ms apart, decisions 200 ms), so it is trained on items of
+little more than one. Whoever uses a network of this file needs the wheel, and the file (`--trust`).
 """
 
 import dataclasses
+import hashlib
 import importlib.util
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -32,7 +34,12 @@ from experiments.configs import kws_modern
 ROWS, HOP, FRAME = 103, 160, 512
 # After the first convolution: channels, convolutions, and how many rows are pooled into one.
 STAGES = ((24, 2, 2), (48, 4, 1), (72, 4, 2), (96, 4, 1), (96, 4, 2))
-FROZEN = 2  # stages that stay as published: most of the arithmetic, without gradients
+FROZEN = 2  # stages that stay as published: half of the convolutions, without gradients
+# Of the files, which are part of every network that begins with them.
+SHA256 = {
+    "melspectrogram": "ba2b0e0f8b7b875369a2c89cb13360ff53bac436f2895cced9f479fa65eb176f",
+    "embedding_model": "ba754db3cd768a524c655ea90655ee5e6055a43b8dfd29366a11e93716ae9e51",
+}
 SIZE, WIDTH = 96, 256
 
 
@@ -41,18 +48,25 @@ def published(file: str) -> list[list[np.ndarray]]:
     """Weights of a file's operators that have some, in order."""
     import onnx
 
-    found = importlib.util.find_spec("openwakeword")
-    places = found.submodule_search_locations if found else None
+    package = importlib.util.find_spec("openwakeword")
+    places = package.submodule_search_locations if package else None
     path = Path(places[0] if places else "openwakeword") / f"resources/models/{file}.onnx"
     if not path.is_file():
         raise ValueError(
             f"{path}: expected the package openwakeword 0.4.0, whose wheel has its models, got none"
         )
-    graph = onnx.load(path).graph
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256[file]:
+        raise ValueError(f"{path}: expected that of openwakeword 0.4.0, got another ({found})")
+    graph = onnx.load_from_string(content).graph
     arrays = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
     kinds = ("Conv", "BatchNormalization", "MatMul")
     nodes = [node for node in graph.node if node.op_type in kinds]
     return [[arrays[name] for name in node.input if name in arrays] for node in nodes]
+
+
+exact = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def decibels(rows: jax.Array) -> jax.Array:
@@ -62,9 +76,9 @@ def decibels(rows: jax.Array) -> jax.Array:
     basis = np.concatenate([real, imaginary])[:, 0].T
     basis = np.pad(basis, ((0, -FRAME % HOP), (0, 0))).reshape(-1, HOP, 2 * bins)
     frames = rows.shape[1] - len(basis) + 1
-    parts = [rows[:, i : i + frames] @ part for i, part in enumerate(basis)]
+    parts = [exact(rows[:, i : i + frames], part) for i, part in enumerate(basis)]
     spectrum = jnp.stack(parts).sum(0) * 2.0**15
-    power = (spectrum[..., :bins] ** 2 + spectrum[..., bins:] ** 2) @ mel
+    power = exact(spectrum[..., :bins] ** 2 + spectrum[..., bins:] ** 2, mel)
     bands = 10 / np.log(10) * jnp.log(jnp.maximum(power, 1e-10))
     return jnp.maximum(bands, bands.max((1, 2), keepdims=True) - 80)
 
@@ -103,9 +117,10 @@ class SpeechEmbedding(nn.Module):
 
     @nn.nowrap
     def macs(self, shape: tuple[int, ...]) -> int:
-        """Of an input [rows, HOP, 1], the front end apart."""
-        rows, bands, before = shape[0] - FRAME // HOP - 2, 32, 24
-        total = 9 * before * rows * bands
+        """Of an input [rows, HOP, 1], front end included."""
+        frames, bins = shape[0] - FRAME // HOP, FRAME // 2 + 1
+        rows, bands, before = frames - 2, 32, 24
+        total = frames * bins * (2 * FRAME + bands) + 9 * before * rows * bands
         for channels, count, pooled in STAGES:
             for i in range(count):
                 rows -= 2 * (i % 2)  # along bands and along time in turn

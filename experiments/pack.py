@@ -129,12 +129,14 @@ def without_paths(config: Config) -> Config:
     """The config with names in place of the paths of the machine that it ran on."""
     train, data = config.train, config.data
     if train.init_from:
-        train = dataclasses.replace(train, init_from=Path(train.init_from).name)
-    if train.teacher:
-        names = ",".join(Path(name).name for name in train.teacher.split(","))
-        train = dataclasses.replace(train, teacher=names)
-    data = dataclasses.replace(data, cache=Path(data.cache).name)
+        train = dataclasses.replace(train, init_from=_name(train.init_from))
+    train = dataclasses.replace(train, teacher=tuple(map(_name, train.teacher)))
+    data = dataclasses.replace(data, cache=_name(data.cache))
     return dataclasses.replace(config, train=train, data=data)
+
+
+def _name(path: str) -> str:
+    return Path(path).resolve().name
 
 
 def cli() -> None:

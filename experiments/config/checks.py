@@ -31,6 +31,10 @@ def check(config: Config) -> None:
             "config field 'data.negative_mined': expected train.init_from (--init_from), the "
             "network that says where it fires, got none"
         )
+    if train.teacher and not train.teacher_weight:
+        raise ValueError(
+            "config field 'train.teacher_weight': expected more than 0 of train.teacher, got 0"
+        )
     if config.model.static and (train.budget is not None or config.model.conditioned):
         raise ValueError("config fields: model.static has no gates, so no budget and no condition")
     if config.model.conditioned:

@@ -94,9 +94,9 @@ class TrainConfig:
       precision: "default", "float32", "tf32" or "bfloat16", as in `training.Objective`.
       class_weighted: weigh classes by total / (count · K), to the power `class_weight_power`.
       label_smoothing, full_weight, distill_weight, average_decay: as in `training.Objective`.
-      teacher: workdirs or `pretrained:NAME`, several by commas, of networks on the same classes:
-        the mean of their posteriors, everything on, teaches, with `teacher_weight`.
-      teacher_weight: as in `training.Objective`.
+      teacher: workdirs or `pretrained:NAME` of networks on the same words, whose posteriors, the
+        mean of them, are part of the labels of audio.
+      teacher_weight: how much of the loss that is (`training.Teach`).
       cost: what is charged: "macs", "incremental" (MACs of a runtime that keeps the rows of
         convolutions it has computed; needs `discount` > 0), "params", "memory" (peak bytes of
         activations), "time" (µs on this device, measured per edge), "parallel" (steps on `workers`
@@ -149,7 +149,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     full_weight: float = 0.0
     distill_weight: float = 0.0
-    teacher: str | None = None
+    teacher: tuple[str, ...] = ()
     teacher_weight: float = 0.5
     average_decay: float = 0.0
     cost: str = "macs"

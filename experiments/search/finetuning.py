@@ -78,6 +78,7 @@ def finetuning_config(model: TrainedModel, steps: int) -> Config:
         config.train,
         steps=steps,
         init_from=str(model.workdir),
+        teacher=(),
         warmup_steps=min(config.train.warmup_steps, steps // 4),
         controller_learning_rate=0.0,
         budget=None,

@@ -25,7 +25,7 @@ from experiments.config import (
 )
 from experiments.config.build import Training, build_training, target_of
 from experiments.datasets.images import DIGITS, ImageSource
-from experiments.datasets.source import Source, Teacher
+from experiments.datasets.source import Source
 from experiments.datasets.speech import AudioSource
 from experiments.machine.execution import Execution
 from experiments.machine.multihost import is_first, say, wait_for_all, wait_for_file
@@ -41,7 +41,12 @@ from experiments.training.init_from import (
 )
 from experiments.training.job import Job, TrainingRun, run_keys
 from experiments.training.mining import Mined, draw_mined, mine_talk, read_mined, write_mined
-from experiments.training.teacher import read_teacher
+from experiments.training.teacher import (
+    Teachers,
+    check_teacher,
+    keep_teacher,
+    read_teacher,
+)
 from sanas_jax.blocks.audio import LogMel, normalised
 from sanas_jax.graph import Net
 from sanas_jax.sharding import place
@@ -72,7 +77,7 @@ class _Checked(NamedTuple):
     targets: list[Target]
     initial: InitialWeights | None
     mined: Mined | None
-    teacher: Teacher | None
+    teacher: Teachers | None
 
 
 @contextmanager
@@ -96,7 +101,7 @@ def begin(
       config_file: Python file that the configs come from, for its hooks; None if there is none.
       execution: on which devices, and how.
       hooks: in place of those of a config file.
-      trust: run what the config.py of `train.init_from` brings.
+      trust: run what the config.py of `train.init_from` and of `train.teacher` brings.
     """
     execution = execution or Execution()
     made_of = None
@@ -109,6 +114,9 @@ def begin(
             for workdir in workdirs:
                 held.enter_context(run_folder.hold(workdir))
         _create(checked, configs, workdirs, config_file)
+        if is_first() and checked.teacher:
+            for workdir in workdirs:
+                keep_teacher(workdir, checked.teacher)
         wait_for_all("created runs")
         runs = _members(checked, configs, workdirs)
         wait_for_all("began runs")
@@ -144,6 +152,11 @@ def _check(
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
     saved = {workdir for workdir in workdirs if _has_checkpoint(workdir)}
+    teacher = None
+    if first.train.teacher:
+        teacher = read_teacher(first.train.teacher, data.classes, built.settings, trust=trust)
+        for workdir in known:
+            check_teacher(workdir, teacher)
     initial = None
     init_from = first.train.init_from
     if init_from and len(saved) < len(workdirs):
@@ -157,7 +170,7 @@ def _check(
     if initial is None and len(known) < len(workdirs):
         _check_bands_of_cache(built.model.net, data)
     goes_on = len(known) == len(workdirs) or (initial is not None and initial.same_classes)
-    _check_taught(data, goes_on)
+    _check_clips(data, goes_on)
     for workdir, info in known.items():
         _check_same_data(workdir, info, data)
     mined = None
@@ -166,9 +179,6 @@ def _check(
         mined = (
             read_mined(begun[0], data) if begun else mine_talk(data, str(init_from), trust=trust)
         )
-    teacher = None
-    if first.train.teacher:
-        teacher = read_teacher(first.train.teacher, data.classes, built.settings, trust=trust)
     return _Checked(
         *(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined, teacher)
     )
@@ -325,7 +335,7 @@ def _check_bands_of_cache(net: Net, data: Source) -> None:
             )
 
 
-def _check_taught(data: Source, goes_on: bool) -> None:
+def _check_clips(data: Source, goes_on: bool) -> None:
     """A word that nobody says in training cannot be learnt; one that was learnt may be kept.
 
     Other words may be left out, and data sets of images are published with empty classes.

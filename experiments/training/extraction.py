@@ -21,7 +21,7 @@ def extracted_config(config: Config, edges: list[str], steps: int) -> Config:
     """The config of the small network: static, of these edges alone."""
     model = dataclasses.replace(config.model, static=True, edges=tuple(edges))
     train = dataclasses.replace(
-        config.train, steps=max(steps, 1), budget=None, init_from=None, cost_weight=0.0
+        config.train, steps=max(steps, 1), budget=None, init_from=None, teacher=(), cost_weight=0.0
     )
     data = dataclasses.replace(config.data, negative_mined=0.0)  # by the network started from
     return dataclasses.replace(config, model=model, data=data, train=train)

@@ -24,10 +24,9 @@ from data_prep.command.reading import naming, read_npz
 from experiments.datasets.source import Source
 from experiments.machine.multihost import say, wait_for_file
 from experiments.runs.trained import TrainedModel, read_model
+from experiments.training.hearing import hear as posteriors
 from sanas_jax.data.clips import FIRST_WORD
-from sanas_jax.data.features import extract
 from sanas_jax.data.tracks import Tracks, as_float
-from sanas_jax.rollout import init_carry, unroll
 from sanas_jax.sharding import place
 
 FILE = "mined.npz"
@@ -168,11 +167,9 @@ def _make_hear(model: TrainedModel) -> Any:
 
     @jax.jit
     def hear(params: Any, frontend: Any, samples: jax.Array) -> jax.Array:
-        frames = extract(frontend, as_float(samples))[..., None]
-        carry = init_carry(model.sanas, len(samples), model.prices[0], params.get("stats"))
-        key = jax.random.key(0)  # nothing is drawn: gates at their mode
-        _, out = unroll(model.sanas, params, carry, frames, key, policy=model.policy)
-        words = jax.nn.softmax(out.logits)[..., FIRST_WORD:]
+        signals, price = as_float(samples), model.prices[0]
+        heard = posteriors(model.sanas, params, frontend, signals, model.policy, price)
+        words = heard[..., FIRST_WORD:]
         return jnp.swapaxes(words, 0, 1).reshape(-1, words.shape[-1])
 
     return hear

@@ -59,7 +59,7 @@ def programs_of(job: Job) -> Programs:
     frontend, key, teacher = place((first.info.frontend, first.keys.train, teacher), mesh)
 
     def draw(sent: Any, steps: np.ndarray) -> Batch:
-        return draw_batches(data.training, sent, frontend, key, steps, teacher=teacher)
+        return draw_batches(data.training, sent, frontend, key, steps, teacher)
 
     def validate(params: Any) -> list[Metrics]:
         return [validate_batch(params, batch) for batch in batches]

@@ -56,12 +56,18 @@ def make_draw(
         return _over_steps(one, (steps, sent))
 
     def of_all_rows(
-        *args: Any, teacher: Teacher | None = None, draw: Callable[..., Batch] = draw
+        draw: Callable[..., Batch],
+        examples: Any,
+        sent: Any,
+        frontend: Any,
+        key: jax.Array,
+        steps: jax.Array,
+        teacher: Teacher | None = None,
     ) -> Batch:
-        return draw(*args, teacher, rows)
+        return draw(examples, sent, frontend, key, steps, teacher, rows)
 
     if mesh is None:
-        return jax.jit(of_all_rows)
+        return jax.jit(partial(of_all_rows, draw))
     whole = PartitionSpec()
     by_row: Any = PartitionSpec(None, DATA)
     by_step: Any = PartitionSpec(None, None, DATA) if built.streams else by_row
@@ -73,7 +79,7 @@ def make_draw(
         # Columns of the mesh draw the same.
         check_vma=False,
     )
-    return jax.jit(partial(of_all_rows, draw=spread))
+    return jax.jit(partial(of_all_rows, spread))
 
 
 def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:

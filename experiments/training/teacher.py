@@ -1,23 +1,33 @@
 """Networks that teach another: what they say of a batch's signals is part of its labels.
 
 They hear the same windows, each by its own features and with everything on, so a teacher may be
-larger, or of another kind, than what it teaches. Nothing of them changes.
+larger, or of another kind, than what it teaches. Nothing of them changes: a run's folder keeps
+which parameters taught it, and the run goes on with these alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from data_prep.command.atomic import write_json
+from data_prep.command.reading import read_json
 from experiments.runs.trained import TrainedModel, read_model
-from sanas_jax.data.features import Frontend, extract
+from experiments.training.hearing import hear
+from sanas_jax.data.features import Frontend
 from sanas_jax.data.images import ImageSettings
 from sanas_jax.data.mix_settings import MixSettings
 from sanas_jax.gates import all_on
-from sanas_jax.rollout import Sanas, init_carry, unroll
+from sanas_jax.rollout import Sanas
+
+FILE = "teacher.json"
 
 
 @jax.tree_util.register_dataclass
@@ -26,21 +36,26 @@ class Teachers:
     """Trained networks, of which the mean is taken.
 
     models: their networks
+    digests: hashes of their parameters
     params, frontends: of each
     """
 
     models: tuple[Sanas, ...] = field(metadata={"static": True})
+    digests: tuple[str, ...] = field(metadata={"static": True})
     params: tuple[Any, ...]
     frontends: tuple[Frontend, ...]
 
-    def __call__(self, signal: jax.Array) -> jax.Array:
-        """Posteriors [T, B, K] of signals [B, samples]: of each window, from the first on."""
-        each = map(_hear, self.models, self.params, self.frontends, [signal] * len(self.models))
-        return jnp.stack([*each]).mean(0)
+    def __call__(self, signals: jax.Array) -> jax.Array:
+        """Posteriors [T, B, K] of every window of signals [B, samples]."""
+        heard = [
+            hear(*own, signals, all_on, 1.0)  # with everything on no price is answered to
+            for own in zip(self.models, self.params, self.frontends, strict=True)
+        ]
+        return jnp.stack(heard).mean(0)
 
 
 def read_teacher(
-    references: str,
+    references: Sequence[str],
     classes: tuple[str, ...],
     settings: MixSettings | ImageSettings,
     *,
@@ -49,51 +64,76 @@ def read_teacher(
     """Trained networks that hear the windows of a training.
 
     Args:
-      references: folders of runs, or `pretrained:NAME`, several by commas.
+      references: folders of runs or of packed models, or `pretrained:NAME`.
       classes, settings: of the training.
       trust: run what their config.py brings.
 
-    Raises ValueError for images, or a network on other classes or windows.
+    Raises ValueError for images, for a network on others, on other words or windows, or one that
+    never learnt with everything on.
     """
     if isinstance(settings, ImageSettings):
-        raise ValueError("config field 'train.teacher': expected speech, got images")
+        raise ValueError("config field 'train.teacher': expected a training on audio, got images")
     models = []
-    for reference in references.split(","):
-        model = read_model(reference, trust=trust)
+    for reference in references:
+        try:
+            model = read_model(reference, trust=trust)
+        except ValueError as error:
+            raise ValueError(f"config field 'train.teacher': {error}") from error
         _check(reference, model, classes, settings)
         models.append(model)
     return Teachers(
         tuple(model.sanas for model in models),
+        tuple(_digest(model.params) for model in models),
         tuple(model.params for model in models),
         tuple(model.info.frontend for model in models),
     )
 
 
-def _hear(model: Sanas, params: Any, frontend: Frontend, signal: jax.Array) -> jax.Array:
-    frames = extract(frontend, signal)[..., None]
-    carry = init_carry(model, len(signal), 1.0, params.get("stats"))
-    key = jax.random.key(0)  # nothing is drawn
-    _, out = unroll(model, params, carry, frames, key, policy=all_on)
-    return jax.nn.softmax(out.logits)
+def keep_teacher(workdir: Path, teacher: Teachers) -> None:
+    """Write in a run's folder who teaches it, if that is not there."""
+    if not (workdir / FILE).is_file():
+        write_json(workdir / FILE, {"sha256": list(teacher.digests)})
+
+
+def check_teacher(workdir: Path, teacher: Teachers) -> None:
+    """ValueError if a run was taught by others so far."""
+    path = workdir / FILE
+    # It is not there in a run that was killed before it trained.
+    if path.is_file() and read_json(path, "who taught a run") != {"sha256": list(teacher.digests)}:
+        raise ValueError(
+            f"{path}: expected train.teacher as it was when the run began, got other parameters: "
+            "it has been trained since, or is another; begin the run anew"
+        )
+
+
+def _digest(params: Any) -> str:
+    """A hash of parameters, in the order of their names."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 def _check(
     reference: str, model: TrainedModel, classes: tuple[str, ...], settings: MixSettings
 ) -> None:
-    """ValueError for a network on other classes or windows."""
-    if model.info.classes != classes:
+    """ValueError for who cannot teach."""
+    info = model.info
+    if info.input_shape is not None or info.classes != classes:
+        what = "images" if info.input_shape is not None else ", ".join(info.classes)
         raise ValueError(
             "config field 'train.teacher': expected a network on the data's classes "
-            f"({', '.join(classes)}), got {reference} on {', '.join(model.info.classes)}"
+            f"({', '.join(classes)}), got {reference} on {what}"
         )
-    frontend = model.info.frontend
-    window = model.sanas.window - frontend.overlap
-    theirs = window * frontend.hop, model.sanas.hop * frontend.hop, frontend.sample_rate
-    ours = (
-        settings.window * settings.frame_hop,
-        settings.hop_frames * settings.frame_hop,
-        settings.sample_rate,
-    )
+    if not (model.static or info.config.train.full_weight):
+        raise ValueError(
+            "config field 'train.teacher': expected a network that learnt with everything on "
+            f"(model.static, or train.full_weight above 0), got {reference}, which did not"
+        )
+    frontend, sanas = info.frontend, model.sanas
+    theirs = (frontend.span(sanas.window), sanas.hop * frontend.hop, frontend.sample_rate)
+    rows = (settings.window - 1) * settings.frame_hop + settings.frame_length
+    ours = (rows, settings.hop_frames * settings.frame_hop, settings.sample_rate)
     if theirs != ours:
         raise ValueError(
             "config field 'train.teacher': expected windows of {} samples every {} at {} Hz, got "

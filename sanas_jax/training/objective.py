@@ -77,13 +77,13 @@ class Teach:
 
     Fields:
       full_weight, distill_weight: beside each sampled architecture the whole network is trained, on
-        the labels with `full_weight`, and teaches the sampled ones with `distill_weight`: its
-        posteriors are their soft labels (the sandwich rule's in-place distillation, Yu & Huang,
-        ICCV 2019). Neither enters the reward, so gates answer to labels and cost alone.
+        the loss of the steps with `full_weight`, and teaches the sampled ones with
+        `distill_weight`: its posteriors are their soft labels (the sandwich rule's in-place
+        distillation, Yu & Huang, ICCV 2019). Neither of the two enters the reward.
       label_smoothing: share of a label's probability that is spread over all classes, in training.
-      teacher_weight: share of the loss that is on what another network says, where a batch brings
-        it (`Batch.taught`; Hinton et al., 2015, arXiv:1503.02531, at temperature 1). It is part of
-        Δ, so gates answer to it as weights do.
+      teacher_weight: share of the steps' loss that is on what another network says, where a batch
+        brings it (`Batch.taught`; Hinton et al., 2015, arXiv:1503.02531, at temperature 1). It is
+        part of Δ, so gates answer to it as weights do.
     """
 
     full_weight: float = 0.0

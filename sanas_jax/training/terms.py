@@ -22,7 +22,7 @@ def cross_entropy(
     smoothing: float = 0.0,
     *,
     taught: jax.Array | None = None,
-    teacher_weight: float = 0.5,
+    teacher_weight: float = 0.0,
 ) -> jax.Array:
     """Class-weighted cross-entropy per step, in nats.
 
@@ -54,7 +54,7 @@ def step_loss(
     axes: int = 2,
     *,
     taught: jax.Array | None = None,
-    teacher_weight: float = 0.5,
+    teacher_weight: float = 0.0,
 ) -> jax.Array:
     """Cross-entropy of each step, [T, B]: of its label, or the mean over its labelled positions.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import Config, DataConfig, Hooks, ModelConfig
+from experiments.config import Config, DataConfig, Hooks, ModelConfig, TrainConfig
 from experiments.config.build import Training, build_training
 from experiments.runs import folder as run_folder
 from experiments.runs.checkpoints import Checkpoints
@@ -43,9 +43,10 @@ def write_packed(
     seed: int = 7,
     data: DataConfig | None = None,
     max_hz: int | None = None,
+    train: TrainConfig | None = None,
 ) -> dict[str, Any]:
     """Write a packed model; returns its parameters, also those that are not stored."""
-    config = Config(model=model, data=data or DataConfig())
+    config = Config(model=model, data=data or DataConfig(), train=train or TrainConfig())
     built = write_described(folder, config, classes, max_hz)
     params = init_model(built.model, jax.random.key(seed))
     write_params(folder, 120, stored_parts(params, model.static))

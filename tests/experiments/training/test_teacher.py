@@ -8,24 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.config import Config, DataConfig, ModelConfig, load_config, override
+from experiments.config import Config, DataConfig, ModelConfig, TrainConfig, load_config, override
 from experiments.config.build import build_training
 from experiments.config.schema import Hooks
 from experiments.datasets.speech import AudioSource
 from experiments.evaluation.stream_inference import run_group
+from experiments.pack import without_paths
 from experiments.runs.trained import read_model
 from experiments.training.begin import begin
+from experiments.training.extraction import extracted_config
 from experiments.training.loop import run_loop
-from experiments.training.teacher import read_teacher
+from experiments.training.teacher import FILE, Teachers, read_teacher
 from sanas_jax.data.images import ImageSettings
 from sanas_jax.data.mixing import draw_rows
-from tests.helpers.packed import write_conditioned_run, write_packed
+from tests.helpers.packed import write_packed
 from tests.helpers.places import CONFIGS
 from tests.helpers.toy import CLASSES, write_toy_cache
 
 CONFIG = str(CONFIGS / "kws_debug.py")
 SMALL = ModelConfig(maps=(2, 2), state_size=4, static=True)
 GATED = ModelConfig(family="separable-gated", state_size=4, maps=(4, 4, 4, 4, 4))
+WHOLE = TrainConfig(full_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,10 @@ def cache(tmp_path_factory):
 def teachers(tmp_path_factory):
     """Folders of a static network, one on samples, and one that is told its price."""
     folder = tmp_path_factory.mktemp("teachers")
+    told = dataclasses.replace(SMALL, static=False, conditioned=True)
     write_packed(folder / "static", SMALL)
-    write_packed(folder / "samples", GATED, data=DataConfig(features="samples"))
-    write_conditioned_run(folder / "told")
+    write_packed(folder / "samples", GATED, data=DataConfig(features="samples"), train=WHOLE)
+    write_packed(folder / "told", told, train=WHOLE, seed=8)
     return folder
 
 
@@ -50,10 +54,9 @@ def settings_of(cache, **data):
 
 @pytest.mark.parametrize("names", [("static",), ("samples",), ("told",), ("static", "samples")])
 def test_a_batch_brings_what_teachers_say_of_its_signals(cache, teachers, names):
-    references = ",".join(str(teachers / name) for name in names)
     settings = settings_of(cache, time_masks=2, frequency_masks=2)
     data = AudioSource(DataConfig(cache=str(cache)))
-    teacher = read_teacher(references, data.classes, settings)
+    teacher = read_teacher([str(teachers / name) for name in names], data.classes, settings)
     frontend = read_model(teachers / "static").info.frontend
     key, rows = jax.random.key(3), jnp.arange(4)
     args = (data.training, frontend, settings, key, rows)
@@ -78,37 +81,76 @@ def test_a_batch_brings_what_teachers_say_of_its_signals(cache, teachers, names)
 
 def test_who_cannot_teach_is_told(cache, teachers, tmp_path):
     settings = settings_of(cache)
+
+    def refused(expected, *references, settings=settings):
+        with pytest.raises(ValueError, match=rf"config field 'train.teacher': .*{expected}"):
+            read_teacher([str(reference) for reference in references], CLASSES, settings)
+
     write_packed(tmp_path / "other", SMALL, classes=["_silence_", "_unknown_", "yes", "no"])
-    with pytest.raises(ValueError, match=r"train.teacher.*data's classes .* got .*other on _sil"):
-        read_teacher(str(tmp_path / "other"), CLASSES, settings)
+    refused(r"the data's classes .* got .*other on _silence_, ", tmp_path / "other")
     write_packed(tmp_path / "slow", dataclasses.replace(SMALL, hop=40))
-    with pytest.raises(
-        ValueError,
-        match=r"windows of 16160 samples every 3200 at 16000 Hz, got .*"
-        r"slow of 16160 every 6400",
+    expected = r"windows of 16480 samples every 3200 at 16000 Hz, got .*slow of 16480 every 6400"
+    refused(expected, teachers / "static", tmp_path / "slow")
+    write_packed(tmp_path / "parts", dataclasses.replace(SMALL, static=False))
+    refused(r"learnt with everything on .* got .*parts, which did not", tmp_path / "parts")
+    refused("audio, got images", teachers / "static", settings=ImageSettings())
+    refused("nowhere", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"train.teacher_weight': expected more than 0"):
+        train(cache, tmp_path / "x", f"train.teacher={teachers / 'told'}", "train.teacher_weight=0")
+    config = override(load_config(str(CONFIGS / "bsn_digits.py"))[0], ["train.teacher=a"])
+    with (
+        pytest.raises(ValueError, match="audio, got images"),
+        begin([config], [tmp_path / "x"], None),
     ):
-        read_teacher(f"{teachers / 'static'},{tmp_path / 'slow'}", CLASSES, settings)
-    with pytest.raises(ValueError, match=r"train.teacher.*speech, got images"):
-        read_teacher(str(teachers / "static"), CLASSES, ImageSettings())
-    with pytest.raises(ValueError, match="nowhere"):
-        read_teacher(str(tmp_path / "nowhere"), CLASSES, settings)
+        pass
+    assert not (tmp_path / "x").exists()
 
 
-def test_a_run_learns_from_its_teacher_and_needs_it_to_go_on(cache, teachers, tmp_path):
-    def train(name, *settings):
-        config, _ = load_config(CONFIG)
-        fields = (f"data.cache={cache}", "model.static=true", "train.steps=4")
-        every = ("train.log_every=2", "train.eval_every=2", "train.batch_size=4")
-        config = override(config, [*fields, *every, *settings])
-        with begin([config], [tmp_path / name], CONFIG) as job:
-            (run,) = run_loop(job)
-        return jax.tree.leaves(jax.device_get(run.member.train.params))
+def train(cache, workdir, *settings):
+    """Parameters, and the loss on the training batches, of a run of four steps."""
+    config, _ = load_config(CONFIG)
+    fields = (f"data.cache={cache}", "model.static=true", "train.steps=4")
+    every = ("train.log_every=2", "train.eval_every=2", "train.batch_size=4")
+    config = override(config, [*fields, *every, *settings])
+    with begin([config], [workdir], CONFIG) as job:
+        (run,) = run_loop(job)
+    return jax.tree.leaves(jax.device_get(run.member.train.params))
 
-    taught = f"train.teacher={teachers / 'static'}", "train.teacher_weight=1"
-    alone, with_it = train("alone"), train("with", *taught)
+
+def test_a_run_learns_from_its_teacher_and_goes_on_with_no_other(cache, teachers, tmp_path):
+    shutil.copytree(teachers / "static", tmp_path / "one")
+    taught = f"train.teacher={tmp_path / 'one'}", "train.teacher_weight=1"
+    alone, with_it = train(cache, tmp_path / "alone"), train(cache, tmp_path / "with", *taught)
     assert max(abs(a - b).max() for a, b in zip(alone, with_it, strict=True)) > 1e-3
-    with pytest.raises(ValueError, match=r"train.teacher: .* → None"):
-        train("with")
+    assert not (tmp_path / "alone" / FILE).exists()
     shutil.rmtree(tmp_path / "with" / "checkpoints" / "4")
-    for a, b in zip(train("with", *taught), with_it, strict=True):
+    for a, b in zip(train(cache, tmp_path / "with", *taught), with_it, strict=True):
         np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match=r"train.teacher: .* → \[\]"):
+        train(cache, tmp_path / "with")
+    write_packed(tmp_path / "one", SMALL, seed=9)
+    with pytest.raises(ValueError, match=r"teacher.json: .* as it was when the run began"):
+        train(cache, tmp_path / "with", *taught)
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(ValueError, match=r"config field 'train.teacher': .*one"):
+        train(cache, tmp_path / "with", *taught)
+
+
+def test_what_is_packed_or_extracted_has_no_path_of_a_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fields = [f"train.teacher={tmp_path}/a/, b,pretrained:kws,."]
+    config = override(Config(), fields)
+    assert config.train.teacher == (f"{tmp_path}/a/", "b", "pretrained:kws", ".")
+    packed = without_paths(config).train.teacher
+    assert packed == ("a", "b", "pretrained:kws", tmp_path.name)
+    assert extracted_config(config, ["a"], 3).train.teacher == ()
+
+
+def test_teachers_are_what_they_say_not_who(teachers):
+    settings = dataclasses.replace(settings_of("unread"))
+    one, two = (read_teacher([str(teachers / "static")], CLASSES, settings) for _ in range(2))
+    assert one.digests == two.digests
+    assert jax.tree.structure(one) == jax.tree.structure(two), "one program for both"
+    other = read_teacher([str(teachers / "told")], CLASSES, settings)
+    assert isinstance(other, Teachers)
+    assert other.digests != one.digests
