@@ -10,8 +10,8 @@ weights come in the wheel of openwakeword 0.4.0, of which nothing else is needed
     python -m experiments.launch --config experiments/configs/kws_modern.py --data cache --trust \
         --set train.teacher=runs/teacher --workdir runs/taught
 
-93M MACs a window, a third of them for the bands: forty times those of what it teaches. Windows are
-not shared along a stream (its rows are 80 ms apart, decisions 200 ms), so it is trained on items of
+86M MACs a window, a third of them for the bands: 37 times those of what it teaches. Windows are not
+shared along a stream (its rows are 80 ms apart, decisions 200 ms), so it is trained on items of
 little more than one. Whoever uses a network of this file needs the wheel, and the file (`--trust`).
 """
 
@@ -34,7 +34,7 @@ from experiments.configs import kws_modern
 ROWS, HOP, FRAME = 103, 160, 512
 # After the first convolution: channels, convolutions, and how many rows are pooled into one.
 STAGES = ((24, 2, 2), (48, 4, 1), (72, 4, 2), (96, 4, 1), (96, 4, 2))
-FROZEN = 2  # stages that stay as published: half of the convolutions, without gradients
+FROZEN = 2  # stages that stay as published: half of their arithmetic, without gradients
 # Of the files, which are part of every network that begins with them.
 SHA256 = {
     "melspectrogram": "ba2b0e0f8b7b875369a2c89cb13360ff53bac436f2895cced9f479fa65eb176f",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
@@ -136,7 +137,7 @@ def without_paths(config: Config) -> Config:
 
 
 def _name(path: str) -> str:
-    return Path(path).resolve().name
+    return Path(os.path.abspath(path)).name
 
 
 def cli() -> None:

@@ -253,6 +253,11 @@ def unroll(
 
     told = None
     if carry.condition is not None and cost_weight is not None:
+        if cost_weight.shape != (num_steps, stream.shape[0]):
+            raise ValueError(
+                f"cost_weight: expected shape [T, B] with T = {num_steps}, B = {stream.shape[0]}; "
+                f"got {cost_weight.shape}"
+            )
         told = jnp.log(cost_weight)[..., None].astype(carry.condition.dtype)
 
     def body(carry: Carry, now: tuple[Any, ...]) -> tuple[Carry, Step]:

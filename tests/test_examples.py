@@ -93,8 +93,10 @@ def write_embedding(folder, monkeypatch):
 
 def test_speech_embedding_begins_with_what_is_published(tmp_path, monkeypatch):
     example = read("speech_embedding")
-    with pytest.raises(ValueError, match=r"expected the package openwakeword 0.4.0"):
-        example.published("embedding_model")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match=r"expected the package openwakeword 0.4.0"):
+            example.published("embedding_model")
     hashes = write_embedding(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"expected that of openwakeword 0.4.0, got another"):
         example.published("embedding_model")
@@ -128,7 +130,7 @@ def test_speech_embedding_begins_with_what_is_published(tmp_path, monkeypatch):
     }
     # MACs are those of XLA's convolutions.
     counted = jax.jit(lambda v, h: block.apply(v, h)).lower(variables, x[:1]).cost_analysis()
-    assert 2 * block.macs((103, 160, 1)) == pytest.approx(counted["flops"], rel=0.2)
+    assert 2 * block.macs((103, 160, 1)) == pytest.approx(counted["flops"], rel=0.08)
 
 
 @pytest.mark.slow

@@ -92,6 +92,11 @@ def build_training(
             "config field 'train.cost', 'train.report_costs': incremental is a cost of streams; "
             "expected others for images"
         )
+    if input_shape is not None and train.cost_weight_changes:
+        raise ValueError(
+            "config field 'train.cost_weight_changes': expected 0 for images, which are no streams "
+            f"along which a price could change, got {train.cost_weight_changes}"
+        )
     penalties = {"max": terms.max_penalty, "abs": terms.abs_penalty}
     estimators_by_name = {
         "leave_one_out": estimators.leave_one_out,

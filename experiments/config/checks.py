@@ -35,6 +35,11 @@ def check(config: Config) -> None:
         raise ValueError(
             "config field 'train.teacher_weight': expected more than 0 of train.teacher, got 0"
         )
+    if train.cost_weight_changes and not config.model.conditioned:
+        raise ValueError(
+            "config field 'train.cost_weight_changes': expected 0, or model.conditioned, a "
+            f"controller that is told its price, got {train.cost_weight_changes}"
+        )
     if config.model.static and (train.budget is not None or config.model.conditioned):
         raise ValueError("config fields: model.static has no gates, so no budget and no condition")
     if config.model.conditioned:

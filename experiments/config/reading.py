@@ -135,9 +135,9 @@ def _parse(kind: Any, text: str, path: str) -> Any:
         return None if text.lower() == "none" else _parse(arms[0], text, path)
     try:
         if typing.get_origin(kind) is tuple:
-            return tuple(
-                arms[0](part.strip()) for part in text.strip("()").split(",") if part.strip()
-            )
+            if text.startswith("(") and text.endswith(")"):
+                text = text[1:-1]
+            return tuple(arms[0](part.strip()) for part in text.split(",") if part.strip())
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         return kind(text)

@@ -5,6 +5,7 @@ config.json       the config, the classes, the fingerprint of the data, the feat
 config.py         the config file as it was, for its hooks; it runs only where that is asked for
 frontend.npz      mel matrix and normalisation of the features or pixels, class weights
 mined.npz         talk that is drawn more often: where the network started from may fire
+teacher.json      hashes of the networks that teach it
 checkpoints/      latest training states
 front/            parameters on the validation cost/accuracy front
 metrics.jsonl     one JSON object per line: training and validation

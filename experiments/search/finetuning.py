@@ -85,6 +85,7 @@ def finetuning_config(model: TrainedModel, steps: int) -> Config:
         cost="macs",
         report_costs=(),
         cost_weight=0.0,
+        cost_weight_changes=0.0,
         samples=1,
         estimator="none",
         entropy_weight=0.0,

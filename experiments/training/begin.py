@@ -5,6 +5,7 @@ All that may be refused is refused first; then folders are made; then states are
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -64,7 +65,7 @@ class _Checked(NamedTuple):
       targets: one per run.
       initial: weights of runs that have saved nothing; None: random ones.
       mined: talk that these runs draw, as this process finds it; None: they draw none.
-      teacher: of these runs, if they have one.
+      teacher, digests: of these runs, if they have one, and hashes of what it is.
     """
 
     hooks: Hooks
@@ -78,6 +79,7 @@ class _Checked(NamedTuple):
     initial: InitialWeights | None
     mined: Mined | None
     teacher: Teachers | None
+    digests: list[str]
 
 
 @contextmanager
@@ -115,9 +117,12 @@ def begin(
                 held.enter_context(run_folder.hold(workdir))
         _create(checked, configs, workdirs, config_file)
         if is_first() and checked.teacher:
-            for workdir in workdirs:
-                keep_teacher(workdir, checked.teacher)
+            for workdir in set(workdirs) - checked.saved:
+                keep_teacher(workdir, checked.digests)
         wait_for_all("created runs")
+        if checked.teacher:  # in all processes: what each has read is what the first one wrote
+            for workdir in workdirs:
+                check_teacher(workdir, checked.digests)
         runs = _members(checked, configs, workdirs)
         wait_for_all("began runs")
         if configs[0].data.negative_mined:
@@ -152,11 +157,13 @@ def _check(
     _check_labels(data, built)
     targets = [target_of(config, built) for config in configs]
     saved = {workdir for workdir in workdirs if _has_checkpoint(workdir)}
-    teacher = None
+    teacher, digests = None, list[str]()
     if first.train.teacher:
-        teacher = read_teacher(first.train.teacher, data.classes, built.settings, trust=trust)
-        for workdir in known:
-            check_teacher(workdir, teacher)
+        teacher, digests = read_teacher(
+            first.train.teacher, data.classes, built.settings, trust=trust
+        )
+        for workdir in saved:
+            check_teacher(workdir, digests)
     initial = None
     init_from = first.train.init_from
     if init_from and len(saved) < len(workdirs):
@@ -180,7 +187,8 @@ def _check(
             read_mined(begun[0], data) if begun else mine_talk(data, str(init_from), trust=trust)
         )
     return _Checked(
-        *(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined, teacher)
+        *(hooks, made_of, known, saved, mesh, data, built, targets, initial, mined),
+        *(teacher, digests),
     )
 
 
@@ -352,6 +360,9 @@ def _check_clips(data: Source, goes_on: bool) -> None:
 
 
 def _check_same_config(workdir: Path, old: Config, new: Config) -> None:
+    if old.train.teacher and new.train.teacher:  # wherever they lie: they are known by their hashes
+        train = dataclasses.replace(new.train, teacher=old.train.teacher)
+        new = dataclasses.replace(new, train=train)
     changes = difference(old, new)
     if changes:
         raise ValueError(

@@ -24,7 +24,7 @@ from data_prep.command.reading import naming, read_npz
 from experiments.datasets.source import Source
 from experiments.machine.multihost import say, wait_for_file
 from experiments.runs.trained import TrainedModel, read_model
-from experiments.training.hearing import hear as posteriors
+from experiments.training.hearing import hear
 from sanas_jax.data.clips import FIRST_WORD
 from sanas_jax.data.tracks import Tracks, as_float
 from sanas_jax.sharding import place
@@ -151,13 +151,13 @@ def _hear(model: TrainedModel, tracks: Tracks, first: np.ndarray, size: int) -> 
     begins = np.pad(begins, (0, -len(begins) % PIECES))
     hop = model.sanas.hop * model.info.frontend.hop
     along = np.arange((PIECE - 1) * hop + size)
-    hear = partial(_make_hear(model), model.params, model.info.frontend)
+    of_talk = partial(_make_hear(model), model.params, model.info.frontend)
     heard = []
     with Progress(len(begins), "piece", "mining") as shown:
         for batch in begins.reshape(-1, PIECES):
             # What lies beyond the end belongs to no window that is asked for.
             at = np.minimum(batch[:, None] + along, len(samples) - 1)
-            heard.append(np.asarray(hear(samples[at])))
+            heard.append(np.asarray(of_talk(samples[at])))
             shown.add(PIECES)
     return np.concatenate(heard)[: len(first)]
 
@@ -166,10 +166,10 @@ def _make_hear(model: TrainedModel) -> Any:
     """`(params, frontend, samples [B, n]) -> posteriors` [B · T, words], stream by stream."""
 
     @jax.jit
-    def hear(params: Any, frontend: Any, samples: jax.Array) -> jax.Array:
+    def hear_words(params: Any, frontend: Any, samples: jax.Array) -> jax.Array:
         signals, price = as_float(samples), model.prices[0]
-        heard = posteriors(model.sanas, params, frontend, signals, model.policy, price)
+        heard = hear(model.sanas, params, frontend, signals, model.policy, price)
         words = heard[..., FIRST_WORD:]
         return jnp.swapaxes(words, 0, 1).reshape(-1, words.shape[-1])
 
-    return hear
+    return hear_words

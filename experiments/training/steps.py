@@ -110,7 +110,7 @@ def make_train_steps(
         tightened = ramp(step, train.budget_ramp_steps)
         if config.model.conditioned:
             key, price_key = jax.random.split(key)
-            target = target._replace(cost_weight=_prices(train, price_key, len(batch.mask)))
+            target = target._replace(cost_weight=_prices(train, price_key, batch.mask))
         target = target._replace(
             cost_weight=target.cost_weight * ramp(step, train.cost_ramp_steps),
             cost=full ** (1 - tightened) * target.cost**tightened,
@@ -153,18 +153,20 @@ def make_validation(
     return jit_onto(over_budgets(one, (1,), mesh, in_turn), mesh)
 
 
-def _prices(train: TrainConfig, key: jax.Array, steps: int) -> jax.Array:
-    """λ [B] of the streams of a batch, or [T, B] where it may change along them."""
+def _prices(train: TrainConfig, key: jax.Array, mask: jax.Array) -> jax.Array:
+    """λ [B] of the streams of a batch, or [T, B] where it may change along them.
+
+    mask: [T, B], the steps of each stream, or [B] of what are no streams.
+    """
     low, high = map(math.log, train.cost_weight_range)
-    rows = (train.batch_size,)
-    first = jax.random.uniform(key, rows, jnp.float32, low, high)
+    draw = partial(jax.random.uniform, shape=(train.batch_size,), dtype=jnp.float32)
     if not train.cost_weight_changes:
-        return jnp.exp(first)
-    keys = jax.random.split(key, 3)
-    then = jax.random.uniform(keys[0], rows, jnp.float32, low, high)
-    changes = jax.random.uniform(keys[1], rows) < train.cost_weight_changes
-    at = jax.random.randint(keys[2], rows, 1, max(steps, 2))
-    later = changes & (jnp.arange(steps)[:, None] >= at)
+        return jnp.exp(draw(key, minval=low, maxval=high))
+    keys = jax.random.split(key, 4)
+    first, then = (draw(key, minval=low, maxval=high) for key in keys[:2])
+    changes = draw(keys[2]) < train.cost_weight_changes
+    at = 1 + jnp.floor(draw(keys[3]) * (mask.sum(0) - 1))
+    later = changes & (jnp.arange(len(mask))[:, None] >= at)
     return jnp.exp(jnp.where(later, then, first))
 
 

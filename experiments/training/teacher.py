@@ -8,6 +8,7 @@ which parameters taught it, and the run goes on with these alone.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from data_prep.command.atomic import write_json
 from data_prep.command.reading import read_json
+from experiments.config import to_json
 from experiments.runs.trained import TrainedModel, read_model
 from experiments.training.hearing import hear
 from sanas_jax.data.features import Frontend
@@ -36,12 +38,10 @@ class Teachers:
     """Trained networks, of which the mean is taken.
 
     models: their networks
-    digests: hashes of their parameters
     params, frontends: of each
     """
 
     models: tuple[Sanas, ...] = field(metadata={"static": True})
-    digests: tuple[str, ...] = field(metadata={"static": True})
     params: tuple[Any, ...]
     frontends: tuple[Frontend, ...]
 
@@ -60,13 +60,16 @@ def read_teacher(
     settings: MixSettings | ImageSettings,
     *,
     trust: bool = False,
-) -> Teachers:
+) -> tuple[Teachers, list[str]]:
     """Trained networks that hear the windows of a training.
 
     Args:
       references: folders of runs or of packed models, or `pretrained:NAME`.
       classes, settings: of the training.
       trust: run what their config.py brings.
+
+    Returns:
+      The teachers, and a hash of what each of them is.
 
     Raises ValueError for images, for a network on others, on other words or windows, or one that
     never learnt with everything on.
@@ -78,38 +81,40 @@ def read_teacher(
         try:
             model = read_model(reference, trust=trust)
         except ValueError as error:
-            raise ValueError(f"config field 'train.teacher': {error}") from error
+            reason = str(error).removeprefix("--workdir: ")
+            raise ValueError(f"config field 'train.teacher': {reason}") from error
         _check(reference, model, classes, settings)
         models.append(model)
-    return Teachers(
+    heard = Teachers(
         tuple(model.sanas for model in models),
-        tuple(_digest(model.params) for model in models),
         tuple(model.params for model in models),
         tuple(model.info.frontend for model in models),
     )
+    return heard, [_digest(model) for model in models]
 
 
-def keep_teacher(workdir: Path, teacher: Teachers) -> None:
-    """Write in a run's folder who teaches it, if that is not there."""
-    if not (workdir / FILE).is_file():
-        write_json(workdir / FILE, {"sha256": list(teacher.digests)})
+def keep_teacher(workdir: Path, digests: Sequence[str]) -> None:
+    """Write in a run's folder who teaches it, before it trains."""
+    write_json(workdir / FILE, {"sha256": list(digests)})
 
 
-def check_teacher(workdir: Path, teacher: Teachers) -> None:
-    """ValueError if a run was taught by others so far."""
+def check_teacher(workdir: Path, digests: Sequence[str]) -> None:
+    """ValueError if a run that has trained was taught by others so far."""
     path = workdir / FILE
-    # It is not there in a run that was killed before it trained.
-    if path.is_file() and read_json(path, "who taught a run") != {"sha256": list(teacher.digests)}:
+    if not path.is_file():
+        raise ValueError(f"{path}: expected who taught this run, found no file: begin the run anew")
+    if read_json(path, "who taught a run") != {"sha256": list(digests)}:
         raise ValueError(
             f"{path}: expected train.teacher as it was when the run began, got other parameters: "
             "it has been trained since, or is another; begin the run anew"
         )
 
 
-def _digest(params: Any) -> str:
-    """A hash of parameters, in the order of their names."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
+def _digest(model: TrainedModel) -> str:
+    """A hash of parameters, features and the description of the network."""
+    described = json.dumps(to_json(model.info.config)["model"], sort_keys=True)
+    found = hashlib.sha256(described.encode())
+    for leaf in jax.tree.leaves((model.params, model.info.frontend)):
         found.update(np.asarray(leaf).tobytes())
     return found.hexdigest()
 

@@ -32,7 +32,8 @@ class Target(NamedTuple):
     """What one budget asks for. Arrays [], or [G] for many.
 
     Fields:
-      cost_weight: λ, or where it begins; [B] for a conditioned controller's prices.
+      cost_weight: λ, or where it begins; [B], or [T, B] of steps, for a conditioned
+        controller's prices.
       limit: cost that is free.
       cost: c, the mean cost to be reached; read only if `rate` > 0.
       rate: η per step; 0 keeps λ.

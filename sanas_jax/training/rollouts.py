@@ -85,6 +85,11 @@ def begin(
     """Start of a batch, and its trunk in training."""
     price, prices = budget.cost_weight, None
     if price.ndim == 2:
+        if price.shape != batch.mask.shape:
+            raise ValueError(
+                "budget.cost_weight: expected a price, one for each row, or one for each step of "
+                f"streams, {batch.mask.shape}, got {price.shape}"
+            )
         price, prices = price[0], price
     carry = init_carry(model, batch.features.shape[0], price, params.get("stats"))
     trunk = (run_trunk if batch.mask.ndim == 2 else static_trunk)(

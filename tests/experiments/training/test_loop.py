@@ -13,6 +13,7 @@ from experiments.training.loop import size
 from experiments.training.run_log import thin_front
 from experiments.training.steps import make_train_steps
 from sanas_jax import spaces
+from sanas_jax.training import Batch
 
 
 def point(step, macs, accuracy):
@@ -84,24 +85,56 @@ def test_ramp_approaches_a_budget_geometrically(monkeypatch):
 
 def test_prices_change_once_along_some_streams():
     train = TrainConfig(batch_size=2000, cost_weight_range=(0.05, 2.0))
-    key = jax.random.key(3)
-    stay = steps._prices(train, key, 6)
-    assert stay.shape == (2000,)
-    assert (stay >= 0.05).all()
-    assert (stay <= 2).all()
-    some = steps._prices(dataclasses.replace(train, cost_weight_changes=0.3), key, 6)
-    assert some.shape == (6, 2000)
-    np.testing.assert_array_equal(some[0], stay, "changes are drawn apart")
-    assert (some >= 0.05).all()
-    assert (some <= 2).all()
+    key, lengths = jax.random.key(3), np.arange(2000) % 6 + 1
+    mask = jnp.asarray(np.arange(6)[:, None] < lengths)
+
+    def prices(share):
+        return steps._prices(dataclasses.replace(train, cost_weight_changes=share), key, mask)
+
+    for found in (prices(0.0), prices(0.3)):
+        assert (found >= 0.05 * 0.999).all()
+        assert (found <= 2 * 1.001).all()
+        # Log-uniform: half of the streams begin below the geometric mean.
+        assert 0.45 < (found.reshape(-1, 2000)[0] < 0.1**0.5).mean() < 0.55
+    assert prices(0.0).shape == (2000,)
+    some, longer = prices(0.3), lengths > 1
     changed = np.diff(some, axis=0) != 0
     assert set(changed.sum(0)) == {0, 1}
-    assert 0.26 < changed.any(0).mean() < 0.34
-    assert (changed.sum(1) > 80).all(), "at every step but the first"
-    then = np.log(some[-1][changed.any(0)])
-    assert abs(np.corrcoef(then, np.log(stay[changed.any(0)]))[0, 1]) < 0.15
-    all_do = steps._prices(dataclasses.replace(train, cost_weight_changes=1.0), key, 6)
-    assert (np.diff(all_do, axis=0) != 0).any(0).all()
-    # A stream of one step has no other step to change at.
-    one = steps._prices(dataclasses.replace(train, cost_weight_changes=1.0), key, 1)
-    np.testing.assert_array_equal(one[0], stay)
+    assert 0.26 < changed.any(0)[longer].mean() < 0.34
+    changing = changed.any(0) & longer
+    assert (changed.argmax(0)[changing] + 1 < lengths[changing]).all(), "at steps that count"
+    assert (changed[:, lengths == 6].sum(1) > 8).all(), "at every step but the first"
+    first, then = (np.log(some[t][changing]) for t in (0, -1))
+    assert abs(np.corrcoef(first, then)[0, 1]) < 0.15
+    assert (np.diff(prices(1.0), axis=0) != 0).any(0)[longer].all()
+
+
+def test_training_is_told_the_prices_of_steps(monkeypatch):
+    seen = []
+
+    def member_update(member, batch, key, target):
+        seen.append(target.cost_weight.shape)
+        return member, {"cost_weight": target.cost_weight.mean()}
+
+    monkeypatch.setattr(
+        "experiments.training.steps.make_member_update", lambda update: member_update
+    )
+    fields = ["model.conditioned=true", "train.cost_weight_changes=0.5", "train.batch_size=4"]
+    config = override(Config(), [*fields, "model.maps=2,2"])
+    built = build_training(config, 4, Hooks())
+    targets = jax.tree.map(lambda leaf: leaf[None], target_of(config, built))
+    mask = jnp.ones((1, 3, 4), bool)
+    batches = Batch(jnp.zeros((1, 4, 7)), mask.astype(int), mask)
+    keys = jax.random.split(jax.random.key(0), 1)
+    numbers = np.array([0], np.int32)
+    make_train_steps(config, built, None)(jnp.zeros(1), batches, keys, targets, numbers)
+    assert seen == [(3, 4)]
+
+
+def test_prices_cannot_change_where_none_is_told_or_nothing_streams():
+    changes = ["train.cost_weight_changes=0.5"]
+    with pytest.raises(ValueError, match=r"cost_weight_changes': expected 0, or model.conditioned"):
+        build_training(override(Config(), changes), 4, Hooks())
+    told = override(Config(), [*changes, "model.conditioned=true", "model.family=fabric"])
+    with pytest.raises(ValueError, match=r"cost_weight_changes': expected 0 for images"):
+        build_training(told, 4, Hooks(), (8, 8, 1))

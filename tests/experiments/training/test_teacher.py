@@ -18,7 +18,7 @@ from experiments.runs.trained import read_model
 from experiments.training.begin import begin
 from experiments.training.extraction import extracted_config
 from experiments.training.loop import run_loop
-from experiments.training.teacher import FILE, Teachers, read_teacher
+from experiments.training.teacher import FILE, read_teacher
 from sanas_jax.data.images import ImageSettings
 from sanas_jax.data.mixing import draw_rows
 from tests.helpers.packed import write_packed
@@ -56,7 +56,7 @@ def settings_of(cache, **data):
 def test_a_batch_brings_what_teachers_say_of_its_signals(cache, teachers, names):
     settings = settings_of(cache, time_masks=2, frequency_masks=2)
     data = AudioSource(DataConfig(cache=str(cache)))
-    teacher = read_teacher([str(teachers / name) for name in names], data.classes, settings)
+    teacher, _ = read_teacher([str(teachers / name) for name in names], data.classes, settings)
     frontend = read_model(teachers / "static").info.frontend
     key, rows = jax.random.key(3), jnp.arange(4)
     args = (data.training, frontend, settings, key, rows)
@@ -107,7 +107,7 @@ def test_who_cannot_teach_is_told(cache, teachers, tmp_path):
 
 
 def train(cache, workdir, *settings):
-    """Parameters, and the loss on the training batches, of a run of four steps."""
+    """Parameters of a run of four steps."""
     config, _ = load_config(CONFIG)
     fields = (f"data.cache={cache}", "model.static=true", "train.steps=4")
     every = ("train.log_every=2", "train.eval_every=2", "train.batch_size=4")
@@ -124,12 +124,18 @@ def test_a_run_learns_from_its_teacher_and_goes_on_with_no_other(cache, teachers
     assert max(abs(a - b).max() for a, b in zip(alone, with_it, strict=True)) > 1e-3
     assert not (tmp_path / "alone" / FILE).exists()
     shutil.rmtree(tmp_path / "with" / "checkpoints" / "4")
-    for a, b in zip(train(cache, tmp_path / "with", *taught), with_it, strict=True):
+    shutil.move(tmp_path / "one", tmp_path / "two")  # wherever it lies
+    moved = f"train.teacher={tmp_path / 'two'}", taught[1]
+    for a, b in zip(train(cache, tmp_path / "with", *moved), with_it, strict=True):
         np.testing.assert_array_equal(a, b)
+    shutil.move(tmp_path / "two", tmp_path / "one")
     with pytest.raises(ValueError, match=r"train.teacher: .* → \[\]"):
         train(cache, tmp_path / "with")
     write_packed(tmp_path / "one", SMALL, seed=9)
     with pytest.raises(ValueError, match=r"teacher.json: .* as it was when the run began"):
+        train(cache, tmp_path / "with", *taught)
+    (tmp_path / "with" / FILE).unlink()
+    with pytest.raises(ValueError, match=r"teacher.json"):
         train(cache, tmp_path / "with", *taught)
     shutil.rmtree(tmp_path / "one")
     with pytest.raises(ValueError, match=r"config field 'train.teacher': .*one"):
@@ -146,11 +152,18 @@ def test_what_is_packed_or_extracted_has_no_path_of_a_teacher(tmp_path, monkeypa
     assert extracted_config(config, ["a"], 3).train.teacher == ()
 
 
-def test_teachers_are_what_they_say_not_who(teachers):
-    settings = dataclasses.replace(settings_of("unread"))
-    one, two = (read_teacher([str(teachers / "static")], CLASSES, settings) for _ in range(2))
-    assert one.digests == two.digests
-    assert jax.tree.structure(one) == jax.tree.structure(two), "one program for both"
-    other = read_teacher([str(teachers / "told")], CLASSES, settings)
-    assert isinstance(other, Teachers)
-    assert other.digests != one.digests
+def test_a_hash_is_of_all_that_a_teacher_says(teachers, tmp_path):
+    settings = settings_of("unread")
+
+    def digest(folder):
+        return read_teacher([str(folder)], CLASSES, settings)[1]
+
+    shutil.copytree(teachers / "static", tmp_path / "moved")
+    assert digest(tmp_path / "moved") == digest(teachers / "static")
+    same, _ = read_teacher([str(tmp_path / "moved")], CLASSES, settings)
+    one, _ = read_teacher([str(teachers / "static")], CLASSES, settings)
+    assert jax.tree.structure(same) == jax.tree.structure(one), "one program for both"
+    frontend = dict(np.load(tmp_path / "moved" / "frontend.npz"))
+    np.savez(tmp_path / "moved" / "frontend.npz", **frontend | {"mean": frontend["mean"] + 1})
+    assert digest(tmp_path / "moved") != digest(teachers / "static")
+    assert digest(teachers / "told") != digest(teachers / "static")

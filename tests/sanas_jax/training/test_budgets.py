@@ -1,5 +1,7 @@
 """Budgets: vmapped equals looped, dual ascent, one network for many prices, isolation of NaN."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from sanas_jax.controller import Constant, Controller
 from sanas_jax.costs import cheapest_path
 from sanas_jax.estimators import leave_one_out
 from sanas_jax.graph import Edge, Layer, Net
-from sanas_jax.rollout import Sanas
+from sanas_jax.rollout import Sanas, init_carry, unroll
 from sanas_jax.training import (
     Batch,
     Budget,
@@ -31,6 +33,7 @@ from sanas_jax.training.budgets import (
     over_budgets,
 )
 from sanas_jax.training.optimizer import make_optimizer
+from sanas_jax.training.rollouts import begin, run_samples
 
 STEPS, STREAMS = 6, 64
 
@@ -301,6 +304,30 @@ def test_conditioned_controller_needs_a_price():
     params = init_state(sanas, optimizer, objective, jax.random.key(0)).params
     with pytest.raises(ValueError, match="cost_weight: expected a price"):
         make_evaluate(sanas, objective)(params, draw(jax.random.key(0)))
+
+
+def test_a_training_tells_the_prices_of_steps():
+    sanas = model(conditioned=True)
+    objective, optimizer, _ = make(sanas)
+    params = init_state(sanas, optimizer, objective, jax.random.key(0)).params
+    controller = jax.tree.map(lambda leaf: leaf + 0.3, params["controller"])
+    params, batch = params | {"controller": controller}, draw(jax.random.key(5))
+    prices = jnp.exp(jax.random.normal(jax.random.key(7), (STEPS, STREAMS)))
+    inputs = begin(sanas, objective, params, batch, Budget(prices, jnp.zeros(())))
+    key, samples = jax.random.key(6), objective.score.samples
+    got = run_samples(sanas, objective, inputs, key).samples.gamma.logits
+    carry = init_carry(sanas, STREAMS, prices[0])
+    run = partial(unroll, sanas, params, carry, batch.features, train=True)
+    own = jax.random.split(key, samples)[0]
+    _, first = run(own, cost_weight=prices)
+    every = got.reshape(STEPS, STREAMS, samples, -1)
+    np.testing.assert_allclose(every[:, :, 0], first.gamma.logits, atol=1e-5)
+    _, constant = run(own)
+    assert np.abs(constant.gamma.probs - first.gamma.probs).max() > 0.01
+    with pytest.raises(ValueError, match=r"budget.cost_weight: .* \(6, 64\), got \(3, 64\)"):
+        begin(sanas, objective, params, batch, Budget(prices[:3], jnp.zeros(())))
+    with pytest.raises(ValueError, match=r"cost_weight: .* T = 6, B = 64; got \(64,\)"):
+        run(own, cost_weight=prices[0])
 
 
 def test_prices_of_steps_that_are_those_of_streams_change_nothing():
