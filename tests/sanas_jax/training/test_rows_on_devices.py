@@ -21,24 +21,29 @@ from sanas_jax.estimators import leave_one_out
 from sanas_jax.sharding import make_mesh, place
 from tests.helpers.nets import stream_net
 
-model = Sanas(stream_net(), Controller(nn.GRUCell(3)), hop=2)
+told = TOLD
+model = Sanas(stream_net(), Controller(nn.GRUCell(3), conditioned=told), hop=2)
 score, teach = Score(leave_one_out(), samples=2), Teach(full_weight=1.0, distill_weight=1.0)
 objective = Objective(Price(costs.macs(model.net)), score, teach)
 optimizer = make_optimizer(1e-3)
 mesh = make_mesh(jax.devices(), 1, 8)
 state = place(init_state(model, optimizer, objective, jax.random.key(0)), mesh)
 features, labels = jnp.zeros((8, 14, 1, 1)), jnp.zeros((5, 8), jnp.int32)
-batch = place_batch(Batch(features, labels, labels == 0), mesh)
+taught = jnp.full((5, 8, 3), 1 / 3) if told else None
+batch = place_batch(Batch(features, labels, labels == 0, taught=taught), mesh)
 update = jax.jit(make_update(model, optimizer, objective))
-budget = Budget(jnp.float32(0.1), jnp.float32(0.5))
+price = jnp.full((5, 8), 0.1) if told else jnp.float32(0.1)
+budget = Budget(price, jnp.float32(0.5))
 print(update.lower(state, batch, jax.random.key(0), budget).compile().as_text())
 """
 
 
-def test_only_sums_cross_devices():
+@pytest.mark.parametrize("told", [False, True])
+def test_only_sums_cross_devices(told):
+    """Also where streams are told prices that change, and are taught."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM.replace("TOLD", str(told))],
         capture_output=True,
         text=True,
         cwd=ROOT,
