@@ -172,21 +172,21 @@ def test_what_has_no_training_clips_is_named(tmp_path):
     source = AudioSource(DataConfig(cache=str(tmp_path / "cache")))
     assert source.untaught == ("_unknown_", "no")
     with pytest.raises(ValueError, match="training clips of every word, got none of _unknown_, no"):
-        begin._check_taught(source, False)
+        begin._check_clips(source, False)
 
 
 def test_words_that_were_learnt_before_and_other_words_may_have_no_clips(capsys):
     def source(*untaught, shape=None):
         return SimpleNamespace(untaught=untaught, input_shape=shape)
 
-    begin._check_taught(source(), False)
+    begin._check_clips(source(), False)
     assert capsys.readouterr().out == ""
     for at, goes_on in (
         (source("_unknown_"), False),
         (source("yes"), True),
         (source("N/A", shape=(28, 28, 1)), False),
     ):
-        begin._check_taught(at, goes_on)
+        begin._check_clips(at, goes_on)
         out = capsys.readouterr().out
         assert out.startswith(f"no training examples of {at.untaught[0]}: ")
         assert out.count("\n") == 1

@@ -102,7 +102,7 @@ def batch_of(model, seed=0):
 
 def as_streams(batch):
     """The same, each of one step."""
-    return Batch(batch.features, *(x[None] for x in batch[1:]))
+    return Batch(batch.features, *jax.tree.map(lambda x: x[None], batch[1:]))
 
 
 def budget_of(model):
