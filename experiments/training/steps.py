@@ -55,8 +55,20 @@ def make_draw(
 
         return _over_steps(one, (steps, sent))
 
+    if mesh is not None:
+        whole = PartitionSpec()
+        by_row: Any = PartitionSpec(None, DATA)
+        by_step: Any = PartitionSpec(None, None, DATA) if built.streams else by_row
+        draw = jax.shard_map(
+            draw,
+            mesh=mesh,
+            in_specs=(whole, by_row, whole, whole, whole, whole, PartitionSpec(DATA)),
+            out_specs=Batch(by_row, by_step, by_step, by_step, by_step),
+            # Columns of the mesh draw the same.
+            check_vma=False,
+        )
+
     def of_all_rows(
-        draw: Callable[..., Batch],
         examples: Any,
         sent: Any,
         frontend: Any,
@@ -66,20 +78,7 @@ def make_draw(
     ) -> Batch:
         return draw(examples, sent, frontend, key, steps, teacher, rows)
 
-    if mesh is None:
-        return jax.jit(partial(of_all_rows, draw))
-    whole = PartitionSpec()
-    by_row: Any = PartitionSpec(None, DATA)
-    by_step: Any = PartitionSpec(None, None, DATA) if built.streams else by_row
-    spread: Callable = jax.shard_map(
-        draw,
-        mesh=mesh,
-        in_specs=(whole, by_row, whole, whole, whole, whole, PartitionSpec(DATA)),
-        out_specs=Batch(by_row, by_step, by_step, by_step, by_step),
-        # Columns of the mesh draw the same.
-        check_vma=False,
-    )
-    return jax.jit(partial(of_all_rows, spread))
+    return jax.jit(of_all_rows)
 
 
 def batch_key(key: jax.Array, step: jax.Array) -> jax.Array:
