@@ -13,6 +13,7 @@ The result is kept in workdir/evaluations/clips.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def main(values: flags.FlagValues) -> None:
         by_speaker,
         check_classes,
         clip_summary,
+        make_answer,
         score_answers,
     )
     from experiments.evaluation.scoring import requested_macs
@@ -108,29 +110,30 @@ def main(values: flags.FlagValues) -> None:
         parts["group"] = read_groups(Path(values.groups), [cache.names[row] for row in rows])
     results = []
     heard = [None, *(Noise(tracks, ratio) for ratio in ratios)]
-    asked = [(m, price, noise) for m in models for price in m.prices for noise in heard]
-    for model, price, noise in asked:
-        own_price = price if model.conditioned else None
-        answers = ask(model, price, clips.samples, noise)
-        result = {
-            "workdir": model.workdir.name,
-            "step": model.step,
-            "static": model.info.config.model.static,
-            "cost_weight": own_price,
-            "budget": requested_macs(model, own_price, budgets),
-            "data": cache.path.resolve().name,
-            "split": values.split,
-            "snr_db": noise and noise.snr_db,
-        } | score_answers(model, clips, answers)
-        right = answers.predictions == clips.labels
-        if values.by_speaker:
-            result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
-        errors = {name: accuracy_by(part, right[: len(rows)]) for name, part in parts.items()}
-        if errors:
-            result["errors"] = errors
-        save(model.workdir, result)
-        results.append(result)
-        print("\n".join([clip_summary(result), *error_lines(errors)]))
+    for model in models:
+        answer = make_answer(model)
+        for price, noise in itertools.product(model.prices, heard):
+            own_price = price if model.conditioned else None
+            answers = ask(model, answer, price, clips.samples, noise)
+            result = {
+                "workdir": model.workdir.name,
+                "step": model.step,
+                "static": model.info.config.model.static,
+                "cost_weight": own_price,
+                "budget": requested_macs(model, own_price, budgets),
+                "data": cache.path.resolve().name,
+                "split": values.split,
+                "snr_db": noise and noise.snr_db,
+            } | score_answers(model, clips, answers)
+            right = answers.predictions == clips.labels
+            if values.by_speaker:
+                result["accuracy_pct_by_speaker"] = by_speaker(clips, right, cache.all_speakers)
+            errors = {name: accuracy_by(part, right[: len(rows)]) for name, part in parts.items()}
+            if errors:
+                result["errors"] = errors
+            save(model.workdir, result)
+            results.append(result)
+            print("\n".join([clip_summary(result), *error_lines(errors)]))
     if values.json:
         write_results(Path(values.json), results)
 

@@ -21,6 +21,7 @@ from sanas_jax.rollout import init_carry, unroll
 
 BATCH = 128
 STEPS_AROUND = 2  # of silence before the clip's window, and after it
+Answer = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 class Answers(NamedTuple):
@@ -43,12 +44,18 @@ def check_classes(model: TrainedModel, cache: Cache) -> None:
 
 
 def ask(
-    model: TrainedModel, price: float, samples: np.ndarray, noise: Noise | None = None
+    model: TrainedModel,
+    answer: Answer,
+    price: float,
+    samples: np.ndarray,
+    noise: Noise | None = None,
 ) -> Answers:
-    """A model's answer to every clip, int16 [N, 16000], batch by batch, with noise if there is."""
-    answer = jax.jit(make_answer(model, price))
+    """A model's answer to every clip, int16 [N, 16000], batch by batch, with noise if there is.
+
+    `answer` is its `make_answer`, which need not be compiled anew for another price or noise.
+    """
     padded = np.concatenate([samples, np.zeros((-len(samples) % BATCH, CLIP_SAMPLES), np.int16)])
-    own, around = (model.params, model.info.frontend), _around(model)
+    own, around = (model.params, model.info.frontend, price), _around(model)
 
     def heard(i: int) -> tuple[np.ndarray, np.ndarray | None]:
         clips = padded[i : i + BATCH]
@@ -66,18 +73,24 @@ def ask(
     return Answers(predictions, live, len(samples) / seconds)
 
 
-def make_answer(model: TrainedModel, price: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """`(params, frontend, samples [B, 16000], background) -> predictions [B], live [B, E]`.
+def make_answer(model: TrainedModel) -> Answer:
+    """`(params, frontend, price, samples [B, 16000], background) -> predictions [B], live [B, E]`.
 
-    background: float32 of all that is heard [B, 16000 and what is around], or None.
+    price: λ, which a conditioned controller is told. background: float32 of all that is heard
+    [B, 16000 and what is around], or None.
     """
     sanas, static = model.sanas, model.info.config.model.static
     around = 0 if static else STEPS_AROUND
     policy = gates_lib.all_on if static else gates_lib.mode
     ends = (0, 0, 0), (*_around(model), 0)
 
+    @jax.jit
     def answer(
-        params: Any, frontend: Any, samples: jax.Array, background: jax.Array | None = None
+        params: Any,
+        frontend: Any,
+        price: jax.Array | float,
+        samples: jax.Array,
+        background: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         signal = jax.lax.pad(samples.astype(jnp.float32) / 32768, jnp.float32(0), ends)
         if background is not None:

@@ -1,5 +1,6 @@
 """Clip accuracy: what a network hears of a clip, figures counted by hand, the command."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def test_a_static_network_hears_the_clip_alone(shipped: Path) -> None:
     frames = extract(model.info.frontend, jnp.asarray(clips, jnp.float32) / 32768)[..., None]
     net = model.sanas.net
     logits, *_ = forward(net, model.params["net"], jnp.ones(len(net.edges)), frames)
-    answer = make_answer(model, 1.0)
-    predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
+    answer = make_answer(model)
+    predictions, live = answer(model.params, model.info.frontend, 1.0, clips)
     np.testing.assert_array_equal(predictions, logits.argmax(-1))
     assert live.shape == (3, len(net.edges))
     assert live.all()
@@ -77,8 +78,8 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
     carry = init_carry(sanas, 6)
     _, outs = unroll(sanas, model.params, carry, frames, jax.random.key(0), policy=gates.mode)
     assert len(outs.logits) == 5
-    answer = make_answer(model, 1.0)
-    predictions, live = jax.jit(answer)(model.params, model.info.frontend, clips)
+    answer = make_answer(model)
+    predictions, live = answer(model.params, model.info.frontend, 1.0, clips)
     np.testing.assert_array_equal(predictions, outs.logits[2].argmax(-1))
     np.testing.assert_array_equal(live, outs.live[2])
     assert not np.array_equal(outs.live[2], outs.live[0])  # the state has heard something
@@ -86,12 +87,35 @@ def test_a_gated_network_hears_the_clip_as_third_of_five_steps(shipped: Path) ->
 
 def test_ask_does_not_depend_on_the_batch(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, clips = read_model("pretrained:gated"), some_clips(5)
-    whole = ask(model, 1.0, clips)
+    whole = ask(model, make_answer(model), 1.0, clips)
     monkeypatch.setattr(clips_lib, "BATCH", 2)
-    parts = ask(model, 1.0, clips)
+    parts = ask(model, make_answer(model), 1.0, clips)
     assert whole.predictions.shape == (5,)
     np.testing.assert_array_equal(whole.predictions, parts.predictions)
     np.testing.assert_array_equal(whole.live, parts.live)
+
+
+def test_prices_and_ratios_of_noise_share_their_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        traced.append(1)
+        return unroll(*args, **kwargs)
+
+    monkeypatch.setattr(clips_lib, "unroll", counted)
+    monkeypatch.setattr(clips_lib, "BATCH", 2)
+    write_packed(tmp_path / "told", dataclasses.replace(GATED, conditioned=True))
+    model, clips = read_model(tmp_path / "told"), some_clips(2)
+    answer = make_answer(model)
+    noises = [None, *(Noise([np.full(100, 9, np.int16)], ratio) for ratio in (3.0, 9.0))]
+    lives = [
+        [ask(model, answer, price, clips, noise).live.tolist() for noise in noises]
+        for price in (1e-9, 1e9)
+    ]
+    assert len(traced) == 2  # with noise and without
+    assert lives[0] != lives[1]  # yet each hears its own price
 
 
 def test_noise_has_the_asked_ratio_and_hangs_on_the_clip_alone() -> None:
@@ -129,24 +153,24 @@ def test_ask_hears_the_noise_of_each_clip(shipped: Path, monkeypatch: pytest.Mon
         return np.float32(noise.snr_db) * np.sin(np.arange(CLIP_SAMPLES + sum(around)) / 9)[None]
 
     model, clips = read_model("pretrained:gated"), some_clips(5) // 50
-    plain = ask(model, 0.0, clips)
+    plain = ask(model, make_answer(model), 0.0, clips)
     monkeypatch.setattr(clips_lib, "BATCH", 2)
     monkeypatch.setattr(clips_lib, "noise_under", under)
     around = clips_lib._around(model)
-    silent = ask(model, 0.0, clips, Noise([], 0.0))
+    silent = ask(model, make_answer(model), 0.0, clips, Noise([], 0.0))
     assert asked == [(0, around), (0, around), (2, around), (4, around)]  # the first to compile
     np.testing.assert_array_equal(silent.live, plain.live)
-    loud = ask(model, 0.0, clips, Noise([], 0.5))
+    loud = ask(model, make_answer(model), 0.0, clips, Noise([], 0.5))
     assert (loud.predictions != plain.predictions).any() or (loud.live != plain.live).any()
 
 
 def test_noise_is_heard_under_and_around_a_clip(shipped: Path) -> None:
     model, clips = read_model("pretrained:gated"), some_clips(3)
-    answer = make_answer(model, 0.0)
+    answer = make_answer(model)
     before, after = clips_lib._around(model)
     assert min(before, after) > 0
     under = np.zeros((3, before + CLIP_SAMPLES + after), np.float32)
-    given = (model.params, model.info.frontend)
+    given = (model.params, model.info.frontend, 1.0)
     plain = answer(*given, jnp.asarray(clips))
     for one, other in zip(plain, answer(*given, jnp.asarray(clips), under), strict=True):
         np.testing.assert_array_equal(one, other)
