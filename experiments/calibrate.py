@@ -6,22 +6,28 @@ network conditioned on its price gets a detector for each. They are written to W
 `evaluate --detector calibrated` uses them. A stream that was made of the testing split is refused:
 what is tested on it must not be chosen on it.
 
-With `--negatives`, audio without the words that needs no labels, the false alarms are those on it,
-and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The first is what is used
-unless `evaluate` is told another. More may then be asked of a word where people talk, as far as the
-streams lose no more by it than they gain: let one of them have words over talk, or say `--notalk`.
+With `--negatives`, audio without the words that needs no labels, the false alarms are those on each
+set of it by itself, and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The
+first is what is used unless `evaluate` is told another. More may then be asked of a word where
+people talk, as far as the streams lose no more by it than they gain: let one of them have words
+over talk, or say `--notalk`.
+
+A packed model is only read: `--workdir pretrained:kws --out room` makes a copy of it with these
+detectors.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import write_json
+from data_prep.command.atomic import json_text, new_files, new_folder
 from data_prep.command.cli import number, run, word_list
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
@@ -38,7 +44,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "workdir",
         None,
-        "Folder of a run or a sweep; may be repeated.",
+        "Folder of a run or a sweep; may be repeated. With --out, of a packed model, or "
+        "pretrained:NAME.",
         required=True,
         flag_values=values,
     )
@@ -72,8 +79,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "false_alarms_per_hour",
         [],
-        "Most false alarms per hour, all streams together, or on the negatives; several rates "
-        f"if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
+        "Most false alarms per hour, all streams together, or on each set of negatives; several "
+        f"rates if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -85,6 +92,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint", "latest", "'latest', or a step of checkpoints/ or front/.", flag_values=values
     )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "New folder for a copy of a packed model with these detectors.",
+        flag_values=values,
+    )
     define_trust_flag(values)
 
 
@@ -92,11 +105,17 @@ def main(values: flags.FlagValues) -> None:
     """Calibrate every model; print the detectors and write them, all or none."""
     from experiments.datasets.recordings import read_negative_sets
     from experiments.evaluation.alarms import trace_negatives
-    from experiments.evaluation.calibration import calibrated, check_split, detector_summary
+    from experiments.evaluation.calibration import (
+        calibrated,
+        check_split,
+        detector_summary,
+        too_short,
+    )
     from experiments.evaluation.detector_search import TOLERANCE_MS
     from experiments.evaluation.stream_inference import read_streams, run_models
     from experiments.runs import folder as run_folder
-    from experiments.runs.packed import is_packed
+    from experiments.runs.detectors import DETECTOR
+    from experiments.runs.packed import resolve
     from experiments.runs.trained import read_model
 
     keep_programs()
@@ -105,11 +124,8 @@ def main(values: flags.FlagValues) -> None:
     default = NEGATIVE_RATE if values.negatives else STREAM_RATE
     limits = [parse_rate(word) for word in word_list(values.false_alarms_per_hour)] or [default]
     sources = [check_split(Path(wav)) for wav in values.stream]
-    folders = run_folder.expand_sweeps(map(Path, values.workdir))
-    for folder in filter(is_packed, folders):
-        raise ValueError(
-            f"--workdir: expected a run, got a packed model, to be read only: {folder}"
-        )
+    folders = run_folder.expand_sweeps(map(resolve, values.workdir))
+    check_out(values.out, folders)
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
@@ -120,6 +136,7 @@ def main(values: flags.FlagValues) -> None:
     rate = models[0].info.frontend.sample_rate
     heard = Path(values.heard) if values.heard else None
     sets = read_negative_sets(values.negatives, "validation", heard, rate)
+    print("\n".join(too_short(sets, limits)), end="\n" if sets else "")
     on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
     for each in trace_negatives(models, sets):
         on_negatives.setdefault((each.model.workdir, each.price), []).append(each)
@@ -153,10 +170,49 @@ def main(values: flags.FlagValues) -> None:
             for stream, source in zip(streams, sources, strict=True)
         ],
     }
+    texts = {}
     for folder, entries in chosen.items():
         entries.sort(key=lambda entry: limits.index(entry["false_alarms_per_hour_limit"]))
-        chosen_for = {"step": by_folder[folder].step, **about, "detectors": entries}
-        write_json(folder / "detector.json", chosen_for)
+        step = by_folder[folder].step
+        texts[folder] = json_text({"step": step, **about, "detectors": entries})
+    if values.out:
+        ((folder, text),) = texts.items()
+        copy_packed(folder, Path(values.out), text)
+        return
+    with new_files(*(folder / DETECTOR for folder in texts)) as files:
+        for file, text in zip(files, texts.values(), strict=True):
+            file.write_text(text)
+
+
+def check_out(out: str | None, folders: Sequence[Path]) -> None:
+    """ValueError unless packed models, which are only read, and --out go together, one of each."""
+    from experiments.runs.packed import is_packed
+
+    packed = [folder for folder in folders if is_packed(folder)]
+    if packed and not out:
+        raise ValueError(
+            f"--workdir: expected a run, got a packed model, to be read only: {packed[0]}; --out "
+            "makes a copy of it with these detectors"
+        )
+    if out and not len(packed) == len(folders) == 1:
+        raise ValueError(
+            f"--out: expected it with one packed model, got {', '.join(map(str, folders))}"
+        )
+    if out and Path(out).exists():
+        raise ValueError(f"--out: expected a new folder, got one that exists: {out}")
+
+
+def copy_packed(folder: Path, out: Path, detectors: str) -> None:
+    """A packed model with other detectors; its card says so."""
+    from experiments.runs.detectors import DETECTOR
+
+    with new_folder(out) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        (new / DETECTOR).write_text(detectors)
+        card = new / "README.md"
+        if card.is_file():
+            said = "These detectors were chosen anew: what is `calibrated` below is of others."
+            card.write_text(f"{said}\n\n{card.read_text()}")
 
 
 def parse_rate(word: str) -> float:

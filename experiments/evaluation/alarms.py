@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from experiments.datasets.recordings import NegativeSet, Place, place_at
-from experiments.evaluation.detector_search import Negatives
+from experiments.evaluation.detector_search import AlarmCounter
 from experiments.evaluation.firing import fired_in
 from experiments.evaluation.scoring import ROC_THRESHOLDS, requested_macs
 from experiments.evaluation.stream_inference import run_models
@@ -165,21 +165,28 @@ def placed(traced: Traced, found: Sequence[Sequence[Detection]]) -> list[tuple[D
     ]
 
 
-def to_search(sets: Sequence[Traced]) -> Negatives:
-    """What a detector is chosen on, of a model's traces of several sets."""
-    hours = sum(each.negatives.seconds() for each in sets) / 3600
-    if not hours:
-        raise ValueError("--negatives: expected recordings in which no word was heard, got none")
+def alarm_counter(sets: Sequence[Traced]) -> AlarmCounter:
+    """What limits the choice of a detector, of a model's traces of several sets.
 
-    def count(found: Sequence[Sequence[Detection]]) -> int:
-        """False alarms among the detections of all lanes."""
-        rest, alarms = list(found), 0
+    Raises ValueError for a set in which a word was heard everywhere.
+    """
+    hours = [each.negatives.seconds() / 3600 for each in sets]
+    for each, length in zip(sets, hours, strict=True):
+        if not length:
+            raise ValueError(
+                f"--negatives: expected recordings in which no word was heard in "
+                f"{each.negatives.name}, got none"
+            )
+
+    def count(found: Sequence[Sequence[Detection]]) -> list[int]:
+        """False alarms of each set, among the detections of all lanes."""
+        rest, counts = list(found), []
         for each in sets:
             own, rest = rest[: len(each.traces)], rest[len(each.traces) :]
-            alarms += sum(not place.heard for _, place in placed(each, own))
-        return alarms
+            counts.append(sum(not place.heard for _, place in placed(each, own)))
+        return counts
 
-    return Negatives([trace for each in sets for trace in each.traces], count, hours)
+    return AlarmCounter([trace for each in sets for trace in each.traces], count, hours)
 
 
 def negative_summary(result: NegativeResult) -> str:

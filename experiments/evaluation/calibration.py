@@ -10,17 +10,13 @@ from typing import Any, NamedTuple
 
 from data_prep.command.reading import naming, read_json
 from data_prep.speech.cache import SPLITS
+from experiments.datasets.recordings import NegativeSet
 from experiments.datasets.streams import Stream
-from experiments.evaluation.alarms import Traced, poisson_bounds, rate_text, to_search
-from experiments.evaluation.detector_search import (
-    PROTOCOL,
-    Search,
-    best_trial,
-    fewest_alarms,
-    mean_scores,
-)
+from experiments.evaluation.alarms import Traced, alarm_counter, poisson_bounds, rate_text
+from experiments.evaluation.detector_search import PROTOCOL, Search, fewest_alarms, mean_scores
 from experiments.runs.stored_results import Trace
 from experiments.runs.trained import TrainedModel
+from sanas_jax.streaming.detector import detect
 
 
 class Calibrated(NamedTuple):
@@ -46,17 +42,17 @@ def calibrated(
       model, price: whose settings.
       streams, traces: labelled, and the model's trace of each.
       limits: false alarms per hour, in the order in which they are asked for.
-      sets: audio without words, on which false alarms are counted in place of the streams.
+      sets: audio without words, on each of which false alarms are counted in place of the streams.
       talk: as of `Search`.
     """
     classes = model.info.classes
-    negatives = to_search(sets) if sets else None
+    negatives = alarm_counter(sets) if sets else None
     most = max(limits) if sets else inf
     search = Search(streams, traces, classes, negatives=negatives, talk=talk)
     trials = search.try_all(most)
     out = Calibrated([], [])
     for limit in limits:
-        best = best_trial(trials, limit)
+        best = search.choose(trials, limit)
         if best is None:
             at = "" if price is None else f" at λ = {price:.3g}"
             out.unreached.append(
@@ -64,8 +60,7 @@ def calibrated(
                 f"fewest are {fewest_alarms(trials):.1f}"
             )
             continue
-        best = search.refined(best, limit)
-        entry = {
+        entry: dict[str, Any] = {
             "cost_weight": price,
             "false_alarms_per_hour_limit": limit,
             "settings": dataclasses.asdict(best.detector),
@@ -73,14 +68,33 @@ def calibrated(
             "scores_of_default": mean_scores(streams, traces, classes, PROTOCOL),
         }
         if negatives is not None:
-            entry["negatives"] = _on_negatives(
-                round(best.alarms * negatives.hours), negatives.hours
-            )
+            traced = negatives.traces
+            found = [detect(each.posteriors, each.times_ms, best.detector) for each in traced]
+            counts = list(zip(negatives.alarms_of(found), negatives.hours, strict=True))
+            entry["negatives"] = [
+                {"name": each.negatives.name, **_rate(*count)}
+                for each, count in zip(sets, counts, strict=True)
+            ]
         out.entries.append(entry)
     return out
 
 
-def _on_negatives(alarms: int, hours: float) -> dict[str, float]:
+def too_short(sets: Sequence[NegativeSet], limits: Sequence[float]) -> list[str]:
+    """A line for each set in which no alarm at all would not show a rate that is asked for."""
+    lines = []
+    for each in sets:
+        hours = each.seconds() / 3600
+        least = poisson_bounds(0, hours)[1]
+        hidden = [f"{limit:g}" for limit in sorted(limits) if limit < least]
+        if hidden:
+            lines.append(
+                f"{each.name}: {hours:.2f} h cannot show {', '.join(hidden)} false alarms an hour: "
+                f"where there is none, the rate is at most {least:.1f} (95 %)"
+            )
+    return lines
+
+
+def _rate(alarms: int, hours: float) -> dict[str, float]:
     """False alarms on audio without words, with exact bounds."""
     low, high = poisson_bounds(alarms, hours)
     return {"alarms": alarms, "hours": hours, "per_hour": alarms / hours, "low": low, "high": high}
@@ -109,12 +123,11 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
             f"wrong {scores['wrong_pct']:.1f} %, "
             f"{scores['false_alarms_per_hour']:.1f} false alarms per hour"
         )
-    if "negatives" in entry:
-        found = entry["negatives"]
-        lines.append(
-            f"  in {found['hours']:.2f} h without words: "
-            f"{rate_text(found['alarms'], found['hours'])}"
-        )
+    lines += [
+        f"  {found['name']}, {found['hours']:.2f} h without words: "
+        f"{rate_text(found['alarms'], found['hours'])}"
+        for found in entry.get("negatives", ())
+    ]
     if not entry["scores"]["correct_pct"] > 0:
         lines.append("  warning: no setting that keeps the limit finds more words than it mistakes")
     return "\n".join(lines)

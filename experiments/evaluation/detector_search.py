@@ -1,7 +1,7 @@
 """The detector that suits a model: smoothing, thresholds and suppression chosen on streams.
 
 Every setting of a grid is tried on the same posteriors (`firing`); the choice is scored with
-`detector.detect` itself.
+`detector.detect` itself. Audio without words limits the false alarms, each set of it by itself.
 
 Silence and unknown words are no alarms where nothing should fire, so they have thresholds of their
 own. Where people talk more may be asked of a word. Thresholds of single words are not chosen: what
@@ -46,8 +46,9 @@ FIRST_SUPPRESSION_MS = 900
 class Trial(NamedTuple):
     """A setting, its `correct_pct - wrong_pct`, and its false alarms per hour.
 
-    gain: a mean over streams, counted by the rule "set"; alarms: those that are limited; on_streams
-    those on the streams; rank: of equals the least is chosen.
+    gain: a mean over streams, counted by the rule "set"; alarms: those that are limited, of
+    negatives in the set where they are most frequent; on_streams: those on the streams; rank: of
+    equals the least is chosen.
     """
 
     detector: Detector
@@ -57,44 +58,27 @@ class Trial(NamedTuple):
     rank: float
 
 
-class Negatives(NamedTuple):
-    """Audio without words: traces, how many detections in each are false alarms, and its length."""
+class AlarmCounter(NamedTuple):
+    """Sets of audio without words: traces, what counts false alarms in each set, and its hours.
+
+    alarms_of: the detections of every trace → a number for each set.
+    """
 
     traces: Sequence[Trace]
-    count: Callable[[Sequence[Sequence[Detection]]], int]
-    hours: float
+    alarms_of: Callable[[Sequence[Sequence[Detection]]], Sequence[int]]
+    hours: Sequence[float]
+
+    def rate(self, found: Sequence[Sequence[Detection]]) -> float:
+        """False alarms an hour of the set in which they are most frequent.
+
+        Of all sets together, hours of silence would pay for alarms while people talk.
+        """
+        counts = zip(self.alarms_of(found), self.hours, strict=True)
+        return max(alarms / hours for alarms, hours in counts)
 
 
 # What tells the detections of a setting in each stream of a group.
 Found = Callable[[], list[list[Detection]]]
-
-
-def choose(
-    streams: Sequence[Stream],
-    traces: Sequence[Trace],
-    classes: Sequence[str],
-    limit: float,
-    tolerance_ms: float = TOLERANCE_MS,
-) -> tuple[Detector, dict[str, float]]:
-    """The setting with most `correct_pct - wrong_pct`, and its scores as `mean_scores` gives them.
-
-    Args:
-      streams, traces, classes, tolerance_ms: as of `Search`.
-      limit: false alarms per hour, all streams together, that must not be exceeded.
-
-    Raises:
-      ValueError: no stream, not a trace for each, a negative limit, or one that no setting keeps.
-    """
-    search = Search(streams, traces, classes, tolerance_ms)
-    trials = search.try_all()
-    best = best_trial(trials, limit)
-    if best is None:
-        raise ValueError(
-            f"false alarms per hour: expected a limit that some detector keeps, got {limit:g}; "
-            f"the fewest are {fewest_alarms(trials):.1f}"
-        )
-    detector = search.refined(best, limit).detector
-    return detector, mean_scores(streams, traces, classes, detector, tolerance_ms)
 
 
 class Search:
@@ -106,7 +90,7 @@ class Search:
         traces: Sequence[Trace],
         classes: Sequence[str],
         tolerance_ms: float = TOLERANCE_MS,
-        negatives: Negatives | None = None,
+        negatives: AlarmCounter | None = None,
         talk: bool = True,
     ) -> None:
         """What they are tried on.
@@ -132,12 +116,17 @@ class Search:
     def try_all(self, limit: float = inf) -> list[Trial]:
         """Every setting of the grid.
 
-        limit: of false alarms an hour on the negatives; what has more is not tried on the streams,
-        and gains nothing.
+        limit: of false alarms an hour on each set of negatives; what has more is not tried on the
+        streams, and gains nothing.
         """
         return [self._trial(*tried, limit) for tried in self._grid()]
 
-    def refined(self, best: Trial, limit: float) -> Trial:
+    def choose(self, trials: Sequence[Trial], limit: float) -> Trial | None:
+        """The best of the grid's trials that keep a limit of alarms an hour, refined, if any do."""
+        best = best_trial(trials, limit)
+        return best and self._refined(best, limit)
+
+    def _refined(self, best: Trial, limit: float) -> Trial:
         """The best trial, or a better one: thresholds of silence and unknown words, suppression."""
         smoothed = self._smoothed(best.detector)
         for label in reversed(range(len(FIRST_OWN))):
@@ -192,7 +181,7 @@ class Search:
     def _trial(self, detector: Detector, found: Sequence[Found], limit: float) -> Trial:
         """A setting that finds this on the streams and on the negatives."""
         negatives, (on_streams, on_others) = self._negatives, found
-        alarms = negatives.count(on_others()) / negatives.hours if negatives else 0.0
+        alarms = negatives.rate(on_others()) if negatives else 0.0
         if negatives and alarms > limit:
             return Trial(detector, -inf, alarms, inf, inf)
         counts = [

@@ -11,13 +11,16 @@ import soundfile
 from data_prep import make_stream
 from data_prep.command.cli import run
 from experiments import calibrate, evaluate, launch
+from experiments.config import ModelConfig
 from experiments.evaluation.detector_search import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
 from experiments.runs.detectors import read_detector
 from experiments.runs.stored_results import result_files
 from sanas_jax.streaming.detector import Detector, detect
+from tests.helpers.packed import write_packed
 from tests.helpers.places import CONFIGS
 from tests.helpers.toy import write_toy_cache
 
+STATIC = ModelConfig(maps=(2, 2), state_size=4, static=True)
 CONFIG = str(CONFIGS / "kws_debug.py")
 
 
@@ -225,12 +228,17 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
     entries = found["detectors"]
     assert [entry["false_alarms_per_hour_limit"] for entry in entries] == [5000, 0, 10000]
     for entry in entries:
-        on = entry["negatives"]
-        assert on["hours"] == pytest.approx(16 / 3600)
-        assert on["per_hour"] <= entry["false_alarms_per_hour_limit"]
-        assert on["low"] <= on["per_hour"] <= on["high"]
+        for on, name in zip(entry["negatives"], ("room", "talk"), strict=True):
+            assert on["name"] == name
+            assert on["hours"] == pytest.approx(8 / 3600)
+            assert on["per_hour"] <= entry["false_alarms_per_hour_limit"]
+            assert on["low"] <= on["per_hour"] <= on["high"]
     said = capsys.readouterr().out
-    assert "in 0.00 h without words: " in said
+    assert "  talk, 0.00 h without words: " in said
+    assert (
+        "room: 0.00 h cannot show 0 false alarms an hour: where there is none, the rate is at most "
+        "1348.1 (95 %)"
+    ) in said
     higher = [entry["settings"]["talk_threshold"] for entry in entries]
     lines = [f"threshold of words where people talk: {each:g}" for each in higher if each]
     assert [line.strip() for line in said.splitlines() if "people talk" in line] == lines
@@ -255,6 +263,36 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
     ):
         assert run_calibrate(*stream, *flags) == 1
         assert message in capsys.readouterr().err
+
+
+def test_copy_of_a_packed_model_gets_detectors_of_its_own(root, tmp_path, capsys):
+    packed, out = tmp_path / "packed", tmp_path / "room"
+    write_packed(packed, STATIC)
+    (packed / "README.md").write_text("# packed\n")
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    command = ["--workdir", packed, "--stream", root / "validation.wav"]
+    command.append("--false_alarms_per_hour=200")
+    assert run_calibrate(*command) == 1
+    assert "packed model, to be read only" in capsys.readouterr().err
+    assert run_calibrate(*command, "--out", out) == 0
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert after.keys() == before.keys() | {"detector.json"}
+    assert [name for name in before if before[name] != after[name]] == ["README.md"]
+    assert after["README.md"].startswith(b"These detectors were chosen anew")
+    assert read_detector(out, json.loads(after["detector.json"])["step"], None)
+    capsys.readouterr()
+    for arguments, message in (
+        ((*command, "--out", out), "--out: expected a new folder"),
+        (
+            ("--workdir", root / "run", *command[2:], "--out=a"),
+            "--out: expected it with one",
+        ),
+    ):
+        assert run_calibrate(*arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_read_detector_takes_the_rate_that_was_asked_for_first(tmp_path):
