@@ -21,50 +21,12 @@ from data_prep.command import atomic
 from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
-from data_prep.speech.cache import SPLITS, UNKNOWN, Cache, fingerprint, is_cache, open_cache
+from data_prep.speech.cache import SPLITS, UNKNOWN, fingerprint, is_cache, open_cache
 from data_prep.speech.index import composed, find
-from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.pools import NEGATIVES, NOISE, pool_of_cache
 from data_prep.speech.preparing import Options as Source
 from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
-
-NOISE, NEGATIVES = "noise", "negatives"  # --background
-
-
-def pool_of_cache(
-    cache: Cache, split: str, words: Sequence[str] = (), background: str = NOISE
-) -> streams.Pool:
-    """Clips of one split of a cache; `words` empty: the words that it was prepared for.
-
-    The background is its noise tracks, or its negatives of the split in which no word was heard.
-    """
-    words = words or cache.classes[2:]
-    absent = [word for word in words if word not in cache.all_words]
-    if absent:
-        raise ValueError(
-            f"expected --words out of those in {cache.path} ({', '.join(cache.all_words)}), "
-            f"got {', '.join(absent)}"
-        )
-    rows = cache.indices(split)
-    names = np.array(cache.all_words)[cache.words[rows]]
-    return streams.Pool(
-        words={word: rows[names == word] for word in words},
-        unknown=rows[~np.isin(names, words)],
-        clip=lambda row: cache.samples[row, : cache.lengths[row]],
-        noise=cache.noise_tracks() if background == NOISE else quiet_negatives(cache.path, split),
-    )
-
-
-def quiet_negatives(cache: Path, split: str) -> list[np.ndarray]:
-    """Negatives of a split in which no word was heard; ValueError where there are none."""
-    found = open_negatives(cache)
-    rows = [] if found is None else [row for row in found.rows(split) if not found.heard[row]]
-    if found is None or not rows:
-        raise ValueError(
-            f"--background negatives: expected a cache with negatives for {split} (prepare "
-            f"--negatives), got {cache} without"
-        )
-    return [found.file(row) for row in rows]
 
 
 def pool_of_folder(data: Path, split: str, source: Source) -> streams.Pool:

@@ -1,10 +1,10 @@
-"""Choose a model's detector: `python -m experiments.calibrate --workdir W --stream val.wav`.
+"""Choose a model's detector: `python -m experiments.calibrate --workdir W --data cache`.
 
 Runs trained models over validation streams and keeps for each the smoothing, the thresholds and the
 suppression with the most correct less wrong words at no more than so many false alarms per hour. A
 network conditioned on its price gets a detector for each. They are written to W/detector.json, and
-`evaluate --detector calibrated` uses them. A stream that was made of the testing split is refused:
-what is tested on it must not be chosen on it.
+`evaluate --detector calibrated` uses them. The streams are made of a cache, or given by `--stream`;
+one that was made of the testing split is refused: what is tested on it must not be chosen on it.
 
 With `--negatives`, audio without the words that needs no labels, the false alarms are those on each
 set of it by itself, and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The
@@ -35,8 +35,10 @@ from experiments.machine.jax_setup import keep_programs
 STREAM_RATE, NEGATIVE_RATE = 10.0, 1.0
 
 if TYPE_CHECKING:
+    from experiments.datasets.streams import Stream
     from experiments.evaluation.alarms import Traced
     from experiments.runs.stored_results import Trace
+    from experiments.runs.trained import TrainedModel
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -51,9 +53,15 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_multi_string(
         "stream",
-        None,
+        [],
         "WAV of a validation stream; may be repeated.",
-        required=True,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "data",
+        None,
+        "In place of --stream, a cache: streams of its validation clips, 20 min over noise and 20 "
+        "over its negatives, which are among the --negatives then.",
         flag_values=values,
     )
     flags.DEFINE_multi_string(
@@ -105,14 +113,9 @@ def main(values: flags.FlagValues) -> None:
     """Calibrate every model; print the detectors and write them, all or none."""
     from experiments.datasets.recordings import read_negative_sets
     from experiments.evaluation.alarms import trace_negatives
-    from experiments.evaluation.calibration import (
-        calibrated,
-        check_split,
-        detector_summary,
-        too_short,
-    )
+    from experiments.evaluation.calibration import calibrated, detector_summary, too_short
     from experiments.evaluation.detector_search import TOLERANCE_MS
-    from experiments.evaluation.stream_inference import read_streams, run_models
+    from experiments.evaluation.stream_inference import run_models
     from experiments.runs import folder as run_folder
     from experiments.runs.detectors import DETECTOR
     from experiments.runs.packed import resolve
@@ -121,21 +124,23 @@ def main(values: flags.FlagValues) -> None:
     keep_programs()
     if values.heard and not values.negatives:
         raise ValueError("--heard: expected it with --negatives, got none")
-    default = NEGATIVE_RATE if values.negatives else STREAM_RATE
-    limits = [parse_rate(word) for word in word_list(values.false_alarms_per_hour)] or [default]
-    sources = [check_split(Path(wav)) for wav in values.stream]
+    if bool(values.stream) == bool(values.data):
+        got = "both" if values.data else "neither"
+        raise ValueError(f"--stream, --data: expected one of them, got {got}")
+    rates = [parse_rate(word) for word in word_list(values.false_alarms_per_hour)]
     folders = run_folder.expand_sweeps(map(resolve, values.workdir))
     check_out(values.out, folders)
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
-    streams = read_streams(values.stream, values.labels, models)
+    streams, sources, negatives = heard_by(models, values)
+    limits = rates or [NEGATIVE_RATE if negatives else STREAM_RATE]
     traces: dict[tuple[Path, float | None], list[Trace]] = {}
     for found in run_models(models, streams):
         traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     rate = models[0].info.frontend.sample_rate
     heard = Path(values.heard) if values.heard else None
-    sets = read_negative_sets(values.negatives, "validation", heard, rate)
+    sets = read_negative_sets(negatives, "validation", heard, rate)
     print("\n".join(too_short(sets, limits)), end="\n" if sets else "")
     on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
     for each in trace_negatives(models, sets):
@@ -182,6 +187,28 @@ def main(values: flags.FlagValues) -> None:
     with new_files(*(folder / DETECTOR for folder in texts)) as files:
         for file, text in zip(files, texts.values(), strict=True):
             file.write_text(text)
+
+
+def heard_by(
+    models: Sequence[TrainedModel], values: flags.FlagValues
+) -> tuple[list[Stream], list[dict[str, Any] | None], list[str]]:
+    """Streams, what each was made of where that is known, and where negatives are."""
+    from data_prep.speech.cache import open_cache
+    from data_prep.speech.pools import quiet_negatives
+    from experiments.datasets.streams import validation_streams
+    from experiments.evaluation.calibration import check_split
+    from experiments.evaluation.clips import check_classes
+    from experiments.evaluation.stream_inference import read_streams
+
+    if not values.data:
+        sources = [check_split(Path(wav)) for wav in values.stream]
+        return read_streams(values.stream, values.labels, models), sources, list(values.negatives)
+    cache = open_cache(values.data)
+    for model in models:
+        check_classes(model, cache)
+    made = validation_streams(cache)
+    own = [values.data] if quiet_negatives(cache.path, "validation") else []
+    return [stream for stream, _ in made], [about for _, about in made], [*values.negatives, *own]
 
 
 def check_out(out: str | None, folders: Sequence[Path]) -> None:

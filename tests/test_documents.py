@@ -260,11 +260,12 @@ def test_own_words_of_the_readme_train(checkout):
     for path in sorted((checkout / "said").glob("[a-z]*/*.wav")):
         speaker, take = path.stem.split("_nohash_")
         path.rename(recordings / f"{path.parent.name}_{speaker}_{take}.wav")
-    preparing, training, listening = block_with("README.md", "own_words.py")
+    preparing, training, calibrating, listening = block_with("README.md", "own_words.py")
     type_in(preparing, checkout)
     short = "--set train.steps=2 --set train.eval_every=2 --set train.log_every=1"
     small = "--set train.batch_size=4 --set train.eval_batches=1 --set train.warmup_steps=1"
     type_in([*training, *short.split(), *small.split()], checkout)
+    assert "without words: " in type_in(calibrating, checkout)
     import numpy as np
     import soundfile
 

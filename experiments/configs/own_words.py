@@ -4,10 +4,12 @@
         --negatives speech=talk --out cache
     python -m experiments.launch --config experiments/configs/own_words.py --data cache \
         --workdir runs/mine
+    python -m experiments.calibrate --workdir runs/mine --data cache --false_alarms_per_hour 1
 
 It goes on from the features of the model that comes with the package, which learnt other words;
 what leads to the answer begins anew. Running speech between and under the words teaches it when to
-be silent. Where the cache has sounds too, `--set data.negative_sounds=0.3` has them as background.
+be silent; `calibrate` chooses how sure it must be, and says what that will do in a room. Where the
+cache has sounds too, `--set data.negative_sounds=0.3` has them as background.
 """
 
 import dataclasses

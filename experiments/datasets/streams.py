@@ -1,16 +1,20 @@
-"""Labelled streams: read from files, and the class of each window."""
+"""Labelled streams: read from files or made of a cache, and the class of each window."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_prep.command.reading import read_text
 from data_prep.speech.audio import Audio
+from data_prep.speech.cache import Cache
+from data_prep.speech.pools import NEGATIVES, NOISE, pool_of_cache, quiet_negatives
+from data_prep.speech.streams import RATE, Options, make_stream
 
 WORD_MS = 1000
 _TIME = re.compile(r"\d{1,12}(\.\d*)?", re.ASCII)
@@ -54,6 +58,27 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> S
     if not words:
         raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
     return Stream(wav.stem, samples, rate, words, times)
+
+
+def validation_streams(cache: Cache, minutes: float = 20.0) -> list[tuple[Stream, dict[str, Any]]]:
+    """Streams of a cache's validation clips, and what each was made of; always the same.
+
+    The first is as the protocol has it; where the cache has negatives for validation, in the second
+    words lie over these, louder.
+    """
+    backgrounds = {NOISE: Options(minutes, seed=100)}
+    if quiet_negatives(cache.path, "validation"):
+        backgrounds[NEGATIVES] = Options(minutes, seed=101, noise_volume=0.2)
+    out = []
+    for background, options in backgrounds.items():
+        pool = pool_of_cache(cache, "validation", background=background)
+        samples, placed = make_stream(pool, options)
+        times = [round(word.ms) for word in placed]
+        name = f"validation words over {background}"
+        stream = Stream(name, samples, RATE, [word.label for word in placed], times)
+        made = {"split": "validation", "background": background, **dataclasses.asdict(options)}
+        out.append((stream, made))
+    return out
 
 
 def window_labels(

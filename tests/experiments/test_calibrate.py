@@ -10,6 +10,7 @@ import soundfile
 
 from data_prep import make_stream
 from data_prep.command.cli import run
+from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from experiments import calibrate, evaluate, launch
 from experiments.config import ModelConfig
 from experiments.evaluation.detector_search import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
@@ -263,6 +264,26 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
     ):
         assert run_calibrate(*stream, *flags) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_cache_gives_streams_and_negatives(root, trained, tmp_path, capsys):
+    command = ["--workdir", trained, "--data", root / "cache"]
+    assert run_calibrate(*command) == 0
+    (about,) = json.loads((trained / "detector.json").read_text())["streams"]
+    assert about["source"]["split"] == "validation"
+    assert (about["source"]["background"], about["seconds"]) == ("noise", 1200)
+    cache = write_toy_cache(tmp_path / "talks")
+    talk = (3000 * np.random.default_rng(0).normal(size=64_000)).astype(np.int16)
+    write_negatives(cache, [NegativeRow(talk, f"{i}.wav", "speech", i, False) for i in range(3)])
+    assert run_calibrate("--workdir", trained, "--data", cache, "--false_alarms_per_hour=9e9") == 0
+    found = json.loads((trained / "detector.json").read_text())
+    assert [each["source"]["background"] for each in found["streams"]] == ["noise", "negatives"]
+    assert found["negatives"]
+    capsys.readouterr()
+    for arguments in ([*command, "--stream", root / "validation.wav"], command[:2]):
+        assert run_calibrate(*arguments) == 1
+        assert "--stream, --data: expected one of them, got" in capsys.readouterr().err
 
 
 def test_copy_of_a_packed_model_gets_detectors_of_its_own(root, tmp_path, capsys):

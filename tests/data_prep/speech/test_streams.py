@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.make_stream import main, pool_of_cache
+from data_prep.make_stream import main
 from data_prep.speech import streams
 from data_prep.speech.cache import MEL_SHAPE, CacheRow, open_cache, write_cache
 from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.pools import pool_of_cache
 from data_prep.speech.streams import Options, Pool
 
 RNG = np.random.default_rng(0)
