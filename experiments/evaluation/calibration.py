@@ -123,11 +123,12 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
             f"wrong {scores['wrong_pct']:.1f} %, "
             f"{scores['false_alarms_per_hour']:.1f} false alarms per hour"
         )
-    lines += [
-        f"  {found['name']}, {found['hours']:.2f} h without words: "
-        f"{rate_text(found['alarms'], found['hours'])}"
+    rates = [
+        f"{found['name']} {rate_text(found['alarms'], found['hours'])}"
         for found in entry.get("negatives", ())
     ]
+    if rates:
+        lines.append(f"  without words: {'; '.join(rates)}")
     if not entry["scores"]["correct_pct"] > 0:
         lines.append("  warning: no setting that keeps the limit finds more words than it mistakes")
     return "\n".join(lines)

@@ -235,7 +235,8 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
             assert on["per_hour"] <= entry["false_alarms_per_hour_limit"]
             assert on["low"] <= on["per_hour"] <= on["high"]
     said = capsys.readouterr().out
-    assert "  talk, 0.00 h without words: " in said
+    assert "  without words: room " in said
+    assert "; talk 0, at most 1348.1/h" in said
     assert (
         "room: 0.00 h cannot show 0 false alarms an hour: where there is none, the rate is at most "
         "1348.1 (95 %)"
