@@ -4,7 +4,8 @@
 Writes the network's parameters as float32 and what is needed to use them and to start from them
 (`experiments.runs.packed` has the format): no optimiser, no history. By default into the package,
 where `evaluate --pretrained N` and `--init_from pretrained:N` find it. README.md says how it was
-made and quotes the figures that `evaluate` and `evaluate_clips` left in the run's folder.
+made and quotes the figures that `evaluate` and `evaluate_clips` left in the run's folder, those of
+the step that is packed. A detector of another step is refused.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Pack a run; print what came out."""
     from experiments.runs import folder as run_folder
-    from experiments.runs.model_card import count_params, readme
+    from experiments.runs.model_card import count_params, read_found, readme
     from experiments.runs.packed import SHIPPED, is_packed, stored_parts
     from experiments.runs.trained import model_of, restore_params
 
@@ -88,7 +89,8 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {workdir}")
     step, params = restore_params(workdir, info, model_of(info), values.checkpoint)
     params = stored_parts(params, info.config.model.static)
-    text = readme(values.name, info, workdir, step, params)
+    found = read_found(workdir, step)
+    text = readme(values.name, info, found, step, params)
     made = [f"```\n{values.command.strip()}\n```"] if values.command else []
     made += [notes.strip()] if notes else []
     text += "\n".join(["", "## How it was made", "", *made, ""])
@@ -101,6 +103,8 @@ def main(values: flags.FlagValues) -> None:
                 f"--workdir: expected a model of at most {MAX_BYTES:,} bytes, got {size:,}"
             )
     print(f"wrote {out}: {count_params(params):,} numbers of step {step}, {size:,} bytes")
+    if found.left_out:
+        print(f"left out of its README.md: {found.left_out} results of other steps than {step}")
 
 
 def write(
@@ -108,6 +112,7 @@ def write(
 ) -> None:
     """Fill a new folder with a packed model."""
     from experiments.runs import folder as run_folder
+    from experiments.runs.detectors import read_detectors
     from experiments.runs.metrics import read_metrics
     from experiments.runs.packed import write_params
 
@@ -122,6 +127,7 @@ def write(
             raise ValueError(f"{workdir}: expected a validation with prices, found none")
         write_atomic(folder / "metrics.jsonl", json.dumps(tables[-1]) + "\n")
     if (workdir / DETECTOR).is_file():
+        read_detectors(workdir, step)  # one that could not be used is refused
         shutil.copyfile(workdir / DETECTOR, folder / DETECTOR)
     write_atomic(folder / "README.md", readme_text)
 

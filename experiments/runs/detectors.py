@@ -129,7 +129,6 @@ def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[
         # Entries of before several rates could be asked for do not say theirs.
         rates = [entry.get("false_alarms_per_hour_limit") for entry in entries]
         wanted = rates[0] if rate is None else rate
-        entries = [each for each, own in zip(entries, rates, strict=True) if own == wanted]
         whole = ("min_count", "silence_label", "unknown_label")
         for entry in entries:
             own = entry["cost_weight"]
@@ -141,7 +140,8 @@ def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[
                     type(n) is not int and (name in whole or type(n) is not float) for n in numbers
                 ):
                     raise ValueError(f"{name} {value!r}")
-        chosen = [(Detector(**each["settings"]), each["cost_weight"]) for each in entries]
+        every = [(Detector(**each["settings"]), each["cost_weight"]) for each in entries]
+        chosen = [each for each, own in zip(every, rates, strict=True) if own == wanted]
     if of_step != step:
         raise ValueError(
             f"{path}: expected detectors for step {step}, got those for step {of_step}: "

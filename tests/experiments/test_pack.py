@@ -31,6 +31,14 @@ def trained(tmp_path: Path) -> Path:
     return tmp_path / "runs" / "run"
 
 
+def write_detector(workdir: Path, step: int) -> str:
+    """A detector as `calibrate` leaves it for a checkpoint."""
+    entry = {"cost_weight": None, "settings": {"threshold": 0.5}}
+    text = json.dumps({"step": step, "detectors": [entry]})
+    (workdir / "detector.json").write_text(text)
+    return text
+
+
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(packed_models, "SHIPPED", tmp_path / "shipped")
@@ -48,14 +56,14 @@ def run_evaluate(*arguments: Any) -> int:
 
 
 def test_a_packed_model_answers_as_the_run(trained: Path, shipped: Path, tmp_path: Path) -> None:
-    (trained / "detector.json").write_text('{"made": "by a test"}')
+    detector = write_detector(trained, 4)
     assert run_pack(trained, shipped, *SAID) == 0
     folder = shipped / "toy"
     assert sorted(path.name for path in folder.iterdir()) == [
         *("README.md", "config.json", "detector.json", "frontend.npz"),
         *("metrics.jsonl", "params.npz"),
     ]
-    assert json.loads((folder / "detector.json").read_text()) == {"made": "by a test"}
+    assert (folder / "detector.json").read_text() == detector
     text = (folder / "config.json").read_text()
     assert str(trained.parent) not in text
     assert json.loads(text)["config"]["data"]["cache"] == "cache"
@@ -75,7 +83,9 @@ def test_a_packed_model_answers_as_the_run(trained: Path, shipped: Path, tmp_pat
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_readme_quotes_the_figures(trained: Path, shipped: Path, tmp_path: Path) -> None:
+def test_readme_quotes_the_figures_of_its_step(
+    trained: Path, shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, notes = tmp_path / "run", tmp_path / "notes.md"
     shutil.copytree(trained, source)
     assert run_evaluate(f"--workdir={source}", *write_stream(tmp_path)) == 0
@@ -83,13 +93,22 @@ def test_readme_quotes_the_figures(trained: Path, shipped: Path, tmp_path: Path)
     clips = {"data": "cache", "split": "testing", "cost_weight": None, "num_clips": 321}
     clips |= {"accuracy_pct": 87.654, "benchmark_accuracy_pct": 88, "cost_weight": 0.5}
     clips |= {"macs_per_clip_with_controller": 1_234_000}
-    (source / "evaluations" / "clips" / "cache_testing.json").write_text(json.dumps(clips))
-    save_negative_result(source, negative_result(cost_weight=0.1))
+    for name, step in (("cache_testing", 4), ("older_testing", 3)):
+        file = source / "evaluations" / "clips" / f"{name}.json"
+        file.write_text(json.dumps(clips | {"step": step, "data": name.split("_")[0]}))
+    save_negative_result(source, negative_result(step=4, cost_weight=0.1))
+    save_negative_result(source, negative_result(step=3, negatives="music"))
+    stream = next((source / "evaluations").glob("s@*.json"))
+    stream.write_text(json.dumps(json.loads(stream.read_text()) | {"step": 3}))
     notes.write_text("Run it twice.")
     assert run_pack(source, shipped, f"--notes={notes}", SAID[1]) == 0
     text = (shipped / "toy" / "README.md").read_text()
     assert "knows silence, unknown, low, mid, high" in text
-    assert text.count("| s at λ=") == 9
+    assert text.count("| s at λ=") == 8
+    assert "Results of other steps, which are left out: 3." in text
+    assert "3 results of other steps than 4" in capsys.readouterr().out
+    assert "music" not in text
+    assert "older" not in text
     assert "| speech at λ=0.1 | 120.0 | 4 |" in text
     assert "of the protocol's detector" in text
     assert "| cache, testing at λ=0.5 | 321 | 87.65 | 88.00 | 1.234M |" in text
@@ -117,6 +136,15 @@ def test_bad_input_leaves_nothing(
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+    write_detector(trained, 3)
+    assert run_pack(trained, shipped, *SAID) == 1
+    assert "expected detectors for step 4, got those for step 3" in capsys.readouterr().err
+    (trained / "detector.json").write_text('{"made": "by a test"}')
+    assert run_pack(trained, shipped, *SAID) == 1
+    error = capsys.readouterr().err
+    assert "detector.json: expected what calibrate writes" in error
+    assert error.count("\n") == 1
+    (trained / "detector.json").unlink()
     monkeypatch.setattr(pack, "MAX_BYTES", 10_000)
     assert run_pack(trained, shipped, *SAID) == 1
     assert "expected a model of at most 10,000 bytes, got " in capsys.readouterr().err
