@@ -22,11 +22,12 @@ GAP_SECONDS = 1.5
 
 
 class Recording(NamedTuple):
-    """int16 [n] samples of a file; whether a word was heard in it."""
+    """int16 [n] samples of a file; whether a word was heard in it; its split, if of a cache."""
 
     name: str
     samples: np.ndarray
     heard: bool
+    split: str | None = None
 
 
 class Place(NamedTuple):
@@ -45,11 +46,13 @@ class NegativeSet(NamedTuple):
       name: as shown.
       lanes: streams without words.
       places: of each lane, in order of time.
+      split: of a cache; None for other audio.
     """
 
     name: str
     lanes: list[Stream]
     places: list[list[Place]]
+    split: str | None = None
 
     def seconds(self, heard: bool = False) -> float:
         """Length of the recordings in which a word was heard, or of the others."""
@@ -70,7 +73,10 @@ def read_negative_sets(
             f"--negatives: expected models at {decode.SAMPLE_RATE} Hz, got one at {rate} Hz"
         )
     found = read_recordings(sources, split, heard)
-    return [lay_out(name, recordings) for name, recordings in found.items()]
+    return [
+        lay_out(name, recordings)._replace(split=recordings[0].split)
+        for name, recordings in found.items()
+    ]
 
 
 def read_recordings(
@@ -150,7 +156,7 @@ def _of_cache(path: Path, split: str) -> list[tuple[str, list[Recording]]]:
     found: dict[str, list[Recording]] = {kind: [] for kind in sorted(stored.all_kinds)}
     for row in rows:
         samples = np.asarray(stored.file(row))
-        recording = Recording(stored.names[row], samples, bool(stored.heard[row]))
+        recording = Recording(stored.names[row], samples, bool(stored.heard[row]), split)
         found[stored.all_kinds[stored.kinds[row]]].append(recording)
     return [(kind, recordings) for kind, recordings in found.items() if recordings]
 

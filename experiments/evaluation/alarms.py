@@ -118,6 +118,7 @@ def score_negatives(
         budget=budget,
         detector=described,
         negatives=negatives.name,
+        split=negatives.split,
         recordings=negatives.count(),
         seconds=negatives.seconds(),
         alarms=len(alarms),
@@ -193,7 +194,7 @@ def negative_summary(result: NegativeResult) -> str:
     """How often it fires, which words most, and where a word was heard."""
     hours = result.seconds / 3600
     head = (
-        f"{result.workdir} step {result.step}{result.suffix} on {result.negatives}, "
+        f"{result.workdir} step {result.step}{result.suffix} on {result.shown}, "
         f"{hours:.2f} h without words: {rate_text(result.alarms, hours)}"
     )
     words = sorted(result.by_word.items(), key=lambda item: -item[1]["alarms"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 # How a point is drawn, or what is said elsewhere.
-_NOT_IN_JSON = ("label", "charged")
+_NOT_IN_JSON = ("label", "charged", "setting")
 
 
 class Measured(NamedTuple):

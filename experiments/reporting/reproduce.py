@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.config import flatten
 from experiments.reporting.run_record import RunRecord
@@ -32,16 +33,21 @@ def launch(run: RunRecord) -> list[list[str]]:
 
 def evaluations(run: RunRecord) -> list[list[str]]:
     """The commands that evaluate the run again, one per stream and detector, or per split."""
-    groups: dict[tuple[str, str], list[StreamResult]] = {}
+    groups: dict[tuple[Any, ...], list[StreamResult]] = {}
     for result, *_ in run.evaluations.values():
-        groups.setdefault((result.stream, result.detector_kind), []).append(result)
+        kind, rate = result.detector_kind, result.rate
+        threshold = result.threshold if kind == "default" else None
+        key = (result.stream, result.step, kind, rate, threshold, result.tolerance_ms)
+        groups.setdefault(key, []).append(result)
     out = []
-    for (stream, detector), results in groups.items():
+    for (stream, *_), results in groups.items():
         result = results[0]
+        detector, rate = result.detector_kind, result.rate
         settings: list[object] = ["--checkpoint", result.step]
         settings += (
             ["--threshold", result.threshold] if detector == "default" else ["--detector", detector]
         )
+        settings += [] if rate is None else ["--false_alarms_per_hour", f"{rate:g}"]
         settings += ["--tolerance_ms", result.tolerance_ms]
         if run.kind == "conditioned":
             settings += _prices(results)

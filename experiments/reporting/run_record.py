@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from experiments.config.costs import Charged
 from experiments.config.wording import plain, short
 from experiments.runs import folder as run_folder
 from experiments.runs.stored_negatives import NegativeResult
-from experiments.runs.stored_results import ImageResult, StreamResult
+from experiments.runs.stored_results import Detected as Result
+from experiments.runs.stored_results import ImageResult, Setting, StreamResult
 from sanas_jax.graph import Net
 
 KINDS = ("static", "adaptive", "constant", "conditioned")
@@ -26,13 +27,6 @@ class Evaluation(NamedTuple):
     view: StreamView
     labels: np.ndarray
     live: np.ndarray
-
-
-class Setting(NamedTuple):
-    """How a run was evaluated: the price λ that it was told, if any, and a detector's name."""
-
-    price: float | None
-    detector: str
 
 
 class RunRecord(NamedTuple):
@@ -126,22 +120,26 @@ class RunRecord(NamedTuple):
         """Streams at each price, rising, and of each detector, the protocol's first."""
         out: dict[Setting, list[Evaluation]] = {}
         for evaluation in self.evaluations.values():
-            result = evaluation.result
-            setting = Setting(result.cost_weight, result.detector_kind)
-            out.setdefault(setting, []).append(evaluation)
-        calibrated_last = sorted(out, key=lambda s: (s.price or 0.0, s.detector != "default"))
-        return {setting: out[setting] for setting in calibrated_last}
+            out.setdefault(evaluation.result.setting, []).append(evaluation)
 
-    @property
-    def detector(self) -> str:
-        """The detector that is shown where only one is: the calibrated one where it was used."""
-        kinds = {setting.detector for setting in self.by_setting()}
-        return "calibrated" if "calibrated" in kinds else "default"
+        def order(s: Setting) -> tuple[float, bool, float, int]:
+            return s.price or 0.0, s.detector != "default", s.rate or 0.0, -s.step
+
+        return {setting: out[setting] for setting in sorted(out, key=order)}
 
     def by_price(self) -> dict[float | None, list[Evaluation]]:
         """The streams of the detector that is shown, by rising price; None for no price."""
-        settings = self.by_setting().items()
-        return {price: group for (price, kind), group in settings if kind == self.detector}
+        settings = self.by_setting()
+        return {setting.price: settings[setting] for setting in in_sight(settings)}
+
+    def shown_as(self, result: Result) -> str:
+        """What was heard, the price that was told, and the detector if not the protocol's."""
+        return result.shown + result.suffix + self.step_suffix(result.step)
+
+    def step_suffix(self, step: int) -> str:
+        """What says a step, where not all results of the run are of one."""
+        results = [*(e.result for e in self.evaluations.values()), *self.negatives]
+        return f", step {step}" if len({result.step for result in results}) > 1 else ""
 
     @property
     def typical(self) -> list[Evaluation]:
@@ -162,16 +160,30 @@ def gate_table(run: RunRecord) -> tuple[np.ndarray, list[str], str]:
         present = np.unique(labels)
         usage = [live.mean(0), *(live[labels == k].mean(0) for k in present)]
         names = ["all frames", *(plain(run.info.classes[k]) for k in present)]
-        return np.array(usage), names, f"measured on {', '.join(map(shown_as, run.typical))}"
+        heard = ", ".join(run.shown_as(e.result) for e in run.typical)
+        return np.array(usage), names, f"measured on {heard}"
     line = run.last("training", "validation")
     assert line is not None, "the caller asks only where something is known"
     row = [line["gate_usage"][edge] for edge in run.edge_macs]
     return np.array([row]), ["all frames"], f"{line['split']} at step {line['step']}, no stream yet"
 
 
-def shown_as(evaluation: Evaluation) -> str:
-    """The stream, the price that the network was told, and the detector if not the protocol's."""
-    return evaluation.result.stream + evaluation.result.suffix
+def in_sight(settings: Iterable[Setting]) -> list[Setting]:
+    """What is shown where only one detector is: one setting for each price.
+
+    Of the last step; of the calibrated detector where it was used, of one that no rate was named
+    for before others.
+    """
+    every = list(settings)
+    kept: dict[float | None, Setting] = {}
+
+    def rank(s: Setting) -> tuple[int, bool, bool, float]:
+        return -s.step, s.detector == "default", s.rate is not None, s.rate or 0.0
+
+    for setting in every:
+        if rank(setting) == min(map(rank, every)):
+            kept.setdefault(setting.price, setting)
+    return list(kept.values())
 
 
 class Detected(NamedTuple):

@@ -95,7 +95,7 @@ def stream_lines(results: Sequence[StreamResult]) -> list[str]:
 def negative_lines(results: Sequence[NegativeResult]) -> list[str]:
     """A table of the audio without words that the run was evaluated on; bounds are 95 %."""
     rows = [
-        f"| {r.negatives}{r.suffix} | {r.seconds / 60:.1f} | {r.alarms} | {r.alarms_per_hour:.1f} "
+        f"| {r.shown}{r.suffix} | {r.seconds / 60:.1f} | {r.alarms} | {r.alarms_per_hour:.1f} "
         f"| {r.alarms_per_hour_low:.1f} to {r.alarms_per_hour_high:.1f} |"
         for r in results
     ]

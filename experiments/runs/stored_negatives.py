@@ -1,6 +1,9 @@
 """What `evaluate --negatives` finds of a model, kept beside its results on streams.
 
-evaluations/negatives/DETECTOR/NAME.json, NAME@PRICE.json of a network that was told its price.
+evaluations/negatives/DETECTOR/NAME.json    NAME@PRICE of a network that was told its price
+evaluations/negatives/DETECTOR/SPLIT/       the same of a cache's split that is not testing
+
+DETECTOR is "default", "calibrated", or "calibrated_RATE" of a rate that was asked for.
 """
 
 from __future__ import annotations
@@ -14,10 +17,15 @@ from data_prep.command.atomic import write_json
 from experiments.runs.packed import is_packed
 from experiments.runs.stored_results import (
     DETECTORS,
+    SPLITS,
     Detected,
     at_price,
+    detector_folder,
     read_result,
 )
+
+# What is heard unless something else is said.
+USUAL = (None, "testing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,7 @@ class NegativeResult(Detected):
       budget: MACs per frame that were asked for.
       detector: `kind`, one of `DETECTORS`, and its settings.
       negatives: name of the set.
+      split: of the cache that it is from; None for other audio, and in results of before.
       recordings, seconds: of it, without those in which a word was heard.
       alarms: words fired there; alarms_per_hour, _low and _high: their rate and its bounds.
       by_word: word → the same for each word, `alarms`, `per_hour`, `low`, `high`.
@@ -52,6 +61,7 @@ class NegativeResult(Detected):
     budget: float | None
     detector: dict[str, Any]
     negatives: str
+    split: str | None = None
     recordings: int
     seconds: float
     alarms: int
@@ -67,27 +77,43 @@ class NegativeResult(Detected):
     roc: list[dict[str, float]]
     detections: list[dict[str, Any]]
 
+    def __post_init__(self) -> None:
+        if self.split not in (None, *SPLITS):
+            raise ValueError(f"unknown split {self.split!r}")
+
+    @property
+    def shown(self) -> str:
+        """What was heard, with a split that is not testing."""
+        return self.negatives if self.split in USUAL else f"{self.negatives}, {self.split}"
+
 
 def save_negative_result(workdir: Path, result: NegativeResult) -> None:
     """Keep a result; a packed model's is not."""
-    if is_packed(workdir):
-        return
-    name = at_price(result.negatives, result.cost_weight)
-    write_json(_folder(workdir, result.detector_kind) / f"{name}.json", result.to_json())
+    if not is_packed(workdir):
+        write_json(_path(workdir, result), result.to_json())
 
 
 def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
-    """What was kept, by detector, name and rising price; ValueError for a damaged file."""
-    found = [
-        read_result(file, NegativeResult.from_json)
-        for detector in DETECTORS
-        for file in _folder(workdir, detector).glob("*.json")
-    ]
-    return sorted(
-        found,
-        key=lambda r: (DETECTORS.index(r.detector_kind), r.negatives, r.cost_weight or 0.0),
-    )
+    """What was kept, by detector, name and rising price; ValueError for a damaged file.
+
+    One that lies where it is kept now stands for an older one.
+    """
+    found: dict[Path, NegativeResult] = {}
+    for file in sorted((workdir / "evaluations" / "negatives").rglob("*.json")):
+        result = read_result(file, NegativeResult.from_json)
+        own = _path(workdir, result)
+        if file == own or own not in found:
+            found[own] = result
+
+    def order(r: NegativeResult) -> tuple[int, float, str, float]:
+        return DETECTORS.index(r.detector_kind), r.rate or 0.0, r.shown, r.cost_weight or 0.0
+
+    return sorted(found.values(), key=order)
 
 
-def _folder(workdir: Path, detector: str) -> Path:
-    return workdir / "evaluations" / "negatives" / detector
+def _path(workdir: Path, result: NegativeResult) -> Path:
+    folder = workdir / "evaluations" / "negatives"
+    folder /= detector_folder(result.detector_kind, result.rate)
+    if result.split not in USUAL:
+        folder /= str(result.split)
+    return folder / f"{at_price(result.negatives, result.cost_weight)}.json"

@@ -2,18 +2,23 @@
 
 evaluations/STREAM.json, .npz              detections of the protocol's detector, and the run
 evaluations/calibrated/STREAM.json, .npz   the same of the detector that `calibrate` chose
+evaluations/calibrated_RATE/…              of the one that it chose for a rate that was asked for
 evaluations/SPLIT.json                     of a run on images
 evaluations/negatives/                     of audio without words (`stored_negatives`)
 evaluations/clips/                         what `evaluate_clips` finds
 
 A network that was told its price has STREAM@PRICE in place of STREAM. Results of before there was
-the second folder all lie in the first; what is inside says which detector they are of.
+the second folder all lie in the first, and those of a rate in the second; what is inside says which
+detector they are of.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -22,11 +27,12 @@ import numpy as np
 from data_prep.command.atomic import json_text, new_files, write_json
 from data_prep.command.reading import naming, read_json
 from experiments.runs.packed import is_packed
+from sanas_jax.streaming.detector import Detector
 
 T = TypeVar("T")
 
 DETECTORS = ("default", "calibrated")
-# Splits of images, the most telling first.
+# Splits, the most telling first.
 SPLITS = ("testing", "validation", "training")
 
 
@@ -50,10 +56,35 @@ class Stored:
         return {name: v for name, v in values.items() if v is not None or name in always}
 
 
+class Setting(NamedTuple):
+    """How a model was evaluated. What differs in it is of another model, and joined to no mean.
+
+    Fields:
+      step: of the checkpoint.
+      price: λ that the network was told, if any.
+      detector: one of `DETECTORS`.
+      rate: false alarms per hour that the detector was asked for, if any was named.
+      tuned: what the detector has that is not the protocol's, as a JSON object.
+    """
+
+    step: int
+    price: float | None
+    detector: str
+    rate: float | None
+    tuned: str
+
+
 class Detected(Stored):
     """What a detector fired on, at one price."""
 
+    step: int
     cost_weight: float | None
+    detector: dict[str, Any] | None
+
+    @property
+    def shown(self) -> str:
+        """What was heard."""
+        raise NotImplementedError
 
     @property
     def detector_kind(self) -> str:
@@ -61,9 +92,24 @@ class Detected(Stored):
         return detector_of(self.to_json())
 
     @property
+    def rate(self) -> float | None:
+        """False alarms per hour that the detector was asked for; None where none was named."""
+        return rate_of(self.to_json())
+
+    @property
+    def setting(self) -> Setting:
+        """How the model was evaluated."""
+        plain = {name: json.dumps(value) for name, value in asdict(Detector()).items()}
+        own = {name: json.dumps(value) for name, value in (self.detector or {}).items()}
+        tuned = {name: own[name] for name in plain if own.get(name, plain[name]) != plain[name]}
+        return Setting(
+            self.step, self.cost_weight, self.detector_kind, self.rate, json.dumps(tuned)
+        )
+
+    @property
     def suffix(self) -> str:
         """What to add to a name, such as " at λ=0.5, calibrated"; "" for neither."""
-        return suffix_of(self.cost_weight, self.detector_kind)
+        return suffix_of(self.cost_weight, self.detector_kind, self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +179,11 @@ class StreamResult(Detected):
     macs_per_frame_incremental: float | None = None
     full_macs_per_frame_incremental: float | None = None
 
+    @property
+    def shown(self) -> str:
+        """What was heard."""
+        return self.stream
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageResult(Stored):
@@ -175,9 +226,11 @@ class ImageResult(Stored):
             raise ValueError(f"unknown split {self.split!r}")
 
 
-def result_path(workdir: Path, stream: str, price: float | None, detector: str) -> Path:
+def result_path(
+    workdir: Path, stream: str, price: float | None, detector: str, rate: float | None = None
+) -> Path:
     """The JSON of a stream's result; its arrays lie beside it with the suffix .npz."""
-    return _folder(workdir, detector) / f"{at_price(stream, price)}.json"
+    return _folder(workdir, detector, rate) / f"{at_price(stream, price)}.json"
 
 
 def at_price(name: str, price: float | None) -> str:
@@ -186,16 +239,19 @@ def at_price(name: str, price: float | None) -> str:
 
 
 def result_files(workdir: Path) -> dict[str, Path]:
-    """The JSONs of a run's streams, by names such as "s@0.5" and "calibrated/s@0.5".
+    """The JSONs of a run's streams, by names such as "s@0.5" and "calibrated_5/s@0.5".
 
     Of a stream at a price there is one for each detector: one in the folder that is its own stands
     for an older one. ValueError for a damaged file.
     """
     found: dict[str, Path] = {}
-    for folder in (_folder(workdir, detector) for detector in DETECTORS):
+    root = workdir / "evaluations"
+    for folder in (root, *sorted(root.glob("calibrated*"))):
         for file in sorted(folder.glob("*.json")):
-            own = _folder(workdir, read_result(file, detector_of)) / file.name
-            found[str(own.relative_to(workdir / "evaluations").with_suffix(""))] = file
+            own = read_result(file, partial(_own_folder, workdir)) / file.name
+            name = str(own.relative_to(root).with_suffix(""))
+            if file == own or name not in found:
+                found[name] = file
     return found
 
 
@@ -207,14 +263,28 @@ def detector_of(result: Mapping[str, Any]) -> str:
     return kind
 
 
-def suffix_of(price: float | None, detector: str = "default") -> str:
+def rate_of(result: Mapping[str, Any]) -> float | None:
+    """False alarms per hour that its detector was asked for; None where none was named."""
+    rate = result["detector"].get("calibrated_for") if "detector" in result else None
+    if rate is not None and (type(rate) not in (int, float) or not 0 <= rate < inf):
+        raise ValueError(f"calibrated_for {rate!r}")
+    return rate
+
+
+def detector_folder(detector: str, rate: float | None) -> str:
+    """Name of a folder for what one detector fires on, such as "calibrated_5"."""
+    return detector if rate is None else f"{detector}_{rate:g}"
+
+
+def suffix_of(price: float | None, detector: str = "default", rate: float | None = None) -> str:
     """What says a price and a detector, such as " at λ=0.5, calibrated"; "" for neither."""
-    return ("" if price is None else f" at λ={price:.3g}") + detector_suffix(detector)
+    return ("" if price is None else f" at λ={price:.3g}") + detector_suffix(detector, rate)
 
 
-def detector_suffix(detector: str) -> str:
-    """What to add for a detector: ", calibrated", or "" for the protocol's."""
-    return "" if detector == "default" else f", {detector}"
+def detector_suffix(detector: str, rate: float | None = None) -> str:
+    """What to add for a detector: ", calibrated for 5/h", or "" for the protocol's."""
+    named = "" if rate is None else f" for {rate:g}/h"
+    return "" if detector == "default" else f", {detector}{named}"
 
 
 def read_result(file: Path, read: Callable[[Any], T]) -> T:
@@ -230,9 +300,14 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     write_json(path, results if len(results) > 1 else results[0])
 
 
-def _folder(workdir: Path, detector: str) -> Path:
+def _folder(workdir: Path, detector: str, rate: float | None) -> Path:
     folder = workdir / "evaluations"
-    return folder if detector == "default" else folder / detector
+    return folder if detector == "default" else folder / detector_folder(detector, rate)
+
+
+def _own_folder(workdir: Path, result: Mapping[str, Any]) -> Path:
+    """Where a result is kept now."""
+    return _folder(workdir, detector_of(result), rate_of(result))
 
 
 def save_stream_result(
@@ -241,7 +316,8 @@ def save_stream_result(
     """Keep a result, its run and what the report draws of its stream; a packed model's are not."""
     if is_packed(workdir):
         return
-    path = result_path(workdir, result.stream, result.cost_weight, result.detector_kind)
+    kind, rate = result.detector_kind, result.rate
+    path = result_path(workdir, result.stream, result.cost_weight, kind, rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_files(path.with_suffix(".npz"), path) as (arrays, said):
         with open(arrays, "wb") as file:

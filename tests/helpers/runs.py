@@ -12,7 +12,7 @@ from experiments.config.build import build_training
 from experiments.config.model import macs_per_step
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunInfo
-from experiments.runs.stored_results import detector_of, result_path
+from experiments.runs.stored_results import detector_of, rate_of, result_path
 from sanas_jax.data.features import Frontend
 
 CALIBRATED = {"detector": {"kind": "calibrated"}}
@@ -143,7 +143,8 @@ def write_evaluation(folder: Path, edge_macs: dict[str, int], **changes: Any) ->
             {"word": "no", "ms": 45_000, "score": 0.75},
         ],
     } | changes
-    path = result_path(folder, result["stream"], result["cost_weight"], detector_of(result))
+    detector, rate = detector_of(result), rate_of(result)
+    path = result_path(folder, result["stream"], result["cost_weight"], detector, rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path.with_suffix(".npz"),

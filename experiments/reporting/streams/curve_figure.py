@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,13 +42,15 @@ def cost_curve(points: Sequence[StreamPoint], width: float = WIDE) -> Figure:
     names = ["SANAS paper (other data)"]
     labelled = len(points) <= _MOST_LABELS[width]
     kinds = {point.detector for point in points}
-    for (kind, (look, name)), detector in product(_KINDS.items(), DETECTORS):
-        same = [p for p in points if (p.kind, p.detector) == (kind, detector)]
-        if same:
-            # Not to be compared with the others, where there are others.
-            faint = {"alpha": 0.45} if detector == "default" and len(kinds) > 1 else {}
-            handles.insert(len(names) - 1, _draw_kind(axes, same, look | faint, labelled))
-            names.insert(len(names) - 1, name + detector_suffix(detector))
+    groups: dict[tuple[str, str, float | None], list[StreamPoint]] = {}
+    for point in points:
+        groups.setdefault((point.kind, point.detector, point.calibrated_for), []).append(point)
+    for (kind, detector, rate), same in sorted(groups.items(), key=_order):
+        look, name = _KINDS[kind]
+        # Not to be compared with the others, where there are others.
+        faint = {"alpha": 0.45} if detector == "default" and len(kinds) > 1 else {}
+        handles.insert(len(names) - 1, _draw_kind(axes, same, look | faint, labelled))
+        names.insert(len(names) - 1, name + detector_suffix(detector, rate))
     static = [p.correct_pct.mean for p in points if p.kind == "static"]
     if static:
         axes.axhline(max(static), color=LIGHT["ink"], lw=0.9, ls=(0, (4, 3)), zorder=1)
@@ -60,6 +61,12 @@ def cost_curve(points: Sequence[StreamPoint], width: float = WIDE) -> Figure:
     axes.set_xlabel("MACs per frame")
     legend(figure, handles, names)
     return figure
+
+
+def _order(group: tuple[tuple[str, str, float | None], Any]) -> tuple[int, int, float]:
+    """As in the legend: by kind, then the protocol's detector first, then by rate."""
+    kind, detector, rate = group[0]
+    return list(_KINDS).index(kind), DETECTORS.index(detector), rate or 0.0
 
 
 def joined(points: Sequence[StreamPoint]) -> np.ndarray:

@@ -15,7 +15,7 @@ from experiments.figures.network import network_figure
 from experiments.reporting import document, reproduce, sections
 from experiments.reporting.document import MANY, Pngs, Report
 from experiments.reporting.points import points_to_json
-from experiments.reporting.run_record import RunRecord, final_price, gate_table, shown_as
+from experiments.reporting.run_record import RunRecord, final_price, gate_table
 from experiments.reporting.sections import Asked, in_sight
 from experiments.reporting.streams.curve_figure import cost_curve
 from experiments.reporting.streams.excerpt_figure import ENVELOPE_S, liveliest, stream_figure
@@ -159,10 +159,10 @@ def excerpt_section(
             )
         end = min(start + seconds, last)
         caption = (
-            f"{run.name} ({run.label}) on {shown_as(chosen)}, {start:g} to {end:g} s. What the "
-            "network says of a window of 1 s is drawn at the window's middle, in fuller colour "
-            "the higher the posterior; boxes and shades are the words spoken. A frame of the "
-            f"stream costs {view.macs.mean() / MILLION:.3g}M MACs on average, the whole "
+            f"{run.name} ({run.label}) on {run.shown_as(chosen.result)}, {start:g} to {end:g} s. "
+            "What the network says of a window of 1 s is drawn at the window's middle, in fuller "
+            "colour the higher the posterior; boxes and shades are the words spoken. A frame of "
+            f"the stream costs {view.macs.mean() / MILLION:.3g}M MACs on average, the whole "
             f"network {view.full_macs / MILLION:.3g}M."
         )
         draw = partial(stream_figure, view, start, end)
@@ -190,8 +190,8 @@ def _detectors(points: Sequence[StreamPoint]) -> str:
         return ""
     return (
         " Calibrated: the detector that was chosen on validation streams, in place of the "
-        "protocol's. Where a run was evaluated with both, tables have both, figures the "
-        "calibrated one."
+        "protocol's, for a rate of false alarms an hour where one is named. Where a run was "
+        "evaluated with several, tables have all, figures one, a calibrated one."
     )
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.reporting.points import Measured
-from experiments.reporting.run_record import Evaluation, RunRecord, Setting, final_price
-from experiments.runs.stored_results import detector_suffix
+from experiments.reporting.run_record import Evaluation, RunRecord, final_price, in_sight
+from experiments.runs.stored_results import Setting, detector_suffix
 
 
 class StreamPoint(NamedTuple):
@@ -19,7 +19,9 @@ class StreamPoint(NamedTuple):
       run: its name.
       kind: one of `run_record.KINDS`.
       label: the kind with the budget or price, and the detector if not the protocol's, as shown.
+      setting: how it was evaluated.
       detector: one of `stored_results.DETECTORS`.
+      calibrated_for: false alarms per hour that it was asked for; None where no rate was named.
       budget: MACs per frame that were asked for, if any were: of training, or of a conditioned run.
       cost_weight: λ that the network was told, or that it ended its training at; None if static.
       seed: of training.
@@ -33,7 +35,9 @@ class StreamPoint(NamedTuple):
     run: str
     kind: str
     label: str
+    setting: Setting
     detector: str
+    calibrated_for: float | None
     budget: float | None
     cost_weight: float | None
     seed: int
@@ -60,13 +64,16 @@ def stream_points(runs: Sequence[RunRecord]) -> list[StreamPoint]:
 
 
 def one_detector_per_run(points: Sequence[StreamPoint]) -> list[StreamPoint]:
-    """The points of the calibrated detector where it was used, else of the protocol's."""
-    calibrated = {point.run for point in points if point.detector == "calibrated"}
-    return [p for p in points if p.detector == "calibrated" or p.run not in calibrated]
+    """The points of the detector that is shown of each run (`in_sight`)."""
+    of_run: dict[str, list[Setting]] = {}
+    for point in points:
+        of_run.setdefault(point.run, []).append(point.setting)
+    shown = {run: in_sight(settings) for run, settings in of_run.items()}
+    return [point for point in points if point.setting in shown[point.run]]
 
 
 def _point(run: RunRecord, setting: Setting, evaluations: Sequence[Evaluation]) -> StreamPoint:
-    price, detector = setting
+    price, detector = setting.price, setting.detector
     results = [evaluation.result for evaluation in evaluations]
     label = run.label if price is None else f"SANAS told λ={price:.3g}"
 
@@ -78,8 +85,10 @@ def _point(run: RunRecord, setting: Setting, evaluations: Sequence[Evaluation]) 
     return StreamPoint(
         run=run.name,
         kind=run.kind,
-        label=label + detector_suffix(detector),
+        label=label + detector_suffix(detector, setting.rate) + run.step_suffix(setting.step),
+        setting=setting,
         detector=detector,
+        calibrated_for=setting.rate,
         budget=run.budget if price is None else results[0].budget,
         cost_weight=final_price(run) if price is None else price,
         seed=run.info.config.train.seed,
@@ -94,13 +103,13 @@ def _point(run: RunRecord, setting: Setting, evaluations: Sequence[Evaluation]) 
         false_alarms_per_hour=over_streams("false_alarms_per_hour"),
         frame_accuracy=over_streams("frame_accuracy"),
         negatives={
-            each.negatives: {
+            each.shown: {
                 "per_hour": each.alarms_per_hour,
                 "low": each.alarms_per_hour_low,
                 "high": each.alarms_per_hour_high,
                 "hours": each.seconds / 3600,
             }
             for each in run.negatives
-            if (each.cost_weight, each.detector_kind) == setting
+            if each.setting == setting
         },
     )

@@ -49,11 +49,11 @@ def read_rocs(runs: Sequence[RunRecord]) -> list[Roc]:
     """The runs' curves; evaluations of older code have none and are left out."""
     out = []
     for number, run in enumerate(runs):
-        for price, evaluations in run.by_price().items():
-            name = shorten(run.name) + detector_suffix(run.detector)
+        for evaluations in run.by_price().values():
             results = [e.result for e in evaluations]
-            asked = (price, run.detector)
-            heard = [n for n in run.negatives if (n.cost_weight, n.detector_kind) == asked]
+            setting = results[0].setting
+            name = shorten(run.name) + detector_suffix(setting.detector, setting.rate)
+            heard = [n for n in run.negatives if n.setting == setting]
             out.append(_roc(name, number, results, heard))
     return [roc for roc in out if roc is not None]
 
@@ -173,7 +173,7 @@ def _on_negatives(
     results: Sequence[NegativeResult], correct: dict[float, float]
 ) -> tuple[str, np.ndarray]:
     """Name of the negatives that are drawn; false alarms an hour there, correct words [M, 2]."""
-    found = {result.negatives: result for result in results}
+    found = {result.shown: result for result in results}
     if not found:
         return "", np.zeros((0, 2))
     name = FIRST_DRAWN if FIRST_DRAWN in found else min(found)

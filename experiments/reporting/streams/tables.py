@@ -11,10 +11,10 @@ import numpy as np
 from experiments.config.wording import format_columns
 from experiments.reporting.paper import PAPER
 from experiments.reporting.points import Measured
-from experiments.reporting.run_record import RunRecord, Setting, shown_as
+from experiments.reporting.run_record import RunRecord
 from experiments.reporting.streams.points import StreamPoint
 from experiments.runs.stored_negatives import NegativeResult
-from experiments.runs.stored_results import StreamResult, detector_suffix
+from experiments.runs.stored_results import Setting, StreamResult, detector_suffix
 
 Row = list[str]  # run, kind, stream, a number per column
 
@@ -100,37 +100,35 @@ def summary_table(results: Sequence[StreamResult], negatives: Sequence[NegativeR
     """The scores of `evaluate` as plain text: a line per result, and means over a run's streams."""
     groups: dict[tuple[str, Setting], tuple[list[StreamResult], list[NegativeResult]]] = {}
     for result in results:
-        groups.setdefault((result.workdir, _setting(result)), ([], []))[0].append(result)
+        groups.setdefault((result.workdir, result.setting), ([], []))[0].append(result)
     for found in negatives:
-        groups.setdefault((found.workdir, _setting(found)), ([], []))[1].append(found)
+        groups.setdefault((found.workdir, found.setting), ([], []))[1].append(found)
     rows = []
-    for (name, (price, detector)), (streams, alarms) in groups.items():
+    for (name, setting), (streams, alarms) in groups.items():
         first: StreamResult | NegativeResult = streams[0] if streams else alarms[0]
         kind = "static" if first.static else "SANAS"
-        kind += ("" if price is None else f" told λ={price:.3g}") + detector_suffix(detector)
+        kind += "" if setting.price is None else f" told λ={setting.price:.3g}"
+        kind += detector_suffix(setting.detector, setting.rate)
         if streams:
             rows += score_rows(
                 name, kind, [(r.stream, scores_of(r)) for r in streams], first.suffix
             )
-        rows += [negative_row(name, kind, each, each.negatives) for each in alarms]
+        rows += [negative_row(name, kind, each, each.shown) for each in alarms]
     return format_rows(rows)
 
 
 def run_rows(run: RunRecord) -> list[Row]:
     """The rows of a run; one that was not evaluated has what its last validation says."""
-    alarms = [
-        negative_row(run.name, run.label, each, each.negatives + each.suffix)
-        for each in run.negatives
-    ]
+    alarms = [negative_row(run.name, run.label, each, run.shown_as(each)) for each in run.negatives]
     if run.evaluations or alarms:
         return [
             row
-            for group in run.by_setting().values()
+            for setting, group in run.by_setting().items()
             for row in score_rows(
                 run.name,
                 run.label,
-                [(shown_as(evaluation), scores_of(evaluation.result)) for evaluation in group],
-                group[0].result.suffix,
+                [(run.shown_as(result), scores_of(result)) for result, *_ in group],
+                group[0].result.suffix + run.step_suffix(setting.step),
             )
         ] + alarms
     line = run.last("validation") or {}
@@ -138,10 +136,6 @@ def run_rows(run: RunRecord) -> list[Row]:
     known = {name: line[name] for name in Scores._fields if name in line}
     scores = Scores(**known | {"full_macs_per_frame": run.full_macs})
     return score_rows(run.name, run.label, [(stream, scores)])
-
-
-def _setting(result: StreamResult | NegativeResult) -> Setting:
-    return Setting(result.cost_weight, result.detector_kind)
 
 
 def negative_row(name: str, kind: str, result: NegativeResult, shown: str) -> Row:

@@ -69,6 +69,8 @@ def test_read_negative_sets_takes_folders_files_and_caches(tmp_path: Path):
     found = {each.name: each for each in read_negative_sets(sources, "testing", table, 16_000)}
     counts = {name: (each.count(), each.count(heard=True)) for name, each in found.items()}
     assert counts == {"mine": (1, 0), "room": (1, 1), "speech": (1, 1)}
+    splits = {name: each.split for name, each in found.items()}
+    assert splits == {"mine": None, "room": None, "speech": "testing"}
 
     for arguments, message in (
         (([str(cache)], "validation", None, 16_000), "expected validation negatives in the cache"),

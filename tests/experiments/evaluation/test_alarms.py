@@ -114,6 +114,9 @@ def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp
         "recording": "a",
         "heard": False,
     }
+    of_cache = traced._replace(negatives=traced.negatives._replace(split="validation"))
+    assert result.split is None
+    assert score_negatives(of_cache, DETECTOR, described, None).split == "validation"
     text = negative_summary(result)
     assert "on speech, 0.01 h without words: 2, 200.0/h (24.2 to 722.5)" in text
     assert "1 in 0.01 h where a word was heard" in text

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.config.wording import verdict
 from experiments.figures.style import NARROW, WIDE
+from experiments.reporting import reproduce
 from experiments.reporting.points import points_to_json
 from experiments.reporting.reading import read_run, read_runs
 from experiments.reporting.run_record import final_price
@@ -84,6 +85,43 @@ def test_points_never_mix_detectors(tmp_path: Path) -> None:
     assert [text.get_text() for text in legend[:2]] == ["static", "static, calibrated"]
 
 
+def test_points_never_mix_rates_thresholds_or_steps(tmp_path: Path) -> None:
+    edge_macs = write_run(tmp_path / "run")
+
+    def detector(**settings: object) -> dict[str, object]:
+        return {"detector": {"kind": "calibrated", **settings}}
+
+    for correct, changes in (
+        (10.0, detector(calibrated_for=20)),
+        (20.0, detector(calibrated_for=5.0)),
+        (30.0, detector(calibrated_for=5.0) | {"stream": "wood"}),
+        (40.0, detector(calibrated_for=5.0, threshold=0.6) | {"stream": "sea"}),
+        (50.0, detector(calibrated_for=5.0) | {"stream": "hill", "step": 100}),
+    ):
+        write_evaluation(tmp_path / "run", edge_macs, correct_pct=correct, **changes)
+    run = read_run(tmp_path / "run", "run")
+    found = stream_points([run])
+    assert {(p.label, p.correct_pct.mean) for p in found} == {
+        ("SANAS λ=0.25, calibrated for 20/h, step 150", 10),
+        ("SANAS λ=0.25, calibrated for 5/h, step 150", 25),
+        ("SANAS λ=0.25, calibrated for 5/h, step 150", 40),
+        ("SANAS λ=0.25, calibrated for 5/h, step 100", 50),
+    }
+    assert {row["calibrated_for"] for row in points_to_json(found)} == {5, 20}
+    # One is shown where there is room for one: of the last step, for the lowest rate.
+    (shown,) = one_detector_per_run(found)
+    assert (shown.calibrated_for, shown.setting.step) == (5, 150)
+    assert [e.result.setting for e in run.typical] == [shown.setting] * len(shown.streams)
+    legend = cost_curve(found).figure.legends[0].get_texts()
+    assert [text.get_text() for text in legend[:2]] == [
+        "SANAS, calibrated for 5/h",
+        "SANAS, calibrated for 20/h",
+    ]
+    assert [command[-4:-2] for command in reproduce.evaluations(run)] == [
+        ["--false_alarms_per_hour", rate] for rate in ("20", "5", "5", "5", "5")
+    ]
+
+
 def test_points_to_json_has_nulls_for_what_is_not_known(tmp_path: Path) -> None:
     edge_macs = write_run(tmp_path / "run")
     write_evaluation(tmp_path / "run", edge_macs, match_pct=float("nan"))
@@ -93,8 +131,14 @@ def test_points_to_json_has_nulls_for_what_is_not_known(tmp_path: Path) -> None:
     assert row["correct_pct"] == {"mean": 50.0, "sd": None}
     assert row["match_pct"] == {"mean": None, "sd": None}
     assert list(row) == [
-        *("run", "kind", "detector", "budget", "cost_weight", "seed", "full_macs_per_frame"),
-        *("streams", "macs_per_frame", "macs_per_frame_with_controller", "correct_pct"),
+        *("run", "kind", "detector", "calibrated_for", "budget", "cost_weight", "seed"),
+        *(
+            "full_macs_per_frame",
+            "streams",
+            "macs_per_frame",
+            "macs_per_frame_with_controller",
+            "correct_pct",
+        ),
         *("wrong_pct", "match_pct", "false_alarm_pct", "false_alarms_per_hour", "frame_accuracy"),
         "negatives",
     ]

@@ -86,6 +86,31 @@ def test_points_have_the_rates_of_their_setting(run, tmp_path):
     assert set(point.negatives) == {"speech", "music"}
 
 
+def test_points_have_no_rates_of_another_detector(tmp_path):
+    told = {"kind": "calibrated", "calibrated_for": 5, "threshold": 0.8, "thresholds": []}
+    write_evaluation(tmp_path / "run", write_run(tmp_path / "run"), detector=told)
+    for name, detector in (
+        ("same", told),
+        ("another rate", told | {"calibrated_for": 20}),
+        ("another threshold", told | {"threshold": 0.9}),
+        ("no rate", {"kind": "calibrated", "threshold": 0.8}),
+    ):
+        save_negative_result(tmp_path / "run", negative_result(negatives=name, detector=detector))
+    save_negative_result(
+        tmp_path / "run", negative_result(negatives="another step", detector=told, step=100)
+    )
+    save_negative_result(
+        tmp_path / "run", negative_result(negatives="same", split="validation", detector=told)
+    )
+    run = read_run(tmp_path / "run", "run")
+    (point,) = stream_points([run])
+    assert set(point.negatives) == {"same", "same, validation"}
+    shown = {row[2] for row in run_rows(run)}
+    assert "another rate, calibrated for 20/h, step 150, 2.0 h" in shown
+    assert "another step, calibrated for 5/h, step 100, 2.0 h" in shown
+    assert "same, validation, calibrated for 5/h, step 150, 2.0 h" in shown
+
+
 def test_roc_joins_words_and_negatives_by_threshold(run):
     (found,) = read_rocs([run])
     assert found.negatives == "speech"

@@ -97,7 +97,8 @@ def test_read_run_groups_by_price_and_detector(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "run", edge_macs, cost_weight=2.0, **CALIBRATED)
     write_evaluation(tmp_path / "run", edge_macs, cost_weight=2.0, stream="wood", **CALIBRATED)
     run = read_run(tmp_path / "run", "run")
-    assert {setting: len(group) for setting, group in run.by_setting().items()} == {
+    found = {(s.price, s.detector): len(group) for s, group in run.by_setting().items()}
+    assert found == {
         (1, "default"): 1,
         (2, "default"): 1,
         (2, "calibrated"): 2,

@@ -45,6 +45,8 @@ def test_result_path_differs_for_every_stream_price_and_detector() -> None:
         Path("w/evaluations/calibrated/town.json"),
     ]
     assert found[3] == Path("w/evaluations/calibrated/town@0.5.json")
+    of_rate = result_path(Path("w"), "town", 0.5, "calibrated", 20.0)
+    assert of_rate == Path("w/evaluations/calibrated_20/town@0.5.json")
 
 
 def test_result_files_takes_a_result_where_older_code_put_it(tmp_path: Path) -> None:
@@ -61,6 +63,14 @@ def test_result_files_takes_a_result_where_older_code_put_it(tmp_path: Path) -> 
         tmp_path, "calibrated/town@0.5", result("town", 0.5, **CALIBRATED)
     )
     assert result_files(tmp_path) == files
+    # One for a named rate lay with the others.
+    for_five = {"detector": {"kind": "calibrated", "calibrated_for": 5.0}}
+    old = write(tmp_path, "calibrated/wood@0.5", result("wood", 0.5, **for_five))
+    files["calibrated_5/wood@0.5"] = old
+    assert result_files(tmp_path) == files
+    new = write(tmp_path, "calibrated_5/wood@0.5", result("wood", 0.5, **for_five))
+    files["calibrated_5/wood@0.5"] = new
+    assert result_files(tmp_path) == files
 
 
 def test_result_files_of_a_run_without_any_and_beside_clips(tmp_path: Path) -> None:
@@ -69,7 +79,10 @@ def test_result_files_of_a_run_without_any_and_beside_clips(tmp_path: Path) -> N
     assert result_files(tmp_path) == {}
 
 
-@pytest.mark.parametrize("detector", [{"kind": "better"}, {}, None])
+@pytest.mark.parametrize(
+    "detector",
+    [{"kind": "better"}, {}, None, {"kind": "calibrated", "calibrated_for": "5"}],
+)
 def test_a_result_of_an_unknown_detector_is_refused(tmp_path: Path, detector: Any) -> None:
     file = write(tmp_path, "town", result(detector=detector))
     with pytest.raises(ValueError, match=re.escape(f"{file}: expected a result of evaluate")):
@@ -80,6 +93,7 @@ def test_suffix_of_says_the_price_and_a_detector_that_is_not_the_protocols() -> 
     assert suffix_of(None) == ""
     assert suffix_of(0.051) == " at λ=0.051"
     assert suffix_of(0.051, "calibrated") == " at λ=0.051, calibrated"
+    assert suffix_of(0.051, "calibrated", 5.0) == " at λ=0.051, calibrated for 5/h"
 
 
 def test_a_stream_result_is_its_json(tmp_path: Path) -> None:
