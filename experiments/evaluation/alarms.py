@@ -109,7 +109,7 @@ def score_negatives(
             "detections": len(found) - len(alarms),
         }
     edge_macs = np.array(list(model.edge_macs.values()), np.float64)
-    macs = float(np.concatenate([trace.live @ edge_macs for trace in traced.traces]).mean())
+    macs = float((counted_live(traced) @ edge_macs).mean())
     return NegativeResult(
         workdir=model.workdir.name,
         step=model.step,
@@ -145,6 +145,25 @@ def score_negatives(
     )
 
 
+def counted_live(traced: Traced) -> np.ndarray:
+    """Live edges [T, E] of the steps that hear a recording in which no word was heard.
+
+    As of detections, the middle of a step's window says what it hears; silence that only parts
+    recordings is no part of what a model costs on them.
+    """
+    middle, steps = _middle_ms(traced), list[np.ndarray]()
+    for trace, places in zip(traced.traces, traced.negatives.places, strict=True):
+        heard = [
+            not place.heard and 0 <= ms - place.begin_ms < place.length_ms
+            for ms in trace.times_ms + middle
+            for place in [place_at(places, ms)]
+        ]
+        steps.append(trace.live[np.array(heard, bool)])
+    found = np.concatenate(steps)
+    # Recordings that are all shorter than a step may have no middle of a window in them.
+    return found if len(found) else np.concatenate([trace.live for trace in traced.traces])
+
+
 def fired(traced: Traced, detector: Detector) -> list[tuple[Detection, Place]]:
     """The words that a model fires, and the recordings in which it does.
 
@@ -155,15 +174,20 @@ def fired(traced: Traced, detector: Detector) -> list[tuple[Detection, Place]]:
 
 def placed(traced: Traced, found: Sequence[Sequence[Detection]]) -> list[tuple[Detection, Place]]:
     """The words among the detections of each lane, and the recordings in which they are."""
-    frontend = traced.model.info.frontend
-    window = traced.model.sanas.window - frontend.overlap
-    middle = 500 * window * frontend.hop / frontend.sample_rate
+    middle = _middle_ms(traced)
     return [
         (detection, place_at(places, detection.time_ms + middle))
         for detections, places in zip(found, traced.negatives.places, strict=True)
         for detection in detections
         if detection.label >= FIRST_WORD
     ]
+
+
+def _middle_ms(traced: Traced) -> float:
+    """From the beginning of a window to its middle."""
+    frontend = traced.model.info.frontend
+    window = traced.model.sanas.window - frontend.overlap
+    return 500 * window * frontend.hop / frontend.sample_rate
 
 
 def alarm_counter(sets: Sequence[Traced]) -> AlarmCounter:

@@ -47,7 +47,8 @@ class NegativeResult(Detected):
       alarms: words fired there; alarms_per_hour, _low and _high: their rate and its bounds.
       by_word: word → the same for each word, `alarms`, `per_hour`, `low`, `high`.
       heard: `recordings`, `seconds`, `detections` where a word was heard; None if none was.
-      macs_per_frame, macs_per_frame_with_controller: of the live edges, mean over the steps.
+      macs_per_frame, macs_per_frame_with_controller: of the live edges, mean over the steps
+        whose window's middle is in a recording without a word (of before: over all steps).
       frontend_macs: as of `StreamResult`.
       full_macs_per_frame: of the whole network.
       roc: `threshold`, `alarms_per_hour` at several thresholds.

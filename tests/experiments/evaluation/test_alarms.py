@@ -88,6 +88,22 @@ def test_fired_are_words_in_their_recordings_as_detect_finds_them(traced):
     assert [d for d, _ in found] == slow
 
 
+def test_costs_are_of_the_recordings_that_count(traced):
+    """Not of the silence around them, nor of those in which a word was heard."""
+    times = traced.traces[0].times_ms
+    # A window of 1.01 s has its middle in `a`, which is heard from 1.5 s on, in 180 steps.
+    half = (times >= 1_000) & (times < 19_000)
+    traced.traces[0].live[half, 0] = 0
+    traced.traces[1].live[:, 1] = 0
+    assert score_negatives(traced, DETECTOR, {"kind": "default"}, None).macs_per_frame == 70
+    # Recordings shorter than a step have no middle of a window in them.
+    short = [[place._replace(length_ms=1.0) for place in own] for own in traced.negatives.places]
+    none = traced._replace(negatives=traced.negatives._replace(places=short))
+    own = [120 - 100 * half.mean(), 100]
+    found = score_negatives(none, DETECTOR, {"kind": "default"}, None).macs_per_frame
+    assert found == pytest.approx(np.mean(own))
+
+
 def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp_path):
     described = {"kind": "calibrated"}
     result = score_negatives(traced, DETECTOR, described, None)
