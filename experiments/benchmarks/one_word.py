@@ -24,6 +24,7 @@ from absl import flags
 
 from data_prep.command import cli as command
 from data_prep.command.atomic import check_place, write_json
+from experiments.evaluation.calibration import check_split
 from experiments.evaluation.stream_inference import ModelRun, read_streams, run_models
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -112,6 +113,7 @@ def run(values: flags.FlagValues) -> None:
     """Body of the command."""
     check_place("json", values.json)
     keep_programs()
+    check_split(Path(values.choose_on))
     models, _ = read_models(values)
     streams = read_streams([values.choose_on, values.stream], [], models)
     classes = models[0].info.classes

@@ -57,6 +57,15 @@ def test_the_larger_number_counts_first(one, other):
     assert Counted(*one).badness < Counted(*other).badness
 
 
+def test_no_threshold_is_chosen_on_a_testing_stream(tmp_path, capsys):
+    (tmp_path / "val.json").write_text('{"split": "testing"}')
+    streams = [f"--choose_on={tmp_path / 'val.wav'}", f"--stream={tmp_path / 'test.wav'}"]
+    assert one_word.main(["one_word", "--pretrained=kws", "--word=stop", *streams]) == 1
+    error = capsys.readouterr().err
+    assert "expected a stream of validation clips, got testing" in error
+    assert error.count("\n") == 1
+
+
 def test_a_word_below_the_chosen_threshold_is_missed():
     chosen = run_of(level((3000, 0.95), (9000, 0.85)), ["stop", "go"], [3000, 9000])
     tested = run_of(level((3000, 0.75), (9000, 0.99)), ["stop", "stop"], [3000, 9000])
