@@ -96,10 +96,16 @@ def negative_lines(results: Sequence[NegativeResult]) -> list[str]:
     """A table of the audio without words that the run was evaluated on; bounds are 95 %."""
     rows = [
         f"| {r.shown}{r.suffix} | {r.seconds / 60:.1f} | {r.alarms} | {r.alarms_per_hour:.1f} "
-        f"| {r.alarms_per_hour_low:.1f} to {r.alarms_per_hour_high:.1f} |"
+        f"| {_bounds(r)} |"
         for r in results
     ]
     return _table(["without words", "minutes", "false alarms", "an hour", "95 %"], rows)
+
+
+def _bounds(r: NegativeResult) -> str:
+    """What a rate lies within; of no events there is one bound."""
+    low = f"{r.alarms_per_hour_low:.1f} to" if r.alarms else "at most"
+    return f"{low} {r.alarms_per_hour_high:.1f}"
 
 
 def clip_lines(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -71,5 +71,9 @@ def test_clips_by_price_then_noise_then_word(tmp_path: Path) -> None:
 
 
 def test_negatives_have_bounds(tmp_path: Path) -> None:
-    rows = negative_lines([negative_result(cost_weight=0.1)])[2:-1]
-    assert rows == ["| speech at λ=0.1 | 120.0 | 4 | 2.0 | 0.5 to 5.1 |"]
+    none = negative_result(alarms=0, alarms_per_hour=0.0, alarms_per_hour_high=1.5)
+    rows = negative_lines([negative_result(cost_weight=0.1), none])[2:-1]
+    assert rows == [
+        "| speech at λ=0.1 | 120.0 | 4 | 2.0 | 0.5 to 5.1 |",
+        "| speech | 120.0 | 0 | 0.0 | at most 1.5 |",
+    ]
