@@ -116,7 +116,7 @@ def main(values: flags.FlagValues) -> None:
             own_price = price if model.conditioned else None
             answers = ask(model, answer, price, clips.samples, noise)
             result = {
-                "workdir": model.workdir.name,
+                "workdir": model.name,
                 "step": model.step,
                 "static": model.info.config.model.static,
                 "cost_weight": own_price,

@@ -72,7 +72,7 @@ def measure(runs: Sequence[ModelRun], word: str, tolerance_ms: float) -> list[di
         )
         found.append(
             {
-                "model": tested.model.workdir.name,
+                "model": tested.model.name,
                 "cost_weight": tested.price,
                 "word": word,
                 "threshold": threshold,

@@ -111,7 +111,7 @@ def score_negatives(
     edge_macs = np.array(list(model.edge_macs.values()), np.float64)
     macs = float((counted_live(traced) @ edge_macs).mean())
     return NegativeResult(
-        workdir=model.workdir.name,
+        workdir=model.name,
         step=model.step,
         static=model.static,
         cost_weight=traced.price,

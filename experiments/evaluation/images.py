@@ -62,7 +62,7 @@ def evaluate_images(
         cost = float(metrics[0]["cost"]) / built.charged.scale
         pixels = confusion.sum() > sum(int(b.mask.sum()) for b in batches)
         result = ImageResult(
-            workdir=workdir.name,
+            workdir=model.name,
             step=model.step,
             static=model.static,
             cost_weight=own_price,

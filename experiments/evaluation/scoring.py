@@ -45,7 +45,7 @@ def score_model(
     classes = model.info.classes
     detections = detect(trace.posteriors, trace.times_ms, detector)
     return StreamResult(
-        workdir=model.workdir.name,
+        workdir=model.name,
         step=model.step,
         static=model.static,
         cost_weight=run.price,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -66,7 +67,8 @@ def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[floa
     if not folders:
         raise ValueError("--workdir, --pretrained: expected a model, got none")
     models = [
-        read_model(folder, values.checkpoint, budgets, trust=values.trust) for folder in folders
+        replace(read_model(folder, values.checkpoint, budgets, trust=values.trust), named=name)
+        for folder, name in zip(folders, run_folder.names_of(folders), strict=True)
     ]
     if (budgets or prices) and not any(m.info.config.model.conditioned for m in models):
         flag = "--budgets" if budgets else "--cost_weights"
@@ -91,6 +93,6 @@ def at_prices(model: TrainedModel, prices: list[float]) -> TrainedModel:
         if not low <= price <= high:
             raise ValueError(
                 f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
-                f"{model.workdir.name} learnt; got {price:g}"
+                f"{model.name} learnt; got {price:g}"
             )
     return model.at_prices(prices)

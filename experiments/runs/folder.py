@@ -183,11 +183,24 @@ def read_sweep(workdir: Path) -> list[str] | None:
 
 def expand_sweeps(workdirs: Iterable[Path]) -> list[Path]:
     """Folders of runs, each once: a sweep stands for its members."""
-    folders: dict[Path, None] = {}
+    folders: dict[Path, Path] = {}
     for workdir in workdirs:
         members = read_sweep(workdir)
-        folders |= dict.fromkeys([workdir] if members is None else [workdir / m for m in members])
-    return list(folders)
+        for folder in [workdir] if members is None else [workdir / m for m in members]:
+            folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A name for each of several folders: its own, and of those above it what tells it apart."""
+    paths = [Path(os.path.abspath(folder)).parts for folder in folders]
+
+    def name(path: tuple[str, ...]) -> str:
+        tails = (path[-length:] for length in range(1, len(path)))
+        alone = (t for t in tails if sum(other[-len(t) :] == t for other in paths) == 1)
+        return "/".join(next(alone, path))
+
+    return list(map(name, paths))
 
 
 def read(workdir: Path, *, trust: bool = False) -> RunInfo:

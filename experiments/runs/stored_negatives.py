@@ -35,7 +35,7 @@ class NegativeResult(Detected):
     Bounds are exact 95 % bounds of a Poisson rate.
 
     Fields:
-      workdir: name of the model's folder.
+      workdir: name of the model's folder, after others above it where names were alike.
       step: of the checkpoint.
       static: whether every edge ran on every frame.
       cost_weight: λ that a conditioned network was told.

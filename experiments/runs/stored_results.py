@@ -119,7 +119,7 @@ class StreamResult(Detected):
     What is None by default is not in results of before it was measured.
 
     Fields:
-      workdir: name of the model's folder.
+      workdir: name of the model's folder, after others above it where names were alike.
       step: of the checkpoint.
       static: whether every edge ran on every frame.
       cost_weight: λ that a conditioned network was told.
@@ -190,7 +190,7 @@ class ImageResult(Stored):
     """A model on a split of images, at one price: one architecture, the most probable.
 
     Fields:
-      workdir: name of the model's folder.
+      workdir: name of the model's folder, after others above it where names were alike.
       step: of the checkpoint.
       static: whether every edge is on.
       cost_weight: λ that a conditioned network was told.

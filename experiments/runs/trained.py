@@ -38,6 +38,7 @@ class TrainedModel:
       step: of training.
       params: as of `rollout.init_model`.
       prices: λ that are told to it, if it is conditioned.
+      named: what tells it from others that it is used with; None for its folder's name.
     """
 
     workdir: Path
@@ -46,6 +47,12 @@ class TrainedModel:
     step: int
     params: Params
     prices: list[float]
+    named: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is shown, and as its results are told from those of others."""
+        return self.workdir.name if self.named is None else self.named
 
     @property
     def static(self) -> bool:

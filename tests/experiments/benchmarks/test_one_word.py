@@ -15,9 +15,7 @@ def run_of(level, said, at, seconds=20, price=0.1):
     """A model that is as sure as `level` [T] says, every 100 ms, that it hears "stop"."""
     p = np.asarray(level, float)
     posteriors = np.stack([0.6 * (1 - p), 0 * p, 0.4 * (1 - p), p], axis=1)
-    model = SimpleNamespace(
-        info=SimpleNamespace(classes=CLASSES), workdir=SimpleNamespace(name="m")
-    )
+    model = SimpleNamespace(info=SimpleNamespace(classes=CLASSES), name="m")
     stream = SimpleNamespace(
         words=said, times_ms=at, samples=np.zeros(16_000 * seconds), rate=16_000
     )

@@ -60,7 +60,7 @@ def traced():
         labels = np.zeros(len(times), int)
         traces.append(Trace(times, posteriors, np.ones((len(times), 2)), labels))
     model = SimpleNamespace(
-        workdir=SimpleNamespace(name="run"),
+        name="run",
         step=7,
         static=True,
         info=SimpleNamespace(classes=CLASSES, frontend=Frontend.create(np.ones((1, 241)))),

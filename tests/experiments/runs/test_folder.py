@@ -26,6 +26,22 @@ with folder.hold(Path(sys.argv[1])):
 """
 
 
+def test_names_have_as_much_of_a_path_as_tells_folders_apart(tmp_path):
+    folders = [tmp_path / each for each in ("new/run", "old/run", "other", "old/a/b", "new/a/b")]
+    assert run_folder.names_of(folders) == ["new/run", "old/run", "other", "old/a/b", "new/a/b"]
+    assert run_folder.names_of(folders[:1]) == ["run"]
+    assert run_folder.names_of([tmp_path, tmp_path / tmp_path.name])[1] == "/".join(
+        [*tmp_path.parts[-1:], tmp_path.name]
+    )
+
+
+def test_a_folder_by_two_paths_is_one(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    paths = [tmp_path / "run", tmp_path / "latest"]
+    assert run_folder.expand_sweeps(paths) == paths[:1]
+
+
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the folder `run`."""
