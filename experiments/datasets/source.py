@@ -18,7 +18,7 @@ class Source(Protocol):
 
     Fields:
       classes: their names.
-      sha256: fingerprint of the examples.
+      sha256: fingerprint of the examples; of audio that of its files, a dash, how they are dealt.
       training: what training batches are drawn from, on the device.
       streams: whether examples stay on the host: `draw` then needs what `feed` sends.
       untaught: classes that have no training examples and cannot be learnt.

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_prep.speech.cache import Cache, fingerprint, open_cache
+from data_prep.speech.dealt import dealt
 from experiments.config import DataConfig, features_of
 from experiments.datasets.negatives import open_tracks
 from experiments.datasets.source import Teacher
@@ -72,12 +73,13 @@ class AudioSource:
         self._mesh = mesh
         self.cache = open_cache(config.cache)
         self.classes = tuple(self.cache.classes)
-        self.sha256 = fingerprint(Path(config.cache)) or ""
-        if not self.sha256:
+        files = fingerprint(Path(config.cache))
+        if not files:
             raise ValueError(
                 f"{config.cache}: expected provenance.json with the fingerprint of the clips, got "
                 "none: prepare it again"
             )
+        self.sha256 = f"{files}-{dealt(self.cache)}"
         clip_bytes = self.cache.samples.dtype.itemsize * self.cache.samples.shape[1]
         needed = clip_bytes * sum(
             len(self.cache.indices(name)) for name in ("training", "validation")

@@ -372,8 +372,21 @@ def _check_same_config(workdir: Path, old: Config, new: Config) -> None:
 
 
 def _check_same_data(workdir: Path, info: RunInfo, data: Source) -> None:
-    if info.data_sha256 != data.sha256:
+    """A run goes on with the clips that it began with, dealt as they were."""
+    old, new = info.data_sha256.partition("-"), data.sha256.partition("-")
+    if old[0] != new[0]:
         raise ValueError(
             f"--data: expected the clips that the run in {workdir} started with "
-            f"(sha256 {info.data_sha256[:12]}…), got others ({data.sha256[:12]}…)"
+            f"(sha256 {old[0][:12]}…), got others ({new[0][:12]}…)"
+        )
+    if info.classes != data.classes:
+        raise ValueError(
+            f"--data: expected the words that the run in {workdir} started with "
+            f"({', '.join(info.classes)}), got {', '.join(data.classes)}"
+        )
+    # Runs of old do not know how their files were dealt.
+    if old[2] and old[2] != new[2]:
+        raise ValueError(
+            f"--data: expected the splits (and --heard) that the run in {workdir} started with, "
+            "got the same files with others: it would learn what it is validated or tested on"
         )

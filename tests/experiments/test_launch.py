@@ -200,6 +200,30 @@ def test_workdir_with_other_data_is_refused(uninterrupted, tmp_path, capsys):
     assert "expected the clips that the run" in capsys.readouterr().err
 
 
+def test_workdir_with_other_splits_or_words_of_its_data_is_refused(
+    cache, uninterrupted, tmp_path, capsys
+):
+    swapped = shutil.copytree(cache, tmp_path / "swapped")
+    splits = np.load(swapped / "splits.npy")
+    np.save(swapped / "splits.npy", np.array([1, 0, 2], np.int8)[splits])
+    renamed = shutil.copytree(cache, tmp_path / "renamed")
+    meta = (renamed / "dataset.json").read_text().replace('"mid"', '"mud"')
+    (renamed / "dataset.json").write_text(meta)
+    for other, said in ((swapped, "expected the splits (and --heard)"), (renamed, "the words")):
+        assert run_launch(other, uninterrupted) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_a_run_that_does_not_know_its_splits_goes_on(cache, uninterrupted, tmp_path):
+    old = shutil.copytree(uninterrupted, tmp_path / "old")
+    described = json.loads((old / "config.json").read_text())
+    described["data_sha256"] = described["data_sha256"].partition("-")[0]
+    (old / "config.json").write_text(json.dumps(described))
+    assert run_launch(cache, old) == 0
+
+
 def test_damaged_checkpoint_is_one_line(cache, uninterrupted, tmp_path, capsys):
     folder = tmp_path / "damaged"
     shutil.copytree(uninterrupted, folder)
