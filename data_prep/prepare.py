@@ -10,7 +10,8 @@ are cut to their loudest second.
         --negatives music --negatives noise=sounds --negative_speaker '_spk([^_]+)_'
 
 Negatives are audio without the words, of any length and format, kept beside the clips with splits
-of their own: speech in a folder of that name (or speech=PATH), all else is sound.
+of their own: speech in a folder of that name (or speech=PATH), all else is sound. Where a kind has
+too few files for three splits, each is cut: its beginning trains, then comes validation, testing.
 """
 
 import sys
@@ -23,7 +24,7 @@ from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech.cache import FRONTEND, SPLITS
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.preparing import WORDS, Options, negative_table, prepare, table
+from data_prep.speech.preparing import WORDS, Options, lacking, negative_table, prepare, table
 from data_prep.speech.splits import PERCENT
 
 
@@ -113,7 +114,7 @@ def run(values: flags.FlagValues) -> None:
             print(f"the {split} split is empty")
     negatives = open_negatives(Path(values.out))
     if negatives is not None:
-        print(negative_table(negatives))
+        print("\n".join([negative_table(negatives), *lacking(negatives)]))
     print(f"wrote {values.out}")
 
 

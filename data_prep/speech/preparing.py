@@ -31,6 +31,7 @@ from data_prep.speech.cache import (
 from data_prep.speech.index import Index, composed, find
 from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
 from data_prep.speech.negatives import Negative, find_negatives
+from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _CHUNK = 256  # files in flight: bounds the memory
@@ -92,6 +93,8 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     hashes: dict[str, str] = {}
     skipped: dict[str, str] = {}
     cut: list[str] = []
+    too_few = kinds_to_cut(negatives)
+    in_stretches: dict[str, int] = dict.fromkeys(too_few, 0)
     provenance: dict[str, Any] = {}
     final: list[int] = []
     for name, reason in index.unusable:
@@ -128,6 +131,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         provenance.update(
             _provenance(index, options, words, by, kept, hashes, skipped, cut, negatives)
         )
+        provenance["negatives"]["in_stretches"] = in_stretches
 
     def write_more(folder: Path) -> None:
         """Read the negatives and write those that can be read."""
@@ -141,8 +145,11 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 hashes[name] = file.sha256
                 if file.samples is None:
                     _skip(name, file.reason, skipped, options.strict)
-                else:
-                    yield NegativeRow(file.samples, each.name, each.kind, each.split, each.heard)
+                    continue
+                rows = _negative_rows(each, file.samples, options, each.kind in too_few)
+                if len(rows) > 1:
+                    in_stretches[each.kind] += 1
+                yield from rows
 
         write_negatives(folder, readable())
 
@@ -171,6 +178,12 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             print(
                 f"no training clips of {word}: record more of it, name other --words, or split "
                 "by other speakers or takes"
+            )
+    for kind, files in in_stretches.items():
+        if files:
+            print(
+                f"too few files of {kind} for three splits: {files} cut into a stretch for each, "
+                "so that the same voices and rooms are in all"
             )
     if cut:
         print(f"{len(cut)} clips longer than 1 s were cut to their loudest second: {_shown(cut)}")
@@ -220,6 +233,35 @@ def negative_table(negatives: Negatives) -> str:
         lines.append(f"{kind:{width}}" + "".join(f"{cell:>18}" for cell in cells))
     heard = int(negatives.heard.sum())
     return "\n".join([*lines, *([f"a word was heard in {heard} of them"] if heard else [])])
+
+
+def lacking(negatives: Negatives) -> list[str]:
+    """Lines that name the kinds of negatives of which a split has nothing to learn or choose on."""
+    lines = []
+    for k, kind in enumerate(negatives.all_kinds):
+        quiet = set(negatives.splits[(negatives.kinds == k) & ~negatives.heard].tolist())
+        absent = [split for s, split in enumerate(SPLITS) if s not in quiet]
+        if absent:
+            lines.append(
+                f"no {kind} without words for {', '.join(absent)}: add files of it, or one longer "
+                f"than {len(SPLITS) * LEAST_SECONDS} s"
+            )
+    return lines
+
+
+def _negative_rows(
+    each: Negative, samples: np.ndarray, options: Options, too_few: bool
+) -> list[NegativeRow]:
+    """A file as it is, or where files are too few a stretch of it for each split."""
+    # What a word was heard in is left out of training, so that no split is short of it.
+    cuts = stretches(len(samples), options.negative_validation) if too_few else []
+    if each.heard or not cuts:
+        return [NegativeRow(samples, each.name, each.kind, each.split, each.heard)]
+    rows = []
+    for split, where in cuts:
+        begins = f" from {where.start / decode.SAMPLE_RATE:g} s" if where.start else ""
+        rows.append(NegativeRow(samples[where], each.name + begins, each.kind, split, False))
+    return rows
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
