@@ -62,8 +62,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "negative_speaker",
         None,
-        "Regular expression whose group is the speaker in names of negatives, who stays in one "
-        "split; by default every file is on its own.",
+        "Regular expression whose group is the speaker (or recording) in names of negatives, who "
+        "stays in one split; of several groups the one that matched, as in "
+        r"'_spk([^_]+)_|(\d-\d+)-[A-Z]'. By default every file is on its own.",
         flag_values=values,
     )
     flags.DEFINE_float(

@@ -42,7 +42,8 @@ def commands_of(text):
         text = text.replace(f"${name}", " ".join(value.split()))
     found = []
     for line in text.split("\n"):
-        for part in re.split(r"[|;&]| -- | (?=python -m)", line.partition(" #")[0]):
+        # A bar without a blank before it belongs to a regular expression.
+        for part in re.split(r" \||[;&]| -- | (?=python -m)", line.partition(" #")[0]):
             part = part.removeprefix("--command=").strip()
             if re.match(r"(\S*python|make) ", part):
                 found.append(shlex.split(part.replace('"', "") if part.count('"') % 2 else part))

@@ -25,13 +25,16 @@ AROUND = 10  # blocks
 
 
 class Negative(NamedTuple):
-    """One file: `name` is relative to `root`; `split` an index; whether a word was heard in it."""
+    """One file: `name` is relative to `root`; `split` an index; whether a word was heard in it;
+    its speaker, "" where the name tells none.
+    """
 
     root: Path
     name: str
     kind: str
     split: int
     heard: bool
+    speaker: str = ""
 
 
 def find_negatives(
@@ -43,7 +46,7 @@ def find_negatives(
     """The files of all sources by kind and name. Raises ValueError for one without audio.
 
     Splits are those of `splits.assign`, where a speaker is what the first group of the regular
-    expression `speaker` finds in a name that takes part in the match, or else the file itself.
+    expression `speaker` that takes part in the match finds in a name, or else the file itself.
 
     Args:
       sources: as in the module docstring.
@@ -56,13 +59,27 @@ def find_negatives(
     found = []
     for source in sources:
         root, names, kind = _files(source)
-        clips = tuple(Clip(name, kind, _speaker(name, pattern)) for name in names)
+        speakers = [_speaker(name, pattern) for name in names]
+        clips = tuple(Clip(n, kind, who or n) for n, who in zip(names, speakers, strict=True))
         split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
-        for name, split in zip(names, split_of, strict=True):
-            found.append(Negative(root, name, kind, split, bool(words.get(Path(name).name))))
+        for name, split, who in zip(names, split_of, speakers, strict=True):
+            heard_in = bool(words.get(Path(name).name))
+            found.append(Negative(root, name, kind, split, heard_in, who))
     if heard is not None and not any(Path(each.name).name in words for each in found):
         raise ValueError(f"--heard: expected files of --negatives in {heard}, got none of them")
     return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
+
+
+def speakers_found(negatives: Sequence[Negative]) -> list[str]:
+    """A line for each kind: how many speakers were found, and in how many of its names."""
+    lines = []
+    for kind in sorted({each.kind for each in negatives}):
+        found = [each.speaker for each in negatives if each.kind == kind]
+        named = [speaker for speaker in found if speaker]
+        alone = "; each of the others is taken for its own" if len(named) < len(found) else ""
+        who = f"{len(set(named))} in {len(named)} of {len(found)} {kind} files"
+        lines.append(f"--negative_speaker: {who}{alone}")
+    return lines
 
 
 def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
@@ -130,7 +147,7 @@ def _pattern(speaker: str | None) -> re.Pattern[str] | None:
 
 
 def _speaker(name: str, pattern: re.Pattern[str] | None) -> str:
-    """Who speaks in a file; without a match it is its own speaker."""
+    """Who speaks in a file, or which recording it is a part of; "" without a match."""
     found = pattern.search(name) if pattern else None
     groups = [group for group in found.groups() if group] if found else []
-    return groups[0] if groups else name
+    return groups[0] if groups else ""

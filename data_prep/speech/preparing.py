@@ -30,7 +30,7 @@ from data_prep.speech.cache import (
 )
 from data_prep.speech.index import Index, composed, find
 from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
-from data_prep.speech.negatives import Negative, find_negatives
+from data_prep.speech.negatives import Negative, find_negatives, speakers_found
 from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -89,6 +89,8 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         print(f"files of endings that are not read: {counted}")
     if index.ignored:
         print(f"{len(index.ignored)} audio files do not fit the layout: {_shown(index.ignored)}")
+    if options.negative_speaker is not None:
+        print("\n".join(speakers_found(negatives)))
     names = [clip.name for clip in index.clips]
     hashes: dict[str, str] = {}
     skipped: dict[str, str] = {}

@@ -110,7 +110,9 @@ def test_prepare_keeps_negatives_beside_the_clips(
     assert prepare(*one, *negatives) == 0
     assert open_cache(tmp_path / "alone").classes[2:] == ("yes",)
     half = tmp_path / "half"
-    assert prepare(*words, "--out", half, *negatives, "--negative_validation", "50") == 0
+    by = ("--negative_validation", "50", "--negative_speaker", r"(\d+\.ogg)")
+    assert prepare(*words, "--out", half, *negatives, *by) == 0
+    assert "--negative_speaker: 30 in 30 of 30 speech files" in capsys.readouterr().out
     more = open_negatives(half)
     assert more is not None
     assert len(more.rows("validation")) > len(got.rows("validation"))

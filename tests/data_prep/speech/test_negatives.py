@@ -7,7 +7,13 @@ import pytest
 import soundfile
 
 from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
-from data_prep.speech.negatives import BLOCK, activity, find_negatives, read_heard
+from data_prep.speech.negatives import (
+    BLOCK,
+    activity,
+    find_negatives,
+    read_heard,
+    speakers_found,
+)
 from data_prep.speech.splits import hash_split
 
 RNG = np.random.default_rng(0)
@@ -38,6 +44,32 @@ def test_find_negatives_keeps_a_speaker_in_one_split_by_the_hash(talk: Path) -> 
     assert [each.split for each in alone] == [hash_split(each.name) for each in alone]
     more = find_negatives([str(talk)], r"(none)", validation=50)
     assert [each.split for each in more] == [hash_split(each.name, 50) for each in alone]
+
+
+def test_several_groups_keep_speakers_and_parts_of_recordings_together(
+    talk: Path, tmp_path: Path
+) -> None:
+    parts = [f"{i % 5 + 1}-{211_000 + i}-{take}.wav" for i in range(40) for take in "ABC"]
+    for name in [*parts, "hum.wav"]:
+        save(tmp_path / "rain" / name)
+    sources = [str(talk), str(tmp_path / "rain")]
+    found = find_negatives(sources, r"_spk([^_]+)_|(\d-\d+)-[A-Z]")
+    splits_of: dict[str, set[int]] = {}
+    for each in found:
+        splits_of.setdefault(each.name.rpartition("-")[0], set()).add(each.split)
+        if each.kind == "speech":
+            assert each.split == hash_split(each.name.split("_")[1].removeprefix("spk"))
+    recordings = [splits for name, splits in splits_of.items() if name]
+    assert len(recordings) == 40
+    assert {len(splits) for splits in recordings} == {1}
+    assert set.union(*recordings) == {0, 1, 2}
+    assert speakers_found(found) == [
+        "--negative_speaker: 40 in 120 of 121 rain files; each of the others is taken for its own",
+        "--negative_speaker: 40 in 80 of 80 speech files",
+    ]
+    # One group alone leaves parts of a recording in several splits, and says so.
+    alone = find_negatives(sources, r"_spk([^_]+)_")
+    assert speakers_found(alone)[0].startswith("--negative_speaker: 0 in 0 of 121 rain files; ")
 
 
 def test_find_negatives_names_kinds_and_reads_any_format(tmp_path: Path) -> None:
