@@ -55,6 +55,14 @@ class Index:
         """All speakers found, sorted."""
         return tuple(sorted({clip.speaker for clip in self.clips}))
 
+    @property
+    def nameless(self) -> int:
+        """How many clips have names that tell no speaker."""
+        if self.pattern is not None:
+            tells = "speaker" in compile_pattern(self.pattern).groupindex
+            return 0 if tells else len(self.clips)
+        return sum("_nohash_" not in clip.name.rpartition("/")[2] for clip in self.clips)
+
 
 def find(root: Path, pattern: str | None = None) -> Index:
     """Index a data folder. Raises ValueError when it is missing or has no clips."""

@@ -83,7 +83,16 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     )
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
-    print(f"{len(index.clips)} clips of {len(index.words)} words in {data}; split {rule}")
+    print(
+        f"{len(index.clips)} clips of {len(index.words)} words by {len(index.speakers)} speakers "
+        f"in {data}; split {rule}"
+    )
+    if index.nameless:
+        print(
+            f"{index.nameless} of {len(index.clips)} file names tell no speaker: each is taken for "
+            "a speaker of its own, and the same person may be in several splits; give --pattern "
+            "with {speaker}"
+        )
     if index.others:
         counted = ", ".join(f"{count} of {ending}" for ending, count in index.others)
         print(f"files of endings that are not read: {counted}")

@@ -123,3 +123,28 @@ def test_a_class_without_training_clips_is_named(tmp_path, capsys) -> None:
     flags = ("--words", "yes,go", "--testing_speakers", "spk0")
     assert prepare("--data", tmp_path / "corpus", "--out", tmp_path / "o", *flags) == 0
     assert "no training clips of go: record more of it" in capsys.readouterr().out
+
+
+def test_speakers_are_counted_and_names_that_tell_none_are_said(tmp_path, capsys) -> None:
+    for word in ("lumos", "nox"):
+        for i in range(25):
+            save(tmp_path / "d" / word / f"{'ann' if i % 2 else 'bob'}_{i}.wav", seconds=0.1)
+    words = ("--data", tmp_path / "d", "--words", "all", "--out", tmp_path / "o", "--overwrite")
+    assert prepare(*words) == 0
+    said = capsys.readouterr().out
+    assert "50 clips of 2 words by 25 speakers in " in said
+    assert "50 of 50 file names tell no speaker: each is taken for a speaker of its own" in said
+    pattern = "{word}/{speaker}_{n}.wav"
+    assert prepare(*words, "--pattern", pattern) == 0
+    said = capsys.readouterr().out
+    assert "50 clips of 2 words by 2 speakers in " in said
+    assert "tell no speaker" not in said
+    assert prepare(*words, "--pattern", "{word}/{n}.wav") == 1, "no such names"
+    assert prepare(*words, "--pattern", "{word}/ann_{n}.wav") == 0
+    assert "24 of 24 file names tell no speaker" in capsys.readouterr().out
+    few(tmp_path / "named")
+    named = ("--data", tmp_path / "named", "--words", "all", "--out", tmp_path / "p")
+    assert prepare(*named) == 0
+    said = capsys.readouterr().out
+    assert "by 6 speakers" in said
+    assert "tell no speaker" not in said
