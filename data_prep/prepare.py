@@ -80,7 +80,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "heard",
         None,
         "Table (file, tab, words or -) of negatives in which a word was heard: left out of "
-        "training, counted apart in tests.",
+        "training, counted apart in tests. A file is its path, or its name where that is unique.",
         flag_values=values,
     )
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.command.reading import read_text
 from data_prep.speech import splits
 from data_prep.speech.cache import FRONTEND
+from data_prep.speech.heard import match, read_heard
 from data_prep.speech.index import Clip, Index, audio_files
 
 SPEECH = "speech"
@@ -55,7 +55,6 @@ def find_negatives(
       validation: percent of the speakers for validation, as of `splits.assign`.
     """
     pattern = _pattern(speaker)
-    words = {} if heard is None else read_heard(heard)
     found = []
     for source in sources:
         root, names, kind = _files(source)
@@ -63,10 +62,10 @@ def find_negatives(
         clips = tuple(Clip(n, kind, who or n) for n, who in zip(names, speakers, strict=True))
         split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
         for name, split, who in zip(names, split_of, speakers, strict=True):
-            heard_in = bool(words.get(Path(name).name))
-            found.append(Negative(root, name, kind, split, heard_in, who))
-    if heard is not None and not any(Path(each.name).name in words for each in found):
-        raise ValueError(f"--heard: expected files of --negatives in {heard}, got none of them")
+            found.append(Negative(root, name, kind, split, heard=False, speaker=who))
+    if heard is not None:
+        marks = match(read_heard(heard), [(each.kind, each.name) for each in found])
+        found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
     return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
 
 
@@ -80,25 +79,6 @@ def speakers_found(negatives: Sequence[Negative]) -> list[str]:
         who = f"{len(set(named))} in {len(named)} of {len(found)} {kind} files"
         lines.append(f"--negative_speaker: {who}{alone}")
     return lines
-
-
-def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
-    """Words heard in each file, by its name without folders, from a table with tabs.
-
-    The first line is `file`, `heard`; words stand with blanks between them, `-` for none.
-    """
-    if not path.is_file():
-        raise ValueError(f"--heard: expected a file, got {path}")
-    lines = read_text(path).splitlines()
-    if not lines or lines[0].split("\t") != ["file", "heard"]:
-        raise ValueError(f"--heard: expected a first line `file<tab>heard` in {path}")
-    table = {}
-    for number, line in enumerate(lines[1:], 2):
-        name, tab, words = line.partition("\t")
-        if not tab:
-            raise ValueError(f"{path}:{number}: expected `file<tab>words`, got {line!r}")
-        table[Path(name).name] = () if words.strip() == "-" else tuple(words.split())
-    return table
 
 
 def activity(samples: np.ndarray) -> np.ndarray:

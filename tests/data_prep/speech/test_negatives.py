@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.speech.heard import read_heard
 from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
 from data_prep.speech.negatives import (
     BLOCK,
     activity,
     find_negatives,
-    read_heard,
     speakers_found,
 )
 from data_prep.speech.splits import hash_split
