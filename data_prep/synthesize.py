@@ -125,6 +125,8 @@ def _check(out: Path, options: Options) -> None:
             raise ValueError(f"expected words that can name a folder, got {word!r}")
     if options.sentences:
         sentence(np.random.default_rng(0), options.words)
+    if options.voices:
+        recordings.babble(np.random.default_rng(0), options.words)
     if min(options.takes, options.noise_seconds) < 1:
         raise ValueError(f"expected positive numbers of takes and seconds, got {options}")
     if min(options.voices, options.sentences, options.sounds) < 0:

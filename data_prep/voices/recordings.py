@@ -6,6 +6,7 @@ talk.
 
 import dataclasses
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from data_prep.speech.wav import write_wav
 from data_prep.voices import espeak, noises
 from data_prep.voices.household import household
 from data_prep.voices.music import music
-from data_prep.voices.sentences import sentence
+from data_prep.voices.sentences import holds, sentence
 
 # The thirty words of Speech Commands v0.01.
 WORDS = (
@@ -30,7 +31,7 @@ WORDS = (
     *("house", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven"),
     *("sheila", "six", "stop", "three", "tree", "two", "up", "wow", "yes", "zero"),
 )
-# None of these is a default word: babble must not hold what the detector listens for.
+# None of these has a default word; of other words, `babble` leaves out those that have one.
 BABBLE = (
     "people were walking along the river",
     "could you bring another glass please",
@@ -58,6 +59,12 @@ class Options:
     jobs: int = 0  # processes, 0: one per CPU
     sentences: int = 0  # without the words, by each voice
     sounds: int = 0  # minutes of each kind
+
+
+def babble(rng: np.random.Generator, avoid: Collection[str]) -> str:
+    """What one of many talkers says, without the words `avoid`; ValueError if nothing is left."""
+    left = [text for text in BABBLE if not holds(text, avoid)]
+    return left[rng.integers(len(left))] if left else sentence(rng, avoid)
 
 
 def draw_voices(count: int, seed: int) -> dict[str, espeak.Voice]:
@@ -182,7 +189,7 @@ def write_track(folder: Path, kind: str, number: int, options: Options) -> int:
         voices = list(draw_voices(8, options.seed + 1).values())
 
         def talk(talker: int) -> np.ndarray:
-            spoken = speaker.say(BABBLE[rng.integers(len(BABBLE))], voices[talker])
+            spoken = speaker.say(babble(rng, options.words), voices[talker])
             return resample(_trim(spoken) / 32768.0, speaker.rate)
 
         track = noises.babble(rng, samples, talk, talkers=len(voices))

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+_TRIES = 1000
 _PARTS = (
     (
         *("my brother", "the old teacher", "our neighbours", "a young woman", "the children"),
@@ -35,12 +36,23 @@ _PARTS = (
 
 
 def sentence(rng: np.random.Generator, avoid: Collection[str] = ()) -> str:
-    """A sentence without the words `avoid`; ValueError if these leave nothing to say."""
-    wanted = {word.lower() for word in avoid}
-    parts = []
-    for part in _PARTS:
-        left = [text for text in part if not wanted & set(re.findall(r"\w+", text))]
-        if not left:
-            raise ValueError(f"expected --words that leave sentences to say, got {sorted(avoid)}")
-        parts.append(left[rng.integers(len(left))])
-    return " ".join(parts)
+    """A sentence without the words and phrases `avoid`; ValueError if these leave none to say."""
+    left = [[text for text in part if not holds(text, avoid)] for part in _PARTS]
+    if all(left):
+        # A phrase may also lie across two parts: few sentences have one, unless all have.
+        for _ in range(_TRIES):
+            said = " ".join(part[rng.integers(len(part))] for part in left)
+            if not holds(said, avoid):
+                return said
+    raise ValueError(f"expected --words that leave sentences to say, got {sorted(avoid)}")
+
+
+def holds(text: str, wanted: Collection[str]) -> bool:
+    """Whether a text has one of these words, or of these phrases as they stand."""
+    said = f" {' '.join(_words(text))} "
+    return any(f" {' '.join(words)} " in said for words in map(_words, wanted) if words)
+
+
+def _words(text: str) -> list[str]:
+    """Words in small letters; `glass_of_water`, as folders are named, is a phrase."""
+    return re.findall(r"[^\W_]+", text.lower())

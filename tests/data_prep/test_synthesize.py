@@ -241,3 +241,46 @@ def test_sentences_differ_and_hold_no_word_to_be_heard() -> None:
     assert not any({"water", "brother", "on"} & set(text.split()) for text in said)
     with pytest.raises(ValueError, match="leave sentences to say"):
         sentence(rng, [word for text in said for word in text.split()])
+
+
+def test_sentences_hold_no_phrase_to_be_heard() -> None:
+    rng = np.random.default_rng(0)
+    # The last lies across two parts of a sentence.
+    avoid = ("glass of water", "Garden_Gate", "box before")
+    said = [sentence(rng, avoid) for _ in range(3000)]
+    for phrase in ("glass of water", "garden gate", "box before"):
+        assert not any(phrase in text for text in said)
+    assert any("box" in text for text in said)
+    plain = [sentence(np.random.default_rng(seed), ("water",)) for seed in range(20)]
+    assert plain == [sentence(np.random.default_rng(s), ("water", "sofa")) for s in range(20)]
+
+
+def test_babble_holds_no_word_to_be_heard() -> None:
+    rng = np.random.default_rng(0)
+    words = ("weather", "window", "lunch", "fresh bread")
+    said = {recordings.babble(rng, words) for _ in range(200)}
+    assert len(said) == 4
+    assert not any(word in text for word in words for text in said)
+    # Nothing of it is left: sentences are said.
+    every = (*words, "river", "glass", "brother", "winter")
+    assert "a" in {word for _ in range(50) for word in recordings.babble(rng, every).split()}
+    # With the words that it was written for it is what it was.
+    one, two = np.random.default_rng(1), np.random.default_rng(1)
+    for _ in range(20):
+        want = recordings.BABBLE[two.integers(len(recordings.BABBLE))]
+        assert recordings.babble(one, recordings.WORDS) == want
+
+
+def test_the_babble_of_a_corpus_holds_none_of_its_words(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+
+    def say(speaker: espeak.Speaker, text: str, voice: espeak.Voice) -> np.ndarray:
+        said.append(text)
+        return np.ones(9000, np.int16)
+
+    monkeypatch.setattr(espeak.Speaker, "say", say)
+    (tmp_path / "_background_noise_").mkdir()
+    options = recordings.Options(words=("weather", "lunch"), noise_seconds=20)
+    recordings.write_track(tmp_path, "babble", 0, options)
+    assert len(said) > 100
+    assert not any(word in text for word in options.words for text in said)
