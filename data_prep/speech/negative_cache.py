@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from data_prep.command.reading import naming, read_array, read_json
 from data_prep.speech.cache import SPLITS
 from data_prep.speech.negatives import BLOCK, SPEECH, activity
 
@@ -121,21 +122,42 @@ def open_negatives(cache: Path) -> Negatives | None:
     folder = cache / FOLDER
     if not folder.is_dir():
         return None
-    try:
-        meta = json.loads((folder / "negatives.json").read_text(encoding="utf-8"))
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "samples" else None)
-            for name in _DTYPES
-        }
-        found = Negatives(**arrays, all_kinds=tuple(meta["kinds"]), names=tuple(meta["names"]))
-    except (ValueError, EOFError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{folder}: expected negatives as prepare writes them, got: {error}"
-        ) from (error)
-    count = len(found.names)
+    kinds, names = _read_names(folder / "negatives.json")
+    arrays = {name: _read_array(folder, name) for name in _DTYPES}
+    _check_shapes(folder, arrays, len(names))
+    _check_values(folder, arrays, len(kinds))
+    return Negatives(**arrays, all_kinds=kinds, names=names)
+
+
+def _read_names(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Kinds, and names of the files."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: expected negatives as prepare writes them, got no {path}")
+    meta = read_json(path, "kinds and names of negatives")
+    with naming(path, "kinds and names of negatives"):
+        found = {key: tuple(meta[key]) for key in ("kinds", "names")}
+        for key, values in found.items():
+            if not values or not all(isinstance(value, str) for value in values):
+                raise ValueError(f"{key} that are no words")
+        if len(set(found["kinds"])) < len(found["kinds"]):
+            raise ValueError(f"a kind twice in {meta['kinds']}")
+    return found["kinds"], found["names"]
+
+
+def _read_array(folder: Path, name: str) -> np.ndarray:
+    """One array, memory-mapped where it is long."""
+    path = folder / f"{name}.npy"
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected negatives as prepare writes them, got no {path.name}")
+    return read_array(path, mapped=name == "samples")
+
+
+def _check_shapes(folder: Path, arrays: dict[str, np.ndarray], count: int) -> None:
+    """ValueError for arrays that are not of so many files, or of another type."""
+    samples = arrays["samples"].size
     right = {
-        "samples": (int(found.bounds[-1]),),
-        "active": (int(found.bounds[-1]) // BLOCK,),
+        "samples": (samples,),
+        "active": (samples // BLOCK,),
         "bounds": (count + 1,),
     } | dict.fromkeys(("splits", "kinds", "heard"), (count,))
     for name, shape in right.items():
@@ -145,7 +167,21 @@ def open_negatives(cache: Path) -> Negatives | None:
                 f"expected {np.dtype(_DTYPES[name]).name} {list(shape)} in {folder}/{name}.npy, "
                 f"got {array.dtype} {list(array.shape)}"
             )
-    return found
+
+
+def _check_values(folder: Path, arrays: dict[str, np.ndarray], kinds: int) -> None:
+    """ValueError for an index that points at nothing, or files that are no whole blocks."""
+    for name, high in (("splits", len(SPLITS) - 1), ("kinds", kinds - 1)):
+        low, top = arrays[name].min(), arrays[name].max()
+        if low < 0 or top > high:
+            raise ValueError(f"expected 0 to {high} in {folder}/{name}.npy, got {low} to {top}")
+    bounds, samples = arrays["bounds"], arrays["samples"].size
+    ends_right = bounds[0] == 0 and bounds[-1] == samples
+    if not ends_right or (bounds[1:] <= bounds[:-1]).any() or (bounds % BLOCK).any():
+        raise ValueError(
+            f"expected multiples of {BLOCK} that rise from 0 to {samples} in {folder}/bounds.npy, "
+            f"got {np.array2string(bounds, threshold=6, edgeitems=2, max_line_width=1000)}"
+        )
 
 
 def _write_header(file: BinaryIO, samples: int) -> None:

@@ -21,6 +21,8 @@ from data_prep.images.idx import read_idx
 from data_prep.images.image_set import ImageSet
 from data_prep.speech.audio import Audio
 from data_prep.speech.cache import CacheRow, open_cache, write_cache
+from data_prep.speech.heard import read_heard
+from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
 from experiments.config import ModelConfig
 from experiments.datasets.streams import read_stream
 from experiments.runs import folder as run_folder
@@ -95,6 +97,26 @@ def _cache(name: str) -> Callable[[Path], Path]:
         return folder / "cache" / name
 
     return make
+
+
+def _negatives(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        rows = [
+            NegativeRow(np.arange(200 * (i + 1), dtype=np.int16), f"{i}.wav", kind, i, i == 1)
+            for i, kind in enumerate(("speech", "music", "speech"))
+        ]
+        write_negatives(folder, rows)
+        return folder / "negatives" / name
+
+    return make
+
+
+def _negative_samples(folder: Path) -> object:
+    """All that is used of negatives, so that an index that points at nothing is found."""
+    found = open_negatives(folder)
+    assert found is not None
+    samples = [found.file(row).sum() for row in range(len(found.names))]
+    return samples, found.table(), found.is_speech()
 
 
 def _image_cache(name: str) -> Callable[[Path], Path]:
@@ -180,6 +202,14 @@ READERS: dict[str, Reader] = {
     "cache, labels": Reader(_cache("labels.npy"), lambda at: open_cache(at / "cache")),
     "cache, noise": Reader(_cache("noise_bounds.npy"), lambda at: open_cache(at / "cache")),
     "cache, mel": Reader(_cache("mel.npy"), lambda at: open_cache(at / "cache")),
+    **{
+        f"negatives, {Path(name).stem}": Reader(_negatives(name), _negative_samples)
+        for name in ("negatives.json", "bounds.npy", "splits.npy", "kinds.npy", "samples.npy")
+    },
+    "heard": Reader(
+        _text("heard.tsv", "file\theard\na/1.wav\tyes no\nb/1.wav\t-\n2.wav\tno\n"),
+        lambda at: read_heard(at / "heard.tsv"),
+    ),
     "images": Reader(_image_cache("dataset.json"), lambda at: open_image_cache(at / "cache")),
     "images, labels": Reader(_image_cache("labels.npy"), lambda at: open_image_cache(at / "cache")),
     "idx": Reader(_idx, lambda at: read_idx(at / "a.gz", 3)),

@@ -162,3 +162,45 @@ def test_damaged_negatives_are_named(tmp_path: Path) -> None:
     (tmp_path / "negatives" / "heard.npy").unlink()
     with pytest.raises(ValueError, match="expected negatives as prepare writes them"):
         open_negatives(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("kinds", [0, 9], "expected 0 to 1 in .*kinds.npy, got 0 to 9"),
+        ("kinds", [-1, 0], "expected 0 to 1 in .*kinds.npy, got -1 to 0"),
+        ("splits", [0, 3], "expected 0 to 2 in .*splits.npy, got 0 to 3"),
+        ("bounds", [0, 480, 320], "expected multiples of 160 that rise from 0 to 320 in"),
+        ("bounds", [0, 0, 320], "expected multiples of 160 that rise"),
+        ("bounds", [0, 80, 320], r"expected multiples .* got \[  0  80 320\]"),
+        ("bounds", [160, 240, 320], "expected multiples of 160 that rise"),
+        ("bounds", [0, 160, 640], "expected multiples of 160 that rise"),
+        ("bounds", [], r"expected int64 \[3\] in .*bounds.npy, got int64 \[0\]"),
+        ("active", [True], r"expected bool \[2\] in .*active.npy, got bool \[1\]"),
+    ],
+)
+def test_negatives_that_point_at_nothing_are_refused(tmp_path: Path, name, values, said) -> None:
+    ones = np.ones(160, np.int16)
+    rows = [NegativeRow(ones, f"{kind}.wav", kind, 0, False) for kind in ("music", "speech")]
+    write_negatives(tmp_path, rows)
+    path = tmp_path / "negatives" / f"{name}.npy"
+    np.save(path, np.array(values, np.load(path).dtype))
+    with pytest.raises(ValueError, match=said):
+        open_negatives(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"kinds": ["music"]}', "none of 'names'"),
+        ('{"kinds": [], "names": ["a"]}', "kinds that are no words"),
+        ('{"kinds": ["music"], "names": [5]}', "names that are no words"),
+        ('{"kinds": ["music", "music"], "names": ["a"]}', "a kind twice"),
+        ("[]", "JSON of another kind"),
+    ],
+)
+def test_other_descriptions_of_negatives_are_refused(tmp_path: Path, text, said) -> None:
+    write_negatives(tmp_path, [NegativeRow(np.ones(9, np.int16), "a.wav", "music", 0, False)])
+    (tmp_path / "negatives" / "negatives.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        open_negatives(tmp_path)
