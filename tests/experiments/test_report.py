@@ -148,7 +148,7 @@ def test_report_of_both_detectors(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ["80.5" in line and "calibrated" in line for line in means] == [False, True]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "SANAS λ=0.25, calibrated<" in page
-    assert "tables have both, figures the calibrated one" in page
+    assert "tables have all, figures one, a calibrated one" in page
     assert "(SANAS λ=0.25) on town, calibrated, " in page
     made = page[page.index("<h2>How it was made") :]
     assert made.count("--checkpoint 150 --threshold 0.7") == 2
