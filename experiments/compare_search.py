@@ -170,7 +170,7 @@ def _main_streams(
     if options.finetune_steps:
         raise ValueError("--finetune_steps: expected none on streams; weights stay as they are")
     for wav in values.choose_on:
-        check_split(Path(wav))
+        check_split(Path(wav), "choose_on")
     streams = read_streams([*values.choose_on, *values.stream], [], both)
     number = len(values.choose_on)
     prices = [parse_price(word) for word in word_list(values.cost_weights)]

@@ -113,7 +113,7 @@ def run(values: flags.FlagValues) -> None:
     """Body of the command."""
     check_place("json", values.json)
     keep_programs()
-    check_split(Path(values.choose_on))
+    check_split(Path(values.choose_on), "choose_on")
     models, _ = read_models(values)
     streams = read_streams([values.choose_on, values.stream], [], models)
     classes = models[0].info.classes

@@ -134,8 +134,8 @@ def detector_summary(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def check_split(wav: Path) -> dict[str, Any] | None:
-    """What make_stream says of a stream; ValueError if it is of the testing split."""
+def check_split(wav: Path, flag: str = "stream") -> dict[str, Any] | None:
+    """What make_stream says of a flag's stream; ValueError if it is of the testing split."""
     path = wav.with_suffix(".json")
     if not path.is_file():
         print(f"{wav}: no {path.name} beside it; make sure that it is not of the testing split")
@@ -146,7 +146,7 @@ def check_split(wav: Path) -> dict[str, Any] | None:
     if split not in SPLITS:
         raise ValueError(f"{path}: expected a split out of {', '.join(SPLITS)}, got {split!r}")
     if split == "testing":
-        raise ValueError(f"--stream: expected a stream of validation clips, got testing: {wav}")
+        raise ValueError(f"--{flag}: expected a stream of validation clips, got testing: {wav}")
     if split == "training":
         print(f"{wav}: of the training split, on which a model is surer than it will be")
     return found

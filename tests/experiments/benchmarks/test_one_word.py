@@ -60,7 +60,7 @@ def test_no_threshold_is_chosen_on_a_testing_stream(tmp_path, capsys):
     streams = [f"--choose_on={tmp_path / 'val.wav'}", f"--stream={tmp_path / 'test.wav'}"]
     assert one_word.main(["one_word", "--pretrained=kws", "--word=stop", *streams]) == 1
     error = capsys.readouterr().err
-    assert "expected a stream of validation clips, got testing" in error
+    assert "--choose_on: expected a stream of validation clips, got testing" in error
     assert error.count("\n") == 1
 
 
