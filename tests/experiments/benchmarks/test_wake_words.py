@@ -28,7 +28,7 @@ def test_alarms_by_kind_and_misses(tmp_path, monkeypatch, capsys):
         save(tmp_path / "speech" / f"{i}.wav", LOUD if i < 2 else 0.0, 30)
         save(tmp_path / "rain" / f"{i}.wav", 0.0, 15)
         save(tmp_path / "mine" / f"{i}.wav", LOUD if i else 0.0)
-    (tmp_path / "heard.tsv").write_text("file\theard\n0.wav\tmine\n")
+    (tmp_path / "heard.tsv").write_text("file\theard\nspeech/0.wav\tmine\n")
     monkeypatch.setattr(wake_words, "ours", lambda name, price, rate: loud)
 
     def absent(word):
