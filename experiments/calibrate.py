@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import json_text, new_files, new_folder
+from data_prep.command.atomic import json_text, new_folder, write_atomic
 from data_prep.command.cli import number, run, word_list
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
@@ -110,7 +110,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    """Calibrate every model; print the detectors and write them, all or none."""
+    """Calibrate every model; print the detectors, and write them once all are chosen."""
     from experiments.datasets.recordings import read_negative_sets
     from experiments.evaluation.alarms import trace_negatives
     from experiments.evaluation.calibration import calibrated, detector_summary, too_short
@@ -184,9 +184,8 @@ def main(values: flags.FlagValues) -> None:
         ((folder, text),) = texts.items()
         copy_packed(folder, Path(values.out), text)
         return
-    with new_files(*(folder / DETECTOR for folder in texts)) as files:
-        for file, text in zip(files, texts.values(), strict=True):
-            file.write_text(text)
+    for folder, text in texts.items():
+        write_atomic(folder / DETECTOR, text)
 
 
 def heard_by(

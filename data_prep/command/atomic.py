@@ -66,7 +66,8 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)
     with _sibling(targets[0]) as around:
-        new = tuple(around / target.name for target in targets)
+        # Numbered, for two folders may get files of one name; the ends of names stay.
+        new = tuple(around / f"{number}_{target.name}" for number, target in enumerate(targets))
         yield new
         for path in new:
             _sync(path)

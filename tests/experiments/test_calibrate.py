@@ -161,8 +161,10 @@ def test_testing_streams_and_bad_input_are_refused_in_one_line(root, trained, tm
 def test_stream_of_unknown_split_is_taken_with_a_warning(root, trained, tmp_path, capsys):
     shutil.copy(root / "validation.wav", tmp_path / "s.wav")
     shutil.copy(root / "validation_labels.txt", tmp_path / "s_labels.txt")
-    arguments = ["--workdir", trained, "--stream", tmp_path / "s.wav"]
+    other = shutil.copytree(trained, tmp_path / "other")
+    arguments = ["--workdir", trained, "--workdir", other, "--stream", tmp_path / "s.wav"]
     assert run_calibrate(*arguments, "--false_alarms_per_hour=200") == 0
+    assert (other / "detector.json").is_file()
     assert "make sure that it is not of the testing split" in capsys.readouterr().out
     assert json.loads((trained / "detector.json").read_text())["streams"][0]["source"] is None
 

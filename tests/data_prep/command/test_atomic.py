@@ -183,3 +183,11 @@ def test_a_place_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> N
     ):
         with pytest.raises(ValueError, match=said):
             atomic.check_place("json", str(out))
+
+
+def test_new_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    outs = [tmp_path / folder / "same.json" for folder in "ab"]
+    with atomic.new_files(*outs) as files:
+        for text, file in zip("12", files, strict=True):
+            file.write_text(text)
+    assert [out.read_text() for out in outs] == ["1", "2"]
