@@ -127,7 +127,8 @@ def main(values: flags.FlagValues) -> None:
     if bool(values.stream) == bool(values.data):
         got = "both" if values.data else "neither"
         raise ValueError(f"--stream, --data: expected one of them, got {got}")
-    rates = [parse_rate(word) for word in word_list(values.false_alarms_per_hour)]
+    asked = map(parse_rate, word_list(values.false_alarms_per_hour))
+    rates = list(dict.fromkeys(asked))
     folders = run_folder.expand_sweeps(map(resolve, values.workdir))
     check_out(values.out, folders)
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]

@@ -224,7 +224,7 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
             soundfile.write(root / name / f"{part}.wav", samples, 16_000)
     negatives = ["--negatives", root / "talk", "--negatives", f"room={root / 'home'}"]
     stream = ["--workdir", trained, "--stream", root / "validation.wav"]
-    asked = "--false_alarms_per_hour=5000,0,10000"
+    asked = "--false_alarms_per_hour=5000,0,10000,5000"
     assert run_calibrate(*stream, *negatives, asked) == 0
     found = json.loads((trained / "detector.json").read_text())
     assert [each["name"] for each in found["negatives"]] == ["room", "talk"]
