@@ -127,6 +127,8 @@ def main(values: flags.FlagValues) -> None:
     if bool(values.stream) == bool(values.data):
         got = "both" if values.data else "neither"
         raise ValueError(f"--stream, --data: expected one of them, got {got}")
+    if values.labels and values.data:
+        raise ValueError("--labels: expected them with --stream, got them with --data")
     asked = map(parse_rate, word_list(values.false_alarms_per_hour))
     rates = list(dict.fromkeys(asked))
     folders = run_folder.expand_sweeps(map(resolve, values.workdir))
@@ -142,7 +144,8 @@ def main(values: flags.FlagValues) -> None:
     rate = models[0].info.frontend.sample_rate
     heard = Path(values.heard) if values.heard else None
     sets = read_negative_sets(negatives, "validation", heard, rate)
-    print("\n".join(too_short(sets, limits)), end="\n" if sets else "")
+    for line in too_short(sets, limits):
+        print(line)
     on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
     for each in trace_negatives(models, sets):
         on_negatives.setdefault((each.model.workdir, each.price), []).append(each)

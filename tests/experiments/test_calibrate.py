@@ -141,6 +141,7 @@ def test_testing_streams_and_bad_input_are_refused_in_one_line(root, trained, tm
         ([*good, "--checkpoint=77"], "expected 'latest' or one of"),
         (["--workdir", tmp_path, *good[2:]], "expected a folder with a run"),
         (["--workdir", trained, "--stream", "/no.wav"], "--stream: expected a file"),
+        ([*good[:2], "--data=c", "--labels=l"], "--labels: expected them with --stream"),
     ]
     for arguments, message in cases:
         assert run_calibrate(*arguments) == 1
