@@ -95,12 +95,17 @@ def activity(samples: np.ndarray) -> np.ndarray:
 
 def _files(source: str) -> tuple[Path, list[str], str]:
     """Folder of a source, names of its files and its kind."""
-    kind, equals, rest = source.partition("=")
-    path = Path(rest if equals else source)
+    # What is there as it stands is a path, whatever signs it has.
+    kind, equals, place = ("", "", source) if Path(source).exists() else source.partition("=")
+    place = place if equals else source
+    path = Path(place)
     if not equals:
         kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
-    if not kind or not str(path):
-        raise ValueError(f"--negatives: expected a path or KIND=PATH, got {source!r}")
+    # A kind names files of results.
+    if not place or kind in ("", ".", "..") or "/" in kind:
+        raise ValueError(
+            f"--negatives: expected a path or KIND=PATH, KIND without /, got {source!r}"
+        )
     if path.is_file():
         return path.parent, [path.name], kind
     if not path.is_dir():

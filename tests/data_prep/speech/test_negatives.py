@@ -1,5 +1,6 @@
 """Negatives: found, split by speaker, labelled by activity, and kept in a cache."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,12 @@ def test_find_negatives_names_kinds_and_reads_any_format(tmp_path: Path) -> None
         ("speech", "hour.flac"),
     ]
     assert find_negatives([str(tmp_path / "hour.flac")])[0].kind == "hour"
+    (tmp_path / "a=b").mkdir()
+    shutil.copy(tmp_path / "hour.flac", tmp_path / "a=b" / "x.flac")
+    assert find_negatives([str(tmp_path / "a=b")])[0].kind == "a=b"
+    for source in ("", "talk=", f"../x={tmp_path}", f"..={tmp_path}", f"={tmp_path}"):
+        with pytest.raises(ValueError, match="expected a path or KIND=PATH"):
+            find_negatives([source])
 
 
 def test_find_negatives_refuses(talk: Path, tmp_path: Path) -> None:
