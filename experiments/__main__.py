@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda values: None, lambda values: main(), __doc__, sys.argv))
+    leave(run(lambda values: None, lambda values: main(), __doc__, sys.argv))

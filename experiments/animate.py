@@ -20,6 +20,7 @@ from absl import flags
 
 from data_prep.command.atomic import new_files
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from data_prep.command.progress import counted
 from experiments.config.wording import short
 from experiments.flags.trust import define_trust_flag
@@ -115,7 +116,7 @@ def cli() -> None:
     """Console entry point."""
     # Counts and files: leave an accelerator to others. jax is imported later, if at all.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from absl import flags
 
 from data_prep.command.atomic import json_text, new_folder, write_atomic
 from data_prep.command.cli import number, run, word_list
+from data_prep.command.interrupts import leave
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
 
@@ -255,7 +256,7 @@ def parse_rate(word: str) -> float:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

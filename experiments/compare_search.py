@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from data_prep.command.cli import run, word_list
+from data_prep.command.interrupts import leave
 from experiments.config.wording import parse_budget
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
@@ -192,7 +193,7 @@ def parse_seed(word: str) -> int:
 def cli() -> None:
     """Console entry point."""
     after = "the same command goes on from what was scored"
-    sys.exit(run(define_flags, main, __doc__, sys.argv, after))
+    leave(run(define_flags, main, __doc__, sys.argv, after))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from absl import flags
 
 from data_prep.command.atomic import check_place, new_files, write_json
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
 
@@ -203,7 +204,7 @@ def _main_images(values: flags.FlagValues, models: Sequence[TrainedModel]) -> No
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

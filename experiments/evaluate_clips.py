@@ -22,6 +22,7 @@ from absl import flags
 
 from data_prep.command.atomic import check_place, write_json
 from data_prep.command.cli import number, run, word_list
+from data_prep.command.interrupts import leave
 from data_prep.speech.cache import SPLITS, open_cache
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
@@ -162,7 +163,7 @@ def save(folder: Path, result: dict[str, Any]) -> None:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

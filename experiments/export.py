@@ -47,6 +47,7 @@ from absl import flags
 
 from data_prep.command.atomic import new_folder
 from data_prep.command.cli import run, word_list
+from data_prep.command.interrupts import leave
 from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
 from experiments.machine.jax_setup import keep_programs
 from sanas_jax.export.c.text import WEIGHTS
@@ -266,7 +267,7 @@ def _chosen_weights(word: str, formats: Sequence[str]) -> str:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

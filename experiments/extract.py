@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from experiments.flags.trust import define_trust_flag
 
 
@@ -79,7 +80,7 @@ def main(values: flags.FlagValues) -> None:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from absl import flags
 
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from experiments.flags.training import define_flags, read_config, start, workdir_of
 
 
@@ -34,7 +35,7 @@ def main(values: flags.FlagValues) -> None:
 def cli() -> None:
     """Console entry point."""
     after = "the same command goes on from the last checkpoint"
-    sys.exit(run(define_flags, main, __doc__, sys.argv, after))
+    leave(run(define_flags, main, __doc__, sys.argv, after))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from experiments.flags.one_model import (
     chosen_engine,
     chosen_model,
@@ -128,7 +129,7 @@ def chosen_source(values: flags.FlagValues, rate: int) -> Source:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if TYPE_CHECKING:

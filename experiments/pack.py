@@ -23,6 +23,7 @@ from absl import flags
 
 from data_prep.command.atomic import new_folder, write_atomic
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from data_prep.command.reading import read_text
 from experiments.config import Config
 from experiments.flags.trust import define_trust_flag
@@ -148,7 +149,7 @@ def _name(path: str) -> str:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv))
+    leave(run(define_flags, main, __doc__, sys.argv))
 
 
 if __name__ == "__main__":

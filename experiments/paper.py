@@ -20,6 +20,7 @@ from absl import flags
 
 from data_prep.command.atomic import json_text, new_files, write_json
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from data_prep.command.reading import naming, read_json
 from data_prep.speech.cache import is_cache
 from experiments.replication.scales import SCALES
@@ -214,7 +215,7 @@ def _publish(setup: Setup) -> str:
 def cli() -> None:
     """Console entry point."""
     after = "the same command goes on from where it stood"
-    sys.exit(run(define_flags, main, __doc__, sys.argv, after))
+    leave(run(define_flags, main, __doc__, sys.argv, after))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 from absl import flags
 
 from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
 from experiments.flags.one_model import (
     chosen_engine,
     define_address_flags,
@@ -41,7 +42,7 @@ def main(values: flags.FlagValues) -> None:
 
 def cli() -> None:
     """Console entry point."""
-    sys.exit(run(define_flags, main, __doc__, sys.argv, "nothing was served yet"))
+    leave(run(define_flags, main, __doc__, sys.argv, "nothing was served yet"))
 
 
 if __name__ == "__main__":

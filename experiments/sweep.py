@@ -14,6 +14,7 @@ from typing import TypeVar
 from absl import flags
 
 from data_prep.command.cli import run, word_list
+from data_prep.command.interrupts import leave
 from experiments.config.wording import parse_budget
 from experiments.flags import training
 from experiments.flags.training import read_config, start, workdir_of
@@ -76,7 +77,7 @@ def _number(kind: Callable[[str], Number], flag: str, word: str) -> Number:
 def cli() -> None:
     """Console entry point."""
     after = "the same command goes on from the last checkpoints"
-    sys.exit(run(define_flags, main, __doc__, sys.argv, after))
+    leave(run(define_flags, main, __doc__, sys.argv, after))
 
 
 if __name__ == "__main__":

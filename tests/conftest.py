@@ -1,6 +1,7 @@
 """Settings shared by all tests: they hold before jax is imported."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -28,6 +29,9 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
 _CACHE = tempfile.TemporaryDirectory(prefix="sanas-jax-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# A shell's background is deaf to Ctrl-C, and so were the commands that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "data" / "speech_commands"

@@ -3,15 +3,14 @@
 import contextlib
 import math
 import os
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from data_prep.command.interrupts import ending_the_block
 from data_prep.command.starting import take_interrupts_back
 
 Define = Callable[[flags.FlagValues], None]
@@ -48,7 +47,7 @@ def run(
             raise ValueError(f"unexpected argument {rest[0]!r}: options are given as --name value")
         values.validate_all_flags()
         _check_numbers(values)
-        with _ended_as_interrupted():
+        with ending_the_block():
             body(values)
             _say_all()
     except KeyboardInterrupt:
@@ -153,29 +152,3 @@ def _print_all_names() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # replaced, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-@contextlib.contextmanager
-def _ended_as_interrupted() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: whatever ends a command, it cleans up.
-
-    A SIGHUP that is ignored, as `nohup` has it, stays ignored.
-    """
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:  # the shell and the kernel may both say that a terminal is gone
-            signal.signal(signum, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, interrupt)
-    except ValueError:  # not the main thread: leave signals alone
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

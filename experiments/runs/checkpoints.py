@@ -16,6 +16,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from data_prep.command.interrupts import held_back
+
 
 class Checkpoints:
     """Numbered checkpoints of one pytree in a folder.
@@ -30,7 +32,7 @@ class Checkpoints:
         """
         self._folder = folder
         policies = ocp.training.preservation_policies
-        with _silent():
+        with _undisturbed():
             self._checkpointer = ocp.training.Checkpointer(
                 folder.absolute(),
                 preservation_policy=None if keep is None else policies.LatestN(keep),
@@ -54,11 +56,11 @@ class Checkpoints:
         Raises OSError where it cannot be written; the last one is as it was.
         """
         try:
-            with _silent():
+            with _undisturbed():
                 self._checkpointer.save(step, tree, overwrite=True)
         except Exception as error:  # orbax and tensorstore raise many kinds
-            cause = str(error.__cause__ or error).splitlines()[0][:200]
-            raise OSError(f"{self._folder / str(step)}: could not be written: {cause}") from error
+            what = f"{self._folder / str(step)}: could not be written: {_cause(error)}"
+            raise OSError(what) from error
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a checkpoint into the structure, dtypes and devices of `like`.
@@ -90,7 +92,8 @@ class Checkpoints:
 
     def delete(self, step: int) -> None:
         """Remove one checkpoint."""
-        self._checkpointer.delete(step)
+        with _undisturbed():
+            self._checkpointer.delete(step)
 
     def close(self) -> None:
         """Release the folder."""
@@ -106,26 +109,34 @@ class Checkpoints:
 
     def _read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
-            with _silent():
+            with _undisturbed():
                 return read()
         except Exception as error:  # orbax raises many kinds, with all arrays in their text
-            cause = str(error.__cause__ or error).splitlines()[0][:200]
             raise ValueError(
                 f"{self._folder / str(step)}: expected a checkpoint of this network and version, "
-                f"could not read it: {cause}"
+                f"could not read it: {_cause(error)}"
             ) from None
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep orbax from logging what it raises: each of its threads does so, in 700 lines."""
+def _undisturbed() -> Iterator[None]:
+    """Keep orbax from logging what it raises, and interrupts from it until it is done.
+
+    Each of its threads logs an error, in 700 lines, and takes an interrupt for one.
+    """
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with held_back():
+            yield
     finally:
         logger.setLevel(before)
+
+
+def _cause(error: Exception) -> str:
+    """What orbax met, without the arrays that it prints after the first line."""
+    return (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _check_part(saved: Any, like: Any) -> None:

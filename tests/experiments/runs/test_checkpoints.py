@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -200,3 +201,23 @@ def test_who_reads_leaves_what_is_being_saved_alone(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as writing:
         writing.save(3, {"x": jnp.ones(3)})  # which waits for what began before it
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("way", ["load", "save"])
+def test_an_interrupt_while_a_checkpoint_is_read_or_written_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    tree = {"a": np.zeros(5)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, tree)
+        inner = getattr(checkpoints._checkpointer, way)
+
+        def interrupted(*args: object, **named: object) -> object:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            return inner(*args, **named)
+
+        monkeypatch.setattr(checkpoints._checkpointer, way, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.restore(3, tree) if way == "load" else checkpoints.save(4, tree)
+        assert checkpoints.steps() == ([3] if way == "load" else [3, 4])

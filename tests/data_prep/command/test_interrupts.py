@@ -1,0 +1,96 @@
+"""Interrupts: none is lost in a callback, and some code runs to its end first."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from data_prep.command.interrupts import held_back
+
+SWALLOWED = """
+import gc, os, signal, sys, time
+from data_prep.command.cli import run
+from data_prep.command.interrupts import leave
+
+def collected(phase, info):
+    gc.callbacks.remove(collected)
+    os.kill(os.getpid(), signal.{number})
+    for _ in range(1000):
+        pass  # where Python raises what the signal's handler raises
+
+def body(values):
+    gc.callbacks.append(collected)
+    gc.collect()
+    time.sleep(30)
+    print("not interrupted")
+
+leave(run(lambda values: None, body, "", ["command"]))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_not_lost(number):
+    code = SWALLOWED.format(number=number)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: nothing was written\n"
+
+
+def test_other_errors_of_callbacks_are_shown():
+    code = SWALLOWED.format(number="SIGINT").replace("os.kill(os.getpid(), signal.SIGINT)", "1 / 0")
+    code = code.replace("time.sleep(30)", "")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "not interrupted\n")
+    assert "ZeroDivisionError" in done.stderr
+
+
+def send():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+
+
+def reached_of(count, error=None):
+    """Of `count` points in a block, each after an interrupt, those that were reached."""
+    reached = []
+
+    def block():
+        with held_back():
+            for point in range(count):
+                send()
+                reached.append(point)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    return reached
+
+
+def test_an_interrupt_waits_for_what_is_not_to_be_disturbed():
+    before = signal.getsignal(signal.SIGINT)
+    assert reached_of(1) == [0]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_does_not_wait():
+    assert reached_of(3) == [0]
+
+
+def test_an_interrupt_comes_before_the_error_that_it_caused():
+    assert reached_of(1, ValueError()) == [0]
+
+
+def test_threads_hold_nothing_back():
+    def body():
+        with held_back():
+            done.append(True)
+
+    done: list[bool] = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert done
