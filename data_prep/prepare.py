@@ -103,7 +103,7 @@ def run(values: flags.FlagValues) -> None:
         negatives=tuple(values.negatives),
         negative_speaker=values.negative_speaker,
         negative_validation=values.negative_validation,
-        heard=Path(values.heard) if values.heard else None,
+        heard=Path(values.heard) if values.heard is not None else None,
     )
     own = ("negative_speaker", "negative_validation", "heard")
     if not options.negatives and (alone := [f"--{name}" for name in own if values[name].present]):

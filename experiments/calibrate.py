@@ -123,7 +123,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.trained import read_model
 
     keep_programs()
-    if values.heard and not values.negatives:
+    if values.heard is not None and not values.negatives:
         raise ValueError("--heard: expected it with --negatives, got none")
     if bool(values.stream) == bool(values.data):
         got = "both" if values.data else "neither"
@@ -143,7 +143,7 @@ def main(values: flags.FlagValues) -> None:
     for found in run_models(models, streams):
         traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     rate = models[0].info.frontend.sample_rate
-    heard = Path(values.heard) if values.heard else None
+    heard = Path(values.heard) if values.heard is not None else None
     sets = read_negative_sets(negatives, "validation", heard, rate)
     for line in too_short(sets, limits):
         print(line)

@@ -131,7 +131,7 @@ def main(values: flags.FlagValues) -> None:
         return
     if not values.stream and not values.negatives:
         raise ValueError("--stream, --negatives: expected the WAV of a stream or audio, got none")
-    if values.heard and not values.negatives:
+    if values.heard is not None and not values.negatives:
         raise ValueError("--heard: expected it with --negatives, got none")
     if values.figure and not (values.stream and values.negatives):
         raise ValueError("--figure: expected it with --stream and --negatives, got one of them")
@@ -139,7 +139,7 @@ def main(values: flags.FlagValues) -> None:
     sets = read_negative_sets(
         values.negatives,
         values.split,
-        Path(values.heard) if values.heard else None,
+        Path(values.heard) if values.heard is not None else None,
         models[0].info.frontend.sample_rate,
     )
     if values.detector == "calibrated" and values["threshold"].present:

@@ -86,7 +86,7 @@ def main(values: flags.FlagValues) -> None:
     models, budgets = read_models(values)
     cache = open_cache(values.data)
     tracks = cache.noise_tracks()
-    if ratios and not tracks:
+    if ratios and not any(track.any() for track in tracks):
         raise ValueError(f"--snr_db: expected a cache with background noise, got {cache.path}")
     for model in models:
         check_classes(model, cache)

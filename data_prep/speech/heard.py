@@ -7,6 +7,7 @@ where only one file has it.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from data_prep.command.reading import read_text
 
@@ -20,10 +21,12 @@ def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"--heard: expected a first line `file<tab>heard` in {path}")
     table: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
         name, tab, words = line.partition("\t")
         if not tab:
             raise ValueError(f"{path}:{number}: expected `file<tab>words`, got {line!r}")
-        name = PurePosixPath(name).as_posix()
+        name = PurePosixPath(name.replace("\\", "/")).as_posix()
         said = () if words.strip() == "-" else tuple(words.split())
         if bool(table.get(name, said)) != bool(said):
             raise ValueError(f"{path}:{number}: expected each file once, got {name} again")
@@ -31,8 +34,15 @@ def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
     return table
 
 
-def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether a word was heard in each of the files (kind, path in its source).
+class Match(NamedTuple):
+    """Whether a word was heard in each file, and lines with words that mean none of the files."""
+
+    heard: list[bool]
+    unknown: list[str]
+
+
+def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]) -> Match:
+    """In which of the files (kind, path in its source) a word was heard.
 
     Raises ValueError where a line may mean several files, or several lines a file, and it matters;
     and where no line means any.
@@ -60,7 +70,8 @@ def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]
             left -= set(lines[name])
     if not any(lines_of):
         raise ValueError("--heard: expected files of --negatives in the table, got none of them")
-    return [any(table[line] for line in found) for found in lines_of]
+    heard = [any(table[line] for line in found) for found in lines_of]
+    return Match(heard, sorted(line for line in left if table[line]))
 
 
 def _check_one(

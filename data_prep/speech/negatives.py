@@ -4,6 +4,7 @@ A source is a folder or a file, `KIND=PATH` or a path whose last part is the kin
 `speech` are people talking; all others (music, noise, …) are sounds.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,9 @@ def find_negatives(
     heard: Path | None = None,
     validation: float = splits.PERCENT,
 ) -> list[Negative]:
-    """The files of all sources by kind and name. Raises ValueError for one without audio.
+    """The files of all sources by kind and name; prints what a table of words has of others.
+
+    Raises ValueError for a source without audio, and for a file that is there twice.
 
     Splits are those of `splits.assign`, where a speaker is what the first group of the regular
     expression `speaker` that takes part in the match finds in a name, or else the file itself.
@@ -55,17 +58,27 @@ def find_negatives(
       validation: percent of the speakers for validation, as of `splits.assign`.
     """
     pattern = _pattern(speaker)
-    found = []
+    found, source_of = list[Negative](), dict[str, str]()  # the latter by real path
     for source in sources:
         root, names, kind = _files(source)
+        for name in names:
+            path = os.path.realpath(root / name)
+            if path in source_of:
+                raise ValueError(
+                    f"--negatives: expected each file once, got {root / name} in "
+                    f"{source_of[path]} and in {source}"
+                )
+            source_of[path] = source
         speakers = [_speaker(name, pattern) for name in names]
         clips = tuple(Clip(n, kind, who or n) for n, who in zip(names, speakers, strict=True))
         split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
         for name, split, who in zip(names, split_of, speakers, strict=True):
             found.append(Negative(root, name, kind, split, heard=False, speaker=who))
     if heard is not None:
-        marks = match(read_heard(heard), [(each.kind, each.name) for each in found])
+        marks, unknown = match(read_heard(heard), [(each.kind, each.name) for each in found])
         found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
+        if unknown:
+            print(f"--heard: {len(unknown)} lines mean none of --negatives, such as {unknown[0]}")
     return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
 
 
@@ -74,10 +87,15 @@ def speakers_found(negatives: Sequence[Negative]) -> list[str]:
     lines = []
     for kind in sorted({each.kind for each in negatives}):
         found = [each.speaker for each in negatives if each.kind == kind]
-        named = [speaker for speaker in found if speaker]
-        alone = "; each of the others is taken for its own" if len(named) < len(found) else ""
-        who = f"{len(set(named))} in {len(named)} of {len(found)} {kind} files"
-        lines.append(f"--negative_speaker: {who}{alone}")
+        named = {(each.speaker, each.split) for each in negatives if each.kind == kind}
+        told = sum(map(bool, found))
+        speakers = set(found) - {""}
+        more = "; each of the others is taken for its own" if told < len(found) else ""
+        if len({(who, split) for who, split in named if who}) > len(speakers):
+            more += "; too few to be kept apart: the same are in several splits"
+        lines.append(
+            f"--negative_speaker: {len(speakers)} in {told} of {len(found)} {kind} files{more}"
+        )
     return lines
 
 
@@ -101,6 +119,7 @@ def _files(source: str) -> tuple[Path, list[str], str]:
     path = Path(place)
     if not equals:
         kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
+    kind = SPEECH if kind.casefold() == SPEECH else kind
     # A kind names files of results.
     if not place or kind in ("", ".", "..") or "/" in kind:
         raise ValueError(

@@ -34,6 +34,7 @@ from data_prep.speech.negatives import Negative, find_negatives, speakers_found
 from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+SILENT = "silent: every sample of it is zero"
 _CHUNK = 256  # files in flight: bounds the memory
 
 
@@ -81,6 +82,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     negatives = find_negatives(
         options.negatives, options.negative_speaker, options.heard, options.negative_validation
     )
+    _check_no_clips(negatives, index)
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(
@@ -249,13 +251,18 @@ def negative_table(negatives: Negatives) -> str:
 def lacking(negatives: Negatives) -> list[str]:
     """Lines that name the kinds of negatives of which a split has nothing to learn or choose on."""
     lines = []
+    seconds = np.diff(negatives.bounds) / decode.SAMPLE_RATE
     for k, kind in enumerate(negatives.all_kinds):
-        quiet = set(negatives.splits[(negatives.kinds == k) & ~negatives.heard].tolist())
-        absent = [split for s, split in enumerate(SPLITS) if s not in quiet]
+        quiet = (negatives.kinds == k) & ~negatives.heard
+        absent = [
+            split
+            for s, split in enumerate(SPLITS)
+            if seconds[quiet & (negatives.splits == s)].sum() < LEAST_SECONDS
+        ]
         if absent:
             lines.append(
-                f"no {kind} without words for {', '.join(absent)}: add files of it, or one longer "
-                f"than {len(SPLITS) * LEAST_SECONDS} s"
+                f"less than {LEAST_SECONDS} s of {kind} without words for {', '.join(absent)}: add "
+                f"files of it, or one longer than {len(SPLITS) * LEAST_SECONDS} s"
             )
     return lines
 
@@ -273,6 +280,16 @@ def _negative_rows(
         begins = f" from {where.start / decode.SAMPLE_RATE:g} s" if where.start else ""
         rows.append(NegativeRow(samples[where], each.name + begins, each.kind, split, False))
     return rows
+
+
+def _check_no_clips(negatives: Sequence[Negative], index: Index) -> None:
+    """ValueError where a negative is a clip of the data set."""
+    named = index.clips if negatives else ()
+    clips = {os.path.realpath(index.root / clip.name) for clip in named}
+    for each in negatives:
+        path = each.root / each.name
+        if os.path.realpath(path) in clips:
+            raise ValueError(f"--negatives: expected other audio than --data's clips, got {path}")
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
@@ -316,6 +333,8 @@ def _read_file(path: Path, whole: bool) -> _File:
         # The same in every run, wherever the data lie.
         reason = command.one_line(error).replace(f": {path}", "").replace(f"{path}: ", "")
         return _File(digest, None, reason)
+    if whole and not samples.any():  # as noise or negatives it would be evidence of nothing
+        return _File(digest, None, SILENT)
     kept = samples if whole else decode.loudest_second(samples)
     return _File(digest, kept, cut=len(kept) < len(samples))
 

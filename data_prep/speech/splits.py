@@ -205,19 +205,26 @@ def _by_quota(clips: Sequence[Clip], percent: float) -> tuple[list[int], str]:
     speakers = {clip.speaker for clip in clips}
     if len(speakers) < len(SPLITS):
         splits = [TRAINING] * len(clips)
-        _deal_files(clips, splits, VALIDATION)
-        _deal_files(clips, splits, TESTING)
+        for word in {clip.word for clip in clips}:
+            of = _quota({clip.name for clip in clips if clip.word == word}, percent)
+            for i, clip in enumerate(clips):
+                splits[i] = of.get(clip.name, splits[i])
         return splits, f"by file: {len(speakers)} speaker(s) are too few to be kept apart"
-    # Testing is the second tenth, whatever validation gets.
-    testing = _share(speakers - set(_share(speakers)))
-    count = max(1, round(len(speakers) * percent / 100))
-    validation = _in_order(speakers - set(testing))[: min(count, len(speakers) - len(testing) - 1)]
-    of = dict.fromkeys(validation, VALIDATION) | dict.fromkeys(testing, TESTING)
+    of = _quota(speakers, percent)
+    shown = {split: _shown([name for name in of if of[name] == split]) for split in LISTS}
     rule = (
         f"by quota, as {len(speakers)} speakers are few for a hash "
-        f"(validation: {_shown(validation)}; testing: {_shown(testing)})"
+        f"(validation: {shown[VALIDATION]}; testing: {shown[TESTING]})"
     )
     return [of.get(clip.speaker, TRAINING) for clip in clips], rule
+
+
+def _quota(names: set[str], percent: float) -> dict[str, int]:
+    """Those that do not train: the second tenth tests, whatever percent the first are."""
+    testing = _share(names - set(_share(names)))
+    count = max(1, round(len(names) * percent / 100))
+    validation = _in_order(names - set(testing))[: min(count, len(names) - len(testing) - 1)]
+    return dict.fromkeys(validation, VALIDATION) | dict.fromkeys(testing, TESTING)
 
 
 def _deal_files(clips: Sequence[Clip], splits: list[int], split: int) -> None:

@@ -97,7 +97,7 @@ def read_recordings(
     found = [
         (
             kind,
-            [Recording(each.name, decode.read(each.root / each.name), each.heard) for each in own],
+            [Recording(each.name, _audible(each.root / each.name), each.heard) for each in own],
         )
         for kind, own in groupby(find_negatives(others, None, heard), lambda each: each.kind)
     ]
@@ -159,6 +159,14 @@ def _of_cache(path: Path, split: str) -> list[tuple[str, list[Recording]]]:
         recording = Recording(stored.names[row], samples, bool(stored.heard[row]), split)
         found[stored.all_kinds[stored.kinds[row]]].append(recording)
     return [(kind, recordings) for kind, recordings in found.items() if recordings]
+
+
+def _audible(path: Path) -> np.ndarray:
+    """Samples of a file; ValueError for one in which nothing could ever be heard."""
+    samples = decode.read(path)
+    if not samples.any():
+        raise ValueError(f"--negatives: expected audio in {path}, got zeros alone")
+    return samples
 
 
 def _ms(samples: int) -> float:

@@ -127,6 +127,32 @@ def test_prepare_keeps_negatives_beside_the_clips(
     assert not (tmp_path / "bad").exists()
 
 
+def test_negatives_are_neither_clips_nor_silence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        save(tmp_path / "hum" / f"{i}.wav", seconds=6)
+    for silent in (tmp_path / "hum" / "off.wav", corpus / "_background_noise_" / "off.wav"):
+        soundfile.write(silent, np.zeros(160_000), 16_000)
+    words = ("--data", corpus, "--out", tmp_path / "cache", "--words", "yes")
+    hum = ("--negatives", tmp_path / "hum")
+    assert prepare(*words, *hum) == 0
+    said = capsys.readouterr().err
+    for name in ("negatives/hum/off.wav", "_background_noise_/off.wav"):
+        assert f"skipped {name}: silent: every sample of it is zero\n" in said
+    got = open_negatives(tmp_path / "cache")
+    assert got is not None
+    assert got.names == ("0.wav", "1.wav", "2.wav")
+    (tmp_path / "link").symlink_to(corpus / "bed")
+    for clips in (corpus / "bed", tmp_path / "link"):
+        assert prepare(*words, "--overwrite", *hum, "--negatives", clips) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: --negatives: expected other audio than --data's clips, got")
+        assert said.count("\n") == 1
+    assert prepare(*words, "--overwrite", *hum, "--heard", "") == 1
+    assert "--heard: expected a file, got ." in capsys.readouterr().err
+
+
 def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path) -> None:
     for jobs in (1, 3):
         out = tmp_path / f"cache{jobs}"

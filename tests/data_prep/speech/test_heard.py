@@ -24,7 +24,7 @@ FILES = [("speech", "a/1.wav"), ("speech", "b/1.wav"), ("speech", "2.wav"), ("mu
     ],
 )
 def test_lines_mean_files_by_kind_path_or_name(table, heard) -> None:
-    assert [i for i, mark in enumerate(match(table, FILES)) if mark] == heard
+    assert [i for i, mark in enumerate(match(table, FILES).heard) if mark] == heard
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_lines_that_may_mean_several_files_are_refused(table, said) -> None:
 
 def test_lines_of_one_name_for_one_file_are_refused_where_they_differ() -> None:
     one = [("speech", "1.wav")]
-    assert match({"a/1.wav": YES, "b/1.wav": ("no",)}, one) == [True]
+    assert match({"a/1.wav": YES, "b/1.wav": ("no",)}, one).heard == [True]
     with pytest.raises(ValueError, match=r"got a/1.wav, b/1.wav for speech/1.wav"):
         match({"a/1.wav": YES, "b/1.wav": NONE}, one)
 
@@ -55,3 +55,14 @@ def test_read_heard_keeps_paths_and_refuses_a_file_twice(tmp_path: Path) -> None
     table.write_text("file\theard\na/1.wav\tyes\na/1.wav\t-\n")
     with pytest.raises(ValueError, match=r"heard.tsv:3: expected each file once, got a/1.wav"):
         read_heard(table)
+
+
+def test_lines_with_words_that_mean_no_file_are_known() -> None:
+    table = {"a/1.wav": YES, "x/9.wav": YES, "y/9.wav": NONE}
+    assert match(table, FILES) == ([True, False, False, False], ["x/9.wav"])
+
+
+def test_read_heard_takes_tables_of_other_systems(tmp_path: Path) -> None:
+    table = tmp_path / "heard.tsv"
+    table.write_bytes(b"file\theard\r\na\\1.wav\tyes\r\n\r\n")
+    assert read_heard(table) == {"a/1.wav": ("yes",)}

@@ -72,7 +72,9 @@ def test_read_negative_sets_takes_folders_files_and_caches(tmp_path: Path):
     splits = {name: each.split for name, each in found.items()}
     assert splits == {"mine": None, "room": None, "speech": "testing"}
 
+    soundfile.write(tmp_path / "off.wav", np.zeros(16_000), 16_000)
     for arguments, message in (
+        (([str(tmp_path / "off.wav")], "testing", None, 16_000), "off.wav, got zeros alone"),
         (([str(cache)], "validation", None, 16_000), "expected validation negatives in the cache"),
         (([str(cache)], "testing", table, 16_000), "--heard: expected it with folders or files"),
         (([f"speech={tmp_path / 'room'}", str(cache)], "testing", None, 16_000), "different names"),
