@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import json_text, new_folder, write_atomic
+from data_prep.command.atomic import check_place, json_text, new_folder, write_atomic
 from data_prep.command.cli import number, run, word_list
 from data_prep.command.interrupts import leave
 from experiments.flags.trust import define_trust_flag
@@ -134,6 +134,8 @@ def main(values: flags.FlagValues) -> None:
     rates = list(dict.fromkeys(asked))
     folders = run_folder.expand_sweeps(map(resolve, values.workdir))
     check_out(values.out, folders)
+    for folder in folders:
+        check_place("workdir", None if values.out else str(folder / DETECTOR))
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")

@@ -120,12 +120,13 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs import folder as run_folder
     from experiments.runs.detectors import detectors_of
     from experiments.runs.packed import is_packed
-    from experiments.runs.stored_results import write_results
+    from experiments.runs.stored_results import check_kept, write_results
 
     for flag in ("json", "figure", "curve"):
         check_place(flag, values[flag].value)
     keep_programs()
     models, budgets = read_models(values)
+    check_kept(model.workdir for model in models)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
         return
@@ -161,9 +162,10 @@ def main(values: flags.FlagValues) -> None:
     alarms = evaluate_negatives(traced, detectors, budgets)
     if len(results) + len(alarms) > 1:
         print(summary_table(results, alarms))
-    else:
-        print("\n".join(map(stream_summary, results)))
-    print("\n".join(map(negative_summary, alarms)), end="\n" if alarms else "")
+    elif results:
+        print(stream_summary(results[0]))
+    for each in alarms:
+        print(negative_summary(each))
     if values.json:
         found = [*(r.to_json() for r in results), *(r.to_json() for r in alarms)]
         write_results(Path(values.json), found)

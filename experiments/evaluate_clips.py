@@ -78,12 +78,13 @@ def main(values: flags.FlagValues) -> None:
         score_answers,
     )
     from experiments.evaluation.scoring import requested_macs
-    from experiments.runs.stored_results import write_results
+    from experiments.runs.stored_results import check_kept, write_results
 
     check_place("json", values.json)
     keep_programs()
     ratios = dict.fromkeys(parse_ratio(word) for word in word_list(values.snr_db))
     models, budgets = read_models(values)
+    check_kept(model.workdir for model in models)
     cache = open_cache(values.data)
     tracks = cache.noise_tracks()
     if ratios and not any(track.any() for track in tracks):

@@ -89,8 +89,11 @@ def main(values: flags.FlagValues) -> None:
         summary = listen(session, model, source, values.every_step)
     summary["frontend_ms"] = frontend_ms(runtime)
     runtime.close()
-    wrong = summary.get("error") or shortage(summary, detector)
-    if wrong and not summary["seconds"]:  # there is nothing to sum up
+    short = shortage(summary, detector)
+    if short and values.wav is not None:
+        short = f"{values.wav}: {short}"
+    wrong = summary.get("error") or short
+    if wrong and not summary["steps"]:  # there is nothing to sum up
         raise ValueError(wrong)
     print(describe(summary), file=sys.stderr)
     if values.json:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -13,6 +14,7 @@ from absl import flags
 from data_prep.command.interrupts import ending_the_block
 from data_prep.command.starting import take_interrupts_back
 
+_MISSING = re.compile(r"Flag --(\w+) must have a value other than None")  # absl's words
 Define = Callable[[flags.FlagValues], None]
 Body = Callable[[flags.FlagValues], None]
 
@@ -98,7 +100,13 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         values.mark_as_parsed()
         return []
     # Required flags are checked while parsing, which is what ordinary calls want.
-    return list(values(list(argv)))[1:]
+    try:
+        return list(values(list(argv)))[1:]
+    except flags.IllegalFlagValueError as error:
+        missing = _MISSING.search(str(error))
+        if missing is None:
+            raise
+        raise ValueError(f"--{missing[1]}: expected a value, got none") from None
 
 
 def one_line(error: Exception) -> str:

@@ -43,7 +43,7 @@ class NegativeRow(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Negatives:
+class StoredNegatives:
     """The negatives of a cache; fields are as in the module docstring, `samples` memory-mapped."""
 
     samples: np.ndarray
@@ -117,7 +117,7 @@ def write_negatives(folder: Path, rows: Iterable[NegativeRow]) -> None:
     (out / "negatives.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
 
 
-def open_negatives(cache: Path) -> Negatives | None:
+def open_negatives(cache: Path) -> StoredNegatives | None:
     """The negatives of a cache, or None where it has none; ValueError for damaged ones."""
     folder = cache / FOLDER
     if not folder.is_dir():
@@ -126,7 +126,7 @@ def open_negatives(cache: Path) -> Negatives | None:
     arrays = {name: _read_array(folder, name) for name in _DTYPES}
     _check_shapes(folder, arrays, len(names))
     _check_values(folder, arrays, len(kinds))
-    return Negatives(**arrays, all_kinds=kinds, names=names)
+    return StoredNegatives(**arrays, all_kinds=kinds, names=names)
 
 
 def _read_names(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -29,7 +29,7 @@ from data_prep.speech.cache import (
     write_cache,
 )
 from data_prep.speech.index import Index, composed, find
-from data_prep.speech.negative_cache import NegativeRow, Negatives, write_negatives
+from data_prep.speech.negative_cache import NegativeRow, StoredNegatives, write_negatives
 from data_prep.speech.negatives import Negative, find_negatives, speakers_found
 from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
 
@@ -237,7 +237,7 @@ def table(counts: dict[str, dict[str, int]]) -> str:
     return "\n".join([*lines, f"{'total':{width}}" + "".join(f"{n:>12}" for n in total)])
 
 
-def negative_table(negatives: Negatives) -> str:
+def negative_table(negatives: StoredNegatives) -> str:
     """Files and minutes of negatives by kind and split as aligned text."""
     width = max(map(len, ("negatives", *negatives.all_kinds)))
     lines = [f"{'negatives':{width}}" + "".join(f"{split:>18}" for split in SPLITS)]
@@ -248,7 +248,7 @@ def negative_table(negatives: Negatives) -> str:
     return "\n".join([*lines, *([f"a word was heard in {heard} of them"] if heard else [])])
 
 
-def lacking(negatives: Negatives) -> list[str]:
+def lacking(negatives: StoredNegatives) -> list[str]:
     """Lines that name the kinds of negatives of which a split has nothing to learn or choose on."""
     lines = []
     seconds = np.diff(negatives.bounds) / decode.SAMPLE_RATE

@@ -8,8 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_prep.speech.cache import Cache
-from data_prep.speech.negative_cache import Negatives as Stored
-from data_prep.speech.negative_cache import open_negatives
+from data_prep.speech.negative_cache import StoredNegatives, open_negatives
 from data_prep.speech.negatives import BLOCK
 from experiments.datasets.strung import Strung, string_together
 from sanas_jax.data.negatives import Negatives
@@ -48,7 +47,7 @@ def open_tracks(cache: Cache, split: str, recipe: Recipe, mesh: Mesh | None) -> 
 
 
 def _tracks(
-    stored: Stored | None, rows: np.ndarray, strung: Strung | None, mesh: Mesh | None
+    stored: StoredNegatives | None, rows: np.ndarray, strung: Strung | None, mesh: Mesh | None
 ) -> Tracks:
     """Some files, one after another, and what is strung together of clips."""
     samples, lengths, active = [], [], []

@@ -38,6 +38,8 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
         raise ValueError(f"--groups: expected a file, got {path}")
     group_of = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
         name, tab, group = line.partition("\t")
         if not tab:
             raise ValueError(f"{path}:{number}: expected `file<tab>group`, got {line!r}")

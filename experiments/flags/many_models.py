@@ -88,11 +88,6 @@ def at_prices(model: TrainedModel, prices: list[float]) -> TrainedModel:
     """The model at these prices, if there are any and it hears them."""
     if not (prices and model.info.config.model.conditioned):
         return model
-    low, high = model.info.config.train.cost_weight_range
     for price in prices:
-        if not low <= price <= high:
-            raise ValueError(
-                f"--cost_weights: expected from {low:g} to {high:g}, the prices that "
-                f"{model.name} learnt; got {price:g}"
-            )
+        model.check_price(price, "cost_weights")
     return model.at_prices(prices)

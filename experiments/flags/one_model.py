@@ -27,7 +27,8 @@ def define_model_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "cost_weight",
         None,
-        f"λ told to a conditioned network; {DEFAULT_PRICE} if nothing is asked.",
+        f"λ told to a conditioned network; {DEFAULT_PRICE} if nothing is asked, or the nearest "
+        "that it learnt.",
         lower_bound=1e-9,
         flag_values=values,
     )
@@ -103,7 +104,12 @@ def chosen_price(values: flags.FlagValues, model: TrainedModel) -> float | None:
         return None
     if values.budget is not None:
         return model.prices[0]
-    return DEFAULT_PRICE if values.cost_weight is None else float(values.cost_weight)
+    if values.cost_weight is None:
+        low, high = model.info.config.train.cost_weight_range
+        return min(max(DEFAULT_PRICE, low), high)
+    price = float(values.cost_weight)
+    model.check_price(price, "cost_weight")
+    return price
 
 
 def chosen_engine(values: flags.FlagValues) -> Engine:

@@ -14,7 +14,7 @@ from sanas_jax.streaming.detector import Detector
 
 DETECTOR = "detector.json"
 # A detector, and the price that it was calibrated at.
-Calibrated = tuple[Detector, float | None]
+Priced = tuple[Detector, float | None]
 
 
 def chosen_detector(model: TrainedModel, price: float | None, threshold: float | None) -> Detector:
@@ -90,7 +90,7 @@ def detectors_of(
 
 def read_detector(
     workdir: Path, step: int, price: float | None, rate: float | None = None
-) -> Calibrated:
+) -> Priced:
     """The detector calibrated for a checkpoint, and the price that it was calibrated at.
 
     Args:
@@ -100,7 +100,7 @@ def read_detector(
     return nearest(read_detectors(workdir, step, rate), price)
 
 
-def nearest(detectors: Sequence[Calibrated], price: float | None) -> Calibrated:
+def nearest(detectors: Sequence[Priced], price: float | None) -> Priced:
     """The detector of the price nearest to λ that a conditioned network is told; the first of none.
 
     Near as factors. ValueError where no detector is of a price.
@@ -113,7 +113,7 @@ def nearest(detectors: Sequence[Calibrated], price: float | None) -> Calibrated:
     return min(of_prices, key=lambda pair: pair[0])[1]
 
 
-def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[Calibrated]:
+def read_detectors(workdir: Path, step: int, rate: float | None = None) -> list[Priced]:
     """The detectors calibrated for a checkpoint, in the order of the file.
 
     Args:

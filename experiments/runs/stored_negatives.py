@@ -9,6 +9,7 @@ DETECTOR is "default", "calibrated", or "calibrated_RATE" of a rate that was ask
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,18 @@ class NegativeResult(Detected):
 
 
 def save_negative_result(workdir: Path, result: NegativeResult) -> None:
-    """Keep a result; a packed model's is not."""
-    if not is_packed(workdir):
-        write_json(_path(workdir, result), result.to_json())
+    """Keep a result, a packed model's not; say so where it replaces one on other audio."""
+    if is_packed(workdir):
+        return
+    path = _path(workdir, result)
+    with suppress(ValueError):  # of a damaged one nothing is lost
+        old = read_result(path, NegativeResult.from_json) if path.is_file() else result
+        if (old.recordings, old.seconds) != (result.recordings, result.seconds):
+            print(
+                f"{path}: takes the place of a result on other audio of this name, "
+                f"{old.seconds / 3600:.2f} h in {old.recordings} recordings; NAME=PATH keeps both"
+            )
+    write_json(path, result.to_json())
 
 
 def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:

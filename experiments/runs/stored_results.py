@@ -15,7 +15,7 @@ detector they are of.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import partial
 from math import inf
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from data_prep.command.atomic import json_text, new_files, write_json
+from data_prep.command.atomic import check_place, json_text, new_files, write_json
 from data_prep.command.reading import naming, read_json
 from experiments.runs.packed import is_packed
 from sanas_jax.streaming.detector import Detector
@@ -72,6 +72,13 @@ class Setting(NamedTuple):
     detector: str
     rate: float | None
     tuned: str
+
+
+def check_kept(folders: Iterable[Path]) -> None:
+    """ValueError where a run's results could not be kept; a packed model's are not."""
+    for folder in folders:
+        if not is_packed(folder):
+            check_place("workdir", str(folder / "evaluations" / "result.json"))
 
 
 class Detected(Stored):

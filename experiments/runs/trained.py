@@ -64,6 +64,15 @@ class TrainedModel:
         """Whether it is told a price."""
         return self.info.config.model.conditioned
 
+    def check_price(self, price: float, flag: str) -> None:
+        """ValueError, which names the flag, for a λ that a conditioned network has not learnt."""
+        low, high = self.info.config.train.cost_weight_range
+        if not low <= price <= high:
+            raise ValueError(
+                f"--{flag}: expected from {low:g} to {high:g}, the prices that {self.name} learnt; "
+                f"got {price:g}"
+            )
+
     @property
     def policy(self) -> Policy:
         """How it is used: each step in its most probable architecture."""
@@ -135,8 +144,8 @@ def price_for(macs: float, table: Sequence[dict[str, float]]) -> float:
     spent = np.minimum.accumulate([row["macs_per_frame"] for row in table])
     if not spent[-1] <= macs <= spent[0]:
         raise ValueError(
-            f"--budgets: expected from {spent[-1]:,.0f} to {spent[0]:,.0f} MACs per frame, the "
-            f"prices that the network learnt; got {macs:,.0f}"
+            f"expected budgets from {spent[-1]:,.0f} to {spent[0]:,.0f} MACs per frame, the prices "
+            f"that the network learnt; got {macs:,.0f}"
         )
     logs = np.log([row["cost_weight"] for row in table])
     return float(np.exp(np.interp(np.log(macs), np.log(spent[::-1]), logs[::-1])))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -216,7 +217,9 @@ def test_conditioned_network_has_a_detector_for_each_price(root, tmp_path):
         assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
 
 
-def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, trained, capsys):
+def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(
+    root, trained, capsys, monkeypatch
+):
     rng = np.random.default_rng(0)
     for name in ("talk", "home"):
         (root / name).mkdir(exist_ok=True)
@@ -239,6 +242,7 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
             assert on["low"] <= on["per_hour"] <= on["high"]
     said = capsys.readouterr().out
     assert "  without words: room " in said
+    assert "false alarms per hour of the streams, which have words" in said
     assert "; talk 0, at most 1348.1/h" in said
     assert (
         "room: 0.00 h cannot show 0 false alarms an hour: where there is none, the rate is at most "
@@ -262,6 +266,10 @@ def test_negatives_need_no_labels_and_give_a_detector_for_each_rate(root, traine
     (plain,) = json.loads((trained / "detector.json").read_text())["detectors"]
     assert plain["settings"]["talk_threshold"] == 0
     capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        assert run_calibrate(*stream) == 1
+    assert "--workdir: expected a folder that can be written" in capsys.readouterr().err
     for flags, message in (
         ((asked.replace("5000", "some"), *negatives), "--false_alarms_per_hour: expected numbers"),
         (("--heard", root / "talk"), "--heard: expected it with --negatives"),

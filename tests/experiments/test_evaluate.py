@@ -1,6 +1,7 @@
 """Evaluation of a stream: chunks equal one pass, figures counted by hand, misuse."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -184,7 +185,7 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     assert "s.wav: expected audio" in capsys.readouterr().err
 
 
-def test_negatives_are_scored_without_labels(trained, tmp_path, capsys):
+def test_negatives_are_scored_without_labels(trained, tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(1)
     for name, seconds in (("a", 3), ("b", 0.5)):
         samples = 0.1 * rng.standard_normal(int(16_000 * seconds))
@@ -200,9 +201,17 @@ def test_negatives_are_scored_without_labels(trained, tmp_path, capsys):
     assert result["heard"]["seconds"] == 0.5
     assert set(result["by_word"]) == {"low", "mid", "high"}
     assert sum(word["alarms"] for word in result["by_word"].values()) == result["alarms"]
-    assert "on room, 0.00 h without words" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "on room, 0.00 h without words" in said.splitlines()[0]
     kept = trained / "evaluations" / "negatives" / "default" / "room.json"
     assert json.loads(kept.read_text()) == result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        assert run_evaluate(*command[:4]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: --workdir: expected a folder that can be written, got ")
+    assert said.out == ""
 
     figure = tmp_path / "alarms.png"
     stream = write_stream(tmp_path)
@@ -330,5 +339,5 @@ def test_price_for_a_budget_lies_between_measured_ones():
     assert trained_models.price_for(100, table) == pytest.approx(10)
     assert 0.1 < trained_models.price_for(600, table) < 1
     assert 2 < trained_models.price_for(200, table) < 10
-    with pytest.raises(ValueError, match="expected from 100 to 800 MACs per frame"):
+    with pytest.raises(ValueError, match="expected budgets from 100 to 800 MACs"):
         trained_models.price_for(99, table)

@@ -191,6 +191,8 @@ def test_realtime_keeps_the_pace(tmp_path):
         (["--stdin", "--realtime"], "--realtime: expected --wav"),
         (["--wav", "a", "--pretrained", "x"], "pretrained model: expected one of"),
         (["--wav", "a", "--budget", "0.5M", "--cost_weight", "1"], "one of them, got both"),
+        (["--wav", "a", "--cost_weight", "9"], "--cost_weight: expected from 0.03 to "),
+        (["--wav", "a", "--budget", "9M"], "error: expected budgets from "),
         (["--wav", "a", "--threshold", "2"], "--threshold"),
         (["--wav", "a", "--engine", "c"], "--engine"),
     ],
@@ -221,7 +223,8 @@ def test_too_little_audio_is_said(tmp_path, monkeypatch, capsys):
     soundfile.write(tmp_path / "a.wav", bursts()[:800], 16000)
     code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav")
     assert (code, heard) == (1, [])
-    assert "got 0.05 s of audio and 0: experiments.evaluate_clips" in err.splitlines()[-1]
+    assert "got 0.05 s of audio and 0: experiments.evaluate_clips" in err
+    assert err.count("\n") == 1  # nothing is summed up
 
 
 def test_no_audio_is_one_line(tmp_path, monkeypatch, capsys):
@@ -229,7 +232,8 @@ def test_no_audio_is_one_line(tmp_path, monkeypatch, capsys):
     summary = tmp_path / "summary.json"
     code, heard, err = listen(monkeypatch, capsys, "--wav", tmp_path / "a.wav", "--json", summary)
     assert (code, heard) == (1, [])
-    assert err == "error: expected audio, got a file or a pipe without a sample\n"
+    said = "expected audio, got a file or a pipe without a sample"
+    assert err == f"error: {tmp_path / 'a.wav'}: {said}\n"
     assert not summary.exists()
 
 

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +26,7 @@ from data_prep.speech.heard import read_heard
 from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
 from experiments.config import ModelConfig
 from experiments.datasets.streams import read_stream
+from experiments.evaluation.clip_errors import read_groups
 from experiments.runs import folder as run_folder
 from experiments.runs import packed
 from experiments.runs.detectors import read_detector
@@ -32,7 +34,9 @@ from experiments.runs.metrics import read_metrics
 from experiments.runs.packed import PARAMS
 from experiments.runs.stored_results import StreamResult, read_result
 from experiments.runs.trained import model_of, read_model
+from experiments.training.mining import Mined, fingerprint, read_mined, write_mined
 from experiments.training.run_log import _read_points
+from sanas_jax.data.tracks import Tracks
 from sanas_jax.rollout import Sanas, abstract_model
 from tests.helpers.exports import EXPORTS
 from tests.helpers.fuzz import Reader
@@ -117,6 +121,19 @@ def _negative_samples(folder: Path) -> object:
     assert found is not None
     samples = [found.file(row).sum() for row in range(len(found.names))]
     return samples, found.table(), found.is_speech()
+
+
+@cache
+def _talk() -> Any:
+    """A source with some running speech."""
+    tracks = Tracks.create(np.arange(900, dtype=np.int16), [0, 400, 900], np.ones(900, bool))
+    return SimpleNamespace(training=SimpleNamespace(negatives=SimpleNamespace(speech=tracks)))
+
+
+def _mined(folder: Path) -> Path:
+    stretches = np.array([[0, 100], [500, 600]], np.int32)
+    write_mined(folder, Mined(stretches, fingerprint(_talk().training.negatives.speech)))
+    return folder / "mined.npz"
 
 
 def _image_cache(name: str) -> Callable[[Path], Path]:
@@ -210,6 +227,11 @@ READERS: dict[str, Reader] = {
         _text("heard.tsv", "file\theard\na/1.wav\tyes no\nb/1.wav\t-\n2.wav\tno\n"),
         lambda at: read_heard(at / "heard.tsv"),
     ),
+    "groups": Reader(
+        _text("groups.tsv", "yes/a_nohash_0.wav\tmen\nno/b_nohash_0.wav\twomen\n"),
+        lambda at: read_groups(at / "groups.tsv", ["yes/a_nohash_0.wav", "no/b_nohash_0.flac"]),
+    ),
+    "mined": Reader(_mined, lambda at: read_mined(at, _talk())),
     "images": Reader(_image_cache("dataset.json"), lambda at: open_image_cache(at / "cache")),
     "images, labels": Reader(_image_cache("labels.npy"), lambda at: open_image_cache(at / "cache")),
     "idx": Reader(_idx, lambda at: read_idx(at / "a.gz", 3)),

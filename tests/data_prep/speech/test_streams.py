@@ -111,6 +111,8 @@ def test_make_stream_rejects_bad_options() -> None:
         streams.make_stream(pool(), Options(unknown_percent=101))
     with pytest.raises(ValueError, match="volume of at least 0"):
         streams.make_stream(pool(), Options(noise_volume=float("nan")))
+    with pytest.raises(ValueError, match=r"expected minutes for a word or more, got 0\.01"):
+        streams.make_stream(pool(), Options(minutes=0.01))
     nothing = Pool({"yes": np.arange(0)}, np.arange(0), pool().clip, [])
     with pytest.raises(ValueError, match="expected clips in the split"):
         streams.make_stream(nothing, Options(minutes=1))

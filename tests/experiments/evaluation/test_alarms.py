@@ -1,5 +1,6 @@
 """False alarms on audio without words: counts, exact bounds, and what is kept apart."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_costs_are_of_the_recordings_that_count(traced):
     assert found == pytest.approx(np.mean(own))
 
 
-def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp_path):
+def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp_path, capsys):
     described = {"kind": "calibrated"}
     result = score_negatives(traced, DETECTOR, described, None)
     assert (result.alarms, result.seconds, result.recordings) == (2, 36.0, 1)
@@ -138,9 +139,17 @@ def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp
     assert "1 in 0.01 h where a word was heard" in text
 
     save_negative_result(tmp_path, result)
+    save_negative_result(tmp_path, result)
+    assert capsys.readouterr().out == ""
+    longer = dataclasses.replace(result, seconds=72.0)
+    save_negative_result(tmp_path, longer)
+    assert "speech.json: takes the place of a result on other audio" in capsys.readouterr().out
+    save_negative_result(tmp_path, result)
     assert read_negative_results(tmp_path) == [result]
     file = tmp_path / "evaluations" / "negatives" / "calibrated" / "speech.json"
     assert NegativeResult.from_json(result.to_json()) == result
     file.write_text("{}")
     with pytest.raises(ValueError, match="expected a result of evaluate"):
         read_negative_results(tmp_path)
+    save_negative_result(tmp_path, result)
+    assert read_negative_results(tmp_path) == [result]
