@@ -134,8 +134,9 @@ def main(values: flags.FlagValues) -> None:
     rates = list(dict.fromkeys(asked))
     folders = run_folder.expand_sweeps(map(resolve, values.workdir))
     check_out(values.out, folders)
-    for folder in folders:
-        check_place("workdir", None if values.out else str(folder / DETECTOR))
+    if not values.out:
+        for folder in folders:
+            check_place("workdir", str(folder / DETECTOR))
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")

@@ -122,11 +122,14 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.packed import is_packed
     from experiments.runs.stored_results import check_kept, write_results
 
-    for flag in ("json", "figure", "curve"):
+    for flag in ("json", "figure"):
         check_place(flag, values[flag].value)
     keep_programs()
     models, budgets = read_models(values)
     check_kept(model.workdir for model in models)
+    sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
+    curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
+    check_place("curve", str(curve) if curve else None)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
         return
@@ -171,8 +174,6 @@ def main(values: flags.FlagValues) -> None:
         write_results(Path(values.json), found)
     if values.figure:
         _draw(Path(values.figure), results, alarms)
-    sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
-    curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         write_json(curve, points_to_json(stream_points(read_runs(runs, trust=values.trust))))

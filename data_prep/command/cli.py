@@ -14,9 +14,12 @@ from absl import flags
 from data_prep.command.interrupts import ending_the_block
 from data_prep.command.starting import take_interrupts_back
 
-_MISSING = re.compile(r"Flag --(\w+) must have a value other than None")  # absl's words
 Define = Callable[[flags.FlagValues], None]
 Body = Callable[[flags.FlagValues], None]
+
+_MISSING = re.compile(r"Flag --(\w+) must have a value other than None")  # absl's words
+# Native threads may still compute with what the frames of an interrupt hold, until `leave`.
+_ENDED: list[KeyboardInterrupt] = []
 
 
 def run(
@@ -52,7 +55,8 @@ def run(
         with ending_the_block():
             body(values)
             _say_all()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
+        _ENDED.append(ended)
         with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
             print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
         return 130
@@ -103,10 +107,10 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     try:
         return list(values(list(argv)))[1:]
     except flags.IllegalFlagValueError as error:
-        missing = _MISSING.search(str(error))
-        if missing is None:
+        missing = [f"--{name}" for name in _MISSING.findall(str(error))]
+        if not missing:
             raise
-        raise ValueError(f"--{missing[1]}: expected a value, got none") from None
+        raise ValueError(f"{', '.join(missing)}: expected a value, got none") from None
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
@@ -19,51 +18,76 @@ AGAIN_SECONDS = 0.01
 def ending_the_block() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into KeyboardInterrupt, as SIGINT is, and have none be swallowed.
 
+    Python lets no error out of destructors, nor of what jax has the garbage collector call: it runs
+    so often that one Ctrl-C in four was lost. Such an interrupt is sent again.
+
     A signal that is ignored, as `nohup` has it, stays ignored. Outside the main thread, where
     signals never arrive, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {}
     hook = sys.unraisablehook
+    swallowed: list[threading.Timer] = []
+
+    def note(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        timer = threading.Timer(AGAIN_SECONDS, _send_again)
+        timer.daemon = True
+        swallowed.append(timer)
+        timer.start()
+
+    before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             before[number] = signal.signal(number, _interrupt)
-    sys.unraisablehook = _sent_again
+    sys.unraisablehook = note
     try:
         yield
     finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        late = [timer for timer in swallowed if timer.is_alive()]
+        try:
+            for timer in late:
+                timer.cancel()
+                timer.join()  # should it be sending, the signal arrives here
+        finally:
+            sys.unraisablehook = hook
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if late:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Keep a signal that would raise until the block is done; a second one is not kept.
+    """Keep a signal that would raise until the block is done; another one is not kept.
 
     For what others' code does badly in the middle of: orbax takes an interrupt for a damaged file.
     """
     came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def keep(number: int, frame: FrameType | None) -> None:
         came.append((number, frame))
-        signal.signal(number, before[number])
+        restore()
 
-    before: dict[int, Callable[[int, FrameType | None], object]] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in ALL}
         before = {number: old for number, old in handlers.items() if callable(old)}
     try:
-        for number in before:
-            signal.signal(number, keep)
+        for handled in before:
+            signal.signal(handled, keep)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in came:
-            before[number](number, frame)
+        restore()
+        for kept, frame in came:
+            before[kept](kept, frame)
 
 
 def leave(status: int) -> NoReturn:
@@ -83,16 +107,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _sent_again(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Of an interrupt in a callback that Python lets no error out of: send it again a bit later.
-
-    Such are destructors, and what jax has the garbage collector call: it runs often enough that one
-    Ctrl-C in four was lost.
-    """
-    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
-        return
-    answered = [n for n in ALL if callable(signal.getsignal(n))]
-    timer = threading.Timer(AGAIN_SECONDS, interrupt_main, answered[:1])
-    timer.daemon = True
-    timer.start()
+def _send_again() -> None:
+    """To the main thread itself, so that what it waits for in the system ends, too."""
+    main = threading.main_thread().ident
+    answered = [number for number in ALL if callable(signal.getsignal(number))]
+    if main is not None and answered:
+        signal.pthread_kill(main, answered[0])

@@ -71,7 +71,8 @@ def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]
     if not any(lines_of):
         raise ValueError("--heard: expected files of --negatives in the table, got none of them")
     heard = [any(table[line] for line in found) for found in lines_of]
-    return Match(heard, sorted(line for line in left if table[line]))
+    names = {known_by(*file) for known_by in _NAMES for file in files}
+    return Match(heard, sorted(line for line in left - names if table[line]))
 
 
 def _check_one(

@@ -4,7 +4,6 @@ A source is a folder or a file, `KIND=PATH` or a path whose last part is the kin
 `speech` are people talking; all others (music, noise, …) are sounds.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,7 @@ def find_negatives(
 ) -> list[Negative]:
     """The files of all sources by kind and name; prints what a table of words has of others.
 
-    Raises ValueError for a source without audio, and for a file that is there twice.
+    Raises ValueError for a source without audio.
 
     Splits are those of `splits.assign`, where a speaker is what the first group of the regular
     expression `speaker` that takes part in the match finds in a name, or else the file itself.
@@ -58,17 +57,9 @@ def find_negatives(
       validation: percent of the speakers for validation, as of `splits.assign`.
     """
     pattern = _pattern(speaker)
-    found, source_of = list[Negative](), dict[str, str]()  # the latter by real path
+    found = []
     for source in sources:
         root, names, kind = _files(source)
-        for name in names:
-            path = os.path.realpath(root / name)
-            if path in source_of:
-                raise ValueError(
-                    f"--negatives: expected each file once, got {root / name} in "
-                    f"{source_of[path]} and in {source}"
-                )
-            source_of[path] = source
         speakers = [_speaker(name, pattern) for name in names]
         clips = tuple(Clip(n, kind, who or n) for n, who in zip(names, speakers, strict=True))
         split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
@@ -78,7 +69,7 @@ def find_negatives(
         marks, unknown = match(read_heard(heard), [(each.kind, each.name) for each in found])
         found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
         if unknown:
-            print(f"--heard: {len(unknown)} lines mean none of --negatives, such as {unknown[0]}")
+            print(f"--heard: words in {len(unknown)} not in --negatives, such as {unknown[0]}")
     return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
 
 
@@ -92,7 +83,7 @@ def speakers_found(negatives: Sequence[Negative]) -> list[str]:
         speakers = set(found) - {""}
         more = "; each of the others is taken for its own" if told < len(found) else ""
         if len({(who, split) for who, split in named if who}) > len(speakers):
-            more += "; too few to be kept apart: the same are in several splits"
+            more += "; the same are in several splits"
         lines.append(
             f"--negative_speaker: {len(speakers)} in {told} of {len(found)} {kind} files{more}"
         )

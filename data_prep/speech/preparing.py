@@ -82,7 +82,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     negatives = find_negatives(
         options.negatives, options.negative_speaker, options.heard, options.negative_validation
     )
-    _check_no_clips(negatives, index)
+    _check_negatives(negatives, index)
     split_of, rule = splits.assign(index, options.choice)
     label_of = {word: label for label, word in enumerate(words, start=2)}
     print(
@@ -254,15 +254,18 @@ def lacking(negatives: StoredNegatives) -> list[str]:
     seconds = np.diff(negatives.bounds) / decode.SAMPLE_RATE
     for k, kind in enumerate(negatives.all_kinds):
         quiet = (negatives.kinds == k) & ~negatives.heard
-        absent = [
-            split
-            for s, split in enumerate(SPLITS)
-            if seconds[quiet & (negatives.splits == s)].sum() < LEAST_SECONDS
-        ]
-        if absent:
+        found = {
+            split: seconds[quiet & (negatives.splits == s)].sum() for s, split in enumerate(SPLITS)
+        }
+        if absent := [split for split, own in found.items() if not own]:
             lines.append(
-                f"less than {LEAST_SECONDS} s of {kind} without words for {', '.join(absent)}: add "
-                f"files of it, or one longer than {len(SPLITS) * LEAST_SECONDS} s"
+                f"no {kind} without words for {', '.join(absent)}: add files of it, or one longer "
+                f"than {len(SPLITS) * LEAST_SECONDS} s"
+            )
+        if short := [split for split, own in found.items() if 0 < own < LEAST_SECONDS]:
+            lines.append(
+                f"less than {LEAST_SECONDS} s of {kind} without words for {', '.join(short)}: add "
+                "files of it"
             )
     return lines
 
@@ -282,14 +285,21 @@ def _negative_rows(
     return rows
 
 
-def _check_no_clips(negatives: Sequence[Negative], index: Index) -> None:
-    """ValueError where a negative is a clip of the data set."""
+def _check_negatives(negatives: Sequence[Negative], index: Index) -> None:
+    """ValueError where a negative is a clip of the data set, or is there twice."""
     named = index.clips if negatives else ()
     clips = {os.path.realpath(index.root / clip.name) for clip in named}
+    found: dict[str, Path] = {}
     for each in negatives:
         path = each.root / each.name
-        if os.path.realpath(path) in clips:
+        real = os.path.realpath(path)
+        if real in clips:
             raise ValueError(f"--negatives: expected other audio than --data's clips, got {path}")
+        if real in found:
+            raise ValueError(
+                f"--negatives: expected each file once, got {found[real]} and {path}, which are one"
+            )
+        found[real] = path
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
@@ -342,7 +352,7 @@ def _read_file(path: Path, whole: bool) -> _File:
 def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None:
     """Report an unreadable file, or fail on it."""
     name = name if name.isprintable() else ascii(name)[1:-1]
-    if strict:
+    if strict and reason != SILENT:  # which can be read
         raise ValueError(f"cannot read {name}: {reason}")
     print_above(f"skipped {name}: {reason}", sys.stderr)
     skipped[name] = reason

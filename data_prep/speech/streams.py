@@ -68,7 +68,10 @@ def make_stream(pool: Pool, options: Options) -> tuple[np.ndarray, list[Placed]]
         add_background(stream, pool.noise, options.noise_volume, noise_rng)
     placed = place_words(pool, len(stream), options, words_rng)
     if not placed:
-        raise ValueError(f"expected minutes for a word or more, got {options.minutes:g}")
+        raise ValueError(
+            f"expected minutes for a word or more, got {options.minutes:g} with gaps of "
+            f"{options.word_gap_ms:g} ms"
+        )
     for word in placed:
         clip = ramped(pool.clip(word.row))
         stream[word.start : word.start + len(clip)] += clip

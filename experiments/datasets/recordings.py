@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.speech import decode
 from data_prep.speech.cache import is_cache
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.negatives import find_negatives
+from data_prep.speech.negatives import Negative, find_negatives
 from experiments.datasets.streams import Stream
 
 LANES = 8
@@ -95,10 +95,7 @@ def read_recordings(
     if heard is not None and not others:
         raise ValueError("--heard: expected it with folders or files in --negatives, got none")
     found = [
-        (
-            kind,
-            [Recording(each.name, _audible(each.root / each.name), each.heard) for each in own],
-        )
+        (kind, _read_files(own))
         for kind, own in groupby(find_negatives(others, None, heard), lambda each: each.kind)
     ]
     for source in caches:
@@ -161,12 +158,21 @@ def _of_cache(path: Path, split: str) -> list[tuple[str, list[Recording]]]:
     return [(kind, recordings) for kind, recordings in found.items() if recordings]
 
 
-def _audible(path: Path) -> np.ndarray:
-    """Samples of a file; ValueError for one in which nothing could ever be heard."""
-    samples = decode.read(path)
-    if not samples.any():
-        raise ValueError(f"--negatives: expected audio in {path}, got zeros alone")
-    return samples
+def _read_files(files: Iterable[Negative]) -> list[Recording]:
+    """The recordings of a kind but those of silence: hours of it would be evidence of nothing."""
+    found, silent = [], []
+    for each in files:
+        path = each.root / each.name
+        samples = decode.read(path)
+        if samples.any():
+            found.append(Recording(each.name, samples, each.heard))
+        else:
+            silent.append(path)
+    if not found:
+        raise ValueError(f"--negatives: expected a sound, got zeros alone in {silent[0]}")
+    for path in silent:
+        print(f"left out, silent: {path}")
+    return found
 
 
 def _ms(samples: int) -> float:

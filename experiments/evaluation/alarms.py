@@ -66,14 +66,20 @@ def evaluate_negatives(
     detectors: Mapping[tuple[Path, float | None], tuple[Detector, dict[str, Any]]],
     budgets: Sequence[float],
 ) -> list[NegativeResult]:
-    """A result for each, kept in the model's folder unless that is packed; as `evaluate_streams`"""
-    results = []
+    """A result for each, kept in the model's folder unless that is packed; as `evaluate_streams`.
+
+    Says which sets' results took the place of others.
+    """
+    results, replaced = list[NegativeResult](), dict[str, None]()
     for each in traced:
         detector, described = detectors[each.model.workdir, each.price]
         budget = requested_macs(each.model, each.price, budgets)
         result = score_negatives(each, detector, described, budget)
-        save_negative_result(each.model.workdir, result)
+        if save_negative_result(each.model.workdir, result):
+            replaced[result.shown] = None
         results.append(result)
+    for name in replaced:
+        print(f"{name}: results on other audio of that name were replaced")
     return results
 
 

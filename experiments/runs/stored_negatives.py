@@ -89,19 +89,16 @@ class NegativeResult(Detected):
         return self.negatives if self.split in USUAL else f"{self.negatives}, {self.split}"
 
 
-def save_negative_result(workdir: Path, result: NegativeResult) -> None:
-    """Keep a result, a packed model's not; say so where it replaces one on other audio."""
+def save_negative_result(workdir: Path, result: NegativeResult) -> bool:
+    """Keep a result, a packed model's not; whether one on other audio was replaced."""
     if is_packed(workdir):
-        return
+        return False
     path = _path(workdir, result)
+    old = result
     with suppress(ValueError):  # of a damaged one nothing is lost
         old = read_result(path, NegativeResult.from_json) if path.is_file() else result
-        if (old.recordings, old.seconds) != (result.recordings, result.seconds):
-            print(
-                f"{path}: takes the place of a result on other audio of this name, "
-                f"{old.seconds / 3600:.2f} h in {old.recordings} recordings; NAME=PATH keeps both"
-            )
     write_json(path, result.to_json())
+    return _size(old) != _size(result)
 
 
 def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
@@ -120,6 +117,14 @@ def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
         return DETECTORS.index(r.detector_kind), r.rate or 0.0, r.shown, r.cost_weight or 0.0
 
     return sorted(found.values(), key=order)
+
+
+def _size(result: NegativeResult) -> tuple[float, float]:
+    """Recordings and milliseconds of the whole set: which were heard in may be known by now."""
+    heard = result.heard or {"recordings": 0, "seconds": 0.0}
+    return result.recordings + heard["recordings"], round(
+        1000 * (result.seconds + heard["seconds"])
+    )
 
 
 def _path(workdir: Path, result: NegativeResult) -> Path:

@@ -130,19 +130,25 @@ def test_prepare_keeps_negatives_beside_the_clips(
 def test_negatives_are_neither_clips_nor_silence(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for i in range(3):
-        save(tmp_path / "hum" / f"{i}.wav", seconds=6)
+    for i, seconds in enumerate((6, 6, 1)):
+        save(tmp_path / "hum" / f"{i}.wav", seconds=seconds)
     for silent in (tmp_path / "hum" / "off.wav", corpus / "_background_noise_" / "off.wav"):
         soundfile.write(silent, np.zeros(160_000), 16_000)
     words = ("--data", corpus, "--out", tmp_path / "cache", "--words", "yes")
     hum = ("--negatives", tmp_path / "hum")
     assert prepare(*words, *hum) == 0
-    said = capsys.readouterr().err
+    said, err = capsys.readouterr()
+    assert said.count(" s of hum without words for ") == 1
+    assert said.count("no hum without words") == 0
     for name in ("negatives/hum/off.wav", "_background_noise_/off.wav"):
-        assert f"skipped {name}: silent: every sample of it is zero\n" in said
+        assert f"skipped {name}: silent: every sample of it is zero\n" in err
     got = open_negatives(tmp_path / "cache")
     assert got is not None
     assert got.names == ("0.wav", "1.wav", "2.wav")
+    assert prepare(*words, "--overwrite", "--strict", *hum) == 0  # it can be read
+    twice = ("--negatives", f"more={tmp_path / 'hum' / '0.wav'}")
+    assert prepare(*words, "--overwrite", *hum, *twice) == 1
+    assert "expected each file once, got" in capsys.readouterr().err
     (tmp_path / "link").symlink_to(corpus / "bed")
     for clips in (corpus / "bed", tmp_path / "link"):
         assert prepare(*words, "--overwrite", *hum, "--negatives", clips) == 1

@@ -7,13 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from absl import flags
 
 from experiments.evaluation.stream_inference import run_group
-from experiments.flags.one_model import DEFAULT_MODEL, DEFAULT_PRICE
+from experiments.flags.one_model import (
+    DEFAULT_MODEL,
+    DEFAULT_PRICE,
+    chosen_price,
+    define_model_flags,
+)
 from experiments.listen import cli
 from experiments.live.listening import describe
 from experiments.live.sources import Wav
@@ -202,6 +209,18 @@ def test_bad_flags_are_one_line(monkeypatch, capsys, argv, message):
     assert (code, events) == (1, [])
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("learnt", "told"), [((0.03, 2.0), DEFAULT_PRICE), ((0.2, 2.0), 0.2), ((0.01, 0.05), 0.05)]
+)
+def test_a_network_that_learnt_other_prices_is_told_the_nearest(learnt, told):
+    values = flags.FlagValues()
+    define_model_flags(values)
+    values(["listen"])
+    config = SimpleNamespace(train=SimpleNamespace(cost_weight_range=learnt))
+    model = SimpleNamespace(conditioned=True, info=SimpleNamespace(config=config))
+    assert chosen_price(values, model) == told
 
 
 def test_a_damaged_file_gives_its_words_a_summary_and_a_line(wav, tmp_path, monkeypatch, capsys):

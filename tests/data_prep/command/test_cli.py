@@ -169,6 +169,17 @@ def test_no_output_at_all_is_no_error():
     assert ended_of(close, {"stdout": subprocess.DEVNULL}) == (0, "")
 
 
+def test_flags_that_are_missing_are_named_on_one_line(capsys):
+    def define(values):
+        for name in ("data", "out"):
+            flags.DEFINE_string(name, None, "", required=True, flag_values=values)
+
+    assert run(define, lambda values: None, "", ["command"]) == 1
+    assert capsys.readouterr().err == "error: --data, --out: expected a value, got none\n"
+    assert run(define, lambda values: None, "", ["command", "--out=x"]) == 1
+    assert capsys.readouterr().err == "error: --data: expected a value, got none\n"
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_flags_are_finite(capsys, value):
     def define(values):

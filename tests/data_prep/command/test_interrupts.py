@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from data_prep.command.interrupts import held_back
+from data_prep.command.interrupts import ending_the_block, held_back
 
 SWALLOWED = """
 import gc, os, signal, sys, time
@@ -35,9 +35,16 @@ leave(run(lambda values: None, body, "", ["command"]))
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_not_lost(number):
     code = SWALLOWED.format(number=number)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # It wakes the command from its sleep.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "interrupted: nothing was written\n"
+
+
+def test_an_interrupt_in_a_callback_at_the_very_end_is_not_lost():
+    code = SWALLOWED.format(number="SIGINT").replace("time.sleep(30)", "return")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")
 
 
 def test_other_errors_of_callbacks_are_shown():
@@ -48,40 +55,47 @@ def test_other_errors_of_callbacks_are_shown():
     assert "ZeroDivisionError" in done.stderr
 
 
-def send():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.05)
-
-
-def reached_of(count, error=None):
-    """Of `count` points in a block, each after an interrupt, those that were reached."""
+def reached_of(signals, error=None):
+    """Of points in a block, each after a signal, those that were reached."""
     reached = []
 
     def block():
         with held_back():
-            for point in range(count):
-                send()
-                reached.append(point)
+            for number in signals:
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+                reached.append(number)
             if error is not None:
                 raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with ending_the_block(), pytest.raises(KeyboardInterrupt):
         block()
     return reached
 
 
 def test_an_interrupt_waits_for_what_is_not_to_be_disturbed():
     before = signal.getsignal(signal.SIGINT)
-    assert reached_of(1) == [0]
+    assert reached_of([signal.SIGINT]) == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_interrupt_does_not_wait():
-    assert reached_of(3) == [0]
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_does_not_wait(second):
+    assert reached_of([signal.SIGINT, second, second]) == [signal.SIGINT]
 
 
 def test_an_interrupt_comes_before_the_error_that_it_caused():
-    assert reached_of(1, ValueError()) == [0]
+    assert reached_of([signal.SIGINT], ValueError()) == [signal.SIGINT]
+
+
+@pytest.mark.parametrize(("status", "said"), [(130, ""), (1, "at exit\n")])
+def test_after_an_interrupt_a_process_is_not_torn_down(status, said):
+    code = (
+        "import atexit; from data_prep.command.interrupts import leave\n"
+        f"atexit.register(print, 'at exit'); leave({status})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, said)
 
 
 def test_threads_hold_nothing_back():

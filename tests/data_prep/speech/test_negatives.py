@@ -101,8 +101,6 @@ def test_find_negatives_refuses(talk: Path, tmp_path: Path) -> None:
         ([str(talk)], "(", "--negative_speaker: expected a regular expression"),
         ([str(talk)], "spk", "--negative_speaker: expected a group"),
         ([f"={talk}"], None, "--negatives: expected a path or KIND=PATH"),
-        ([str(talk), str(talk)], None, "--negatives: expected each file once, got"),
-        ([str(talk), f"x={tmp_path}"], None, "--negatives: expected each file once, got"),
     ):
         with pytest.raises(ValueError, match=message):
             find_negatives(sources, speaker)
@@ -125,8 +123,8 @@ def test_few_speakers_are_dealt_out_by_file_and_it_is_said(tmp_path: Path, speak
     count = 20 * speakers
     assert [splits.count(split) for split in range(3)] == [0.4 * count, 0.5 * count, 0.1 * count]
     assert speakers_found(found) == [
-        f"--negative_speaker: {speakers} in {count} of {count} speech files; too few to be kept "
-        "apart: the same are in several splits"
+        f"--negative_speaker: {speakers} in {count} of {count} speech files; the same are in "
+        "several splits"
     ]
 
 
@@ -136,7 +134,7 @@ def test_heard_of_other_files_is_said(
     table = tmp_path / "heard.tsv"
     table.write_text("file\theard\na_spk1_0.wav\tyes\nx.wav\tno\ny.wav\t-\n")
     find_negatives([str(talk)], None, table)
-    assert capsys.readouterr().out == ("--heard: 1 lines mean none of --negatives, such as x.wav\n")
+    assert capsys.readouterr().out == ("--heard: words in 1 not in --negatives, such as x.wav\n")
 
 
 def test_heard_marks_files_by_name(talk: Path, tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_place_at_is_the_nearer_recording():
         assert place_at(places, ms) is place
 
 
-def test_read_negative_sets_takes_folders_files_and_caches(tmp_path: Path):
+def test_read_negative_sets_takes_folders_files_and_caches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     cache = write_toy_cache(tmp_path / "cache")
     sound = np.full(16_000, 9, np.int16)
     write_negatives(
@@ -72,9 +74,13 @@ def test_read_negative_sets_takes_folders_files_and_caches(tmp_path: Path):
     splits = {name: each.split for name, each in found.items()}
     assert splits == {"mine": None, "room": None, "speech": "testing"}
 
-    soundfile.write(tmp_path / "off.wav", np.zeros(16_000), 16_000)
+    for silent in ("off.wav", "room/off.wav"):
+        soundfile.write(tmp_path / silent, np.zeros(16_000), 16_000)
+    (room,) = read_negative_sets([str(tmp_path / "room")], "testing", None, 16_000)
+    assert room.count() == 2
+    assert capsys.readouterr().out == f"left out, silent: {tmp_path / 'room' / 'off.wav'}\n"
     for arguments, message in (
-        (([str(tmp_path / "off.wav")], "testing", None, 16_000), "off.wav, got zeros alone"),
+        (([str(tmp_path / "off.wav")], "testing", None, 16_000), r"got zeros alone in .*off.wav"),
         (([str(cache)], "validation", None, 16_000), "expected validation negatives in the cache"),
         (([str(cache)], "testing", table, 16_000), "--heard: expected it with folders or files"),
         (([f"speech={tmp_path / 'room'}", str(cache)], "testing", None, 16_000), "different names"),

@@ -105,7 +105,7 @@ def test_costs_are_of_the_recordings_that_count(traced):
     assert found == pytest.approx(np.mean(own))
 
 
-def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp_path, capsys):
+def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp_path):
     described = {"kind": "calibrated"}
     result = score_negatives(traced, DETECTOR, described, None)
     assert (result.alarms, result.seconds, result.recordings) == (2, 36.0, 1)
@@ -138,13 +138,12 @@ def test_score_negatives_counts_words_and_keeps_apart_what_was_heard(traced, tmp
     assert "on speech, 0.01 h without words: 2, 200.0/h (24.2 to 722.5)" in text
     assert "1 in 0.01 h where a word was heard" in text
 
-    save_negative_result(tmp_path, result)
-    save_negative_result(tmp_path, result)
-    assert capsys.readouterr().out == ""
-    longer = dataclasses.replace(result, seconds=72.0)
-    save_negative_result(tmp_path, longer)
-    assert "speech.json: takes the place of a result on other audio" in capsys.readouterr().out
-    save_negative_result(tmp_path, result)
+    assert not save_negative_result(tmp_path, result)
+    # That a word was heard in one was not known before.
+    unknown = dataclasses.replace(result, recordings=2, seconds=72.0, heard=None)
+    assert not save_negative_result(tmp_path, unknown)
+    assert save_negative_result(tmp_path, dataclasses.replace(unknown, seconds=73.0))
+    assert save_negative_result(tmp_path, result)
     assert read_negative_results(tmp_path) == [result]
     file = tmp_path / "evaluations" / "negatives" / "calibrated" / "speech.json"
     assert NegativeResult.from_json(result.to_json()) == result

@@ -210,14 +210,17 @@ def test_an_interrupt_while_a_checkpoint_is_read_or_written_is_no_damage(
     tree = {"a": np.zeros(5)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, tree)
+        done: list[object] = []
         inner = getattr(checkpoints._checkpointer, way)
 
         def interrupted(*args: object, **named: object) -> object:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)
-            return inner(*args, **named)
+            done.append(inner(*args, **named))
+            return done[0]
 
         monkeypatch.setattr(checkpoints._checkpointer, way, interrupted)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.restore(3, tree) if way == "load" else checkpoints.save(4, tree)
+        assert len(done) == 1
         assert checkpoints.steps() == ([3] if way == "load" else [3, 4])
