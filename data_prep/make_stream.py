@@ -77,20 +77,32 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("out", None, "WAV file to write.", required=True, flag_values=values)
     flags.DEFINE_enum("split", "testing", SPLITS, "Where words come from.", flag_values=values)
-    flags.DEFINE_float("minutes", 60.0, "Length of the stream.", flag_values=values)
+    flags.DEFINE_float(
+        "minutes", 60.0, "Length of the stream.", upper_bound=1e5, flag_values=values
+    )
     flags.DEFINE_integer("seed", 0, "Seed.", lower_bound=0, flag_values=values)
     flags.DEFINE_list("words", [], "Words with a label of their own.", flag_values=values)
     flags.DEFINE_string("pattern", None, "File names, as in prepare.", flag_values=values)
     define_split_flags(values)
     defaults = streams.Options()
     flags.DEFINE_integer(
-        "word_gap_ms", defaults.word_gap_ms, "Mean gap after a clip, ms.", flag_values=values
+        "word_gap_ms",
+        defaults.word_gap_ms,
+        "Mean gap after a clip, ms.",
+        lower_bound=0,
+        upper_bound=10**8,
+        flag_values=values,
     )
     flags.DEFINE_float(
         "unknown_percent", defaults.unknown_percent, "Share of other words.", flag_values=values
     )
     flags.DEFINE_float(
-        "noise_volume", defaults.noise_volume, "Largest gain of noise.", flag_values=values
+        "noise_volume",
+        defaults.noise_volume,
+        "Largest gain of noise.",
+        lower_bound=0,
+        upper_bound=1e6,
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "background",
@@ -106,6 +118,7 @@ def run(values: flags.FlagValues) -> None:
     data, out = Path(values.data), Path(values.out)
     if out.suffix.lower() != ".wav" or out.is_dir():
         raise ValueError(f"expected --out to be a .wav file, got {out}")
+    atomic.check_place("out", values.out)
     words = tuple(map(composed, command.word_list(values.words)))
     source = Source(words=words, pattern=values.pattern, choice=choice_of(values))
     if is_cache(data):

@@ -21,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from data_prep.command import cli as command
+from data_prep.command.atomic import check_new_folder
 from data_prep.images.cache import VALIDATION_FRACTION, is_image_cache, write_image_cache
 from data_prep.images.formats import FORMATS, SIZE, read_images
 from data_prep.images.image_set import ImageSet, with_validation
@@ -69,6 +70,7 @@ def table(counts: dict[str, dict[str, int]]) -> str:
 
 def _check_out(data: Path | None, out: Path, overwrite: bool) -> None:
     """Refuse to replace anything that is not a cache of images, and one unless asked to."""
+    check_new_folder("out", out)
     if out.exists():
         empty = out.is_dir() and not any(out.iterdir())
         if not is_image_cache(out) and not empty:

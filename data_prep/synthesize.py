@@ -118,6 +118,7 @@ def _check(out: Path, options: Options) -> None:
     """Raise ValueError on options that make no corpus, before any work."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"expected --out to be new, got {out}, which exists")
+    atomic.check_new_folder("out", out)
     if not options.words or len(set(options.words)) < len(options.words):
         raise ValueError(f"expected words, each once, got {list(options.words)}")
     for word in options.words:

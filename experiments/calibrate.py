@@ -27,7 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import check_place, json_text, new_folder, write_atomic
+from data_prep.command.atomic import (
+    check_new_folder,
+    check_place,
+    json_text,
+    new_folder,
+    write_atomic,
+)
 from data_prep.command.cli import number, run, word_list
 from data_prep.command.interrupts import leave
 from experiments.flags.trust import define_trust_flag
@@ -142,14 +148,14 @@ def main(values: flags.FlagValues) -> None:
         raise ValueError("--workdir: expected runs on audio, got one on images")
     streams, sources, negatives = heard_by(models, values)
     limits = rates or [NEGATIVE_RATE if negatives else STREAM_RATE]
-    traces: dict[tuple[Path, float | None], list[Trace]] = {}
-    for found in run_models(models, streams):
-        traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     rate = models[0].info.frontend.sample_rate
     heard = Path(values.heard) if values.heard is not None else None
     sets = read_negative_sets(negatives, "validation", heard, rate)
     for line in too_short(sets, limits):
         print(line)
+    traces: dict[tuple[Path, float | None], list[Trace]] = {}
+    for found in run_models(models, streams):
+        traces.setdefault((found.model.workdir, found.price), []).append(found.trace)
     on_negatives: dict[tuple[Path, float | None], list[Traced]] = {}
     for each in trace_negatives(models, sets):
         on_negatives.setdefault((each.model.workdir, each.price), []).append(each)
@@ -234,6 +240,8 @@ def check_out(out: str | None, folders: Sequence[Path]) -> None:
         )
     if out and Path(out).exists():
         raise ValueError(f"--out: expected a new folder, got one that exists: {out}")
+    if out:
+        check_new_folder("out", Path(out))
 
 
 def copy_packed(folder: Path, out: Path, detectors: str) -> None:

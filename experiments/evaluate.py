@@ -122,13 +122,14 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.packed import is_packed
     from experiments.runs.stored_results import check_kept, write_results
 
-    for flag in ("json", "figure"):
-        check_place(flag, values[flag].value)
+    check_outputs(values)
     keep_programs()
     models, budgets = read_models(values)
     check_kept(model.workdir for model in models)
     sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
     curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
+    if values.curve and all(is_packed(model.workdir) for model in models):
+        raise ValueError("--curve: expected a run's kept results, got models to be read only")
     check_place("curve", str(curve) if curve else None)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
@@ -177,6 +178,18 @@ def main(values: flags.FlagValues) -> None:
     if curve:
         runs = [model.workdir for model in models if not is_packed(model.workdir)]
         write_json(curve, points_to_json(stream_points(read_runs(runs, trust=values.trust))))
+
+
+def check_outputs(values: flags.FlagValues) -> None:
+    """ValueError where a result could not be written, or would replace what is read."""
+    wavs = list(map(Path, values.stream))
+    others: list[str | Path | None] = [*wavs, *(wav.with_suffix(".json") for wav in wavs)]
+    others += [wav.with_name(f"{wav.stem}_labels.txt") for wav in wavs]
+    others += [*values.labels, values.heard]
+    others += [source.rpartition("=")[2] for source in values.negatives]
+    for flag in ("json", "figure", "curve"):
+        check_place(flag, values[flag].value, others)
+        others.append(values[flag].value)
 
 
 def _draw(path: Path, results: Sequence[StreamResult], alarms: Sequence[NegativeResult]) -> None:

@@ -80,7 +80,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.scoring import requested_macs
     from experiments.runs.stored_results import check_kept, write_results
 
-    check_place("json", values.json)
+    check_place("json", values.json, [values.groups])
     keep_programs()
     ratios = dict.fromkeys(parse_ratio(word) for word in word_list(values.snr_db))
     models, budgets = read_models(values)
@@ -103,7 +103,7 @@ def main(values: flags.FlagValues) -> None:
         # Of the clips alone, which stand before the segments of noise.
         parts["level"] = levels(clips.samples[: len(rows)])
         parts["place"] = places(clips.samples[: len(rows)], cache.lengths[rows])
-    if values.groups:
+    if values.groups is not None:
         if not cache.names:
             raise ValueError(
                 f"--groups: expected a cache that knows its files, got {cache.path} of an older "

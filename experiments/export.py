@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import new_folder
+from data_prep.command.atomic import check_new_folder, new_folder
 from data_prep.command.cli import run, word_list
 from data_prep.command.interrupts import leave
 from experiments.flags.one_model import chosen_model, chosen_price, define_model_flags
@@ -92,6 +92,7 @@ def main(values: flags.FlagValues) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         found = "another export" if (out / "description.json").is_file() else "something else"
         raise ValueError(f"--out: expected a new folder, got {found}: {out}")
+    check_new_folder("out", out)
     writers: dict[str, Writer] = {"jax": partial(write_jax, platforms=platforms)}
     if "onnx" in formats:
         writers["onnx"] = _onnx_writer()

@@ -71,7 +71,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.detectors import chosen_detector, has_detector
     from sanas_jax.streaming.session import Session
 
-    check_place("json", values.json)
+    check_place("json", values.json, [values.wav])
     prepare_streaming()
     model = chosen_model(values)
     price = chosen_price(values, model)

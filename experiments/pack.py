@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from data_prep.command.atomic import new_folder, write_atomic
+from data_prep.command.atomic import check_new_folder, new_folder, write_atomic
 from data_prep.command.cli import run
 from data_prep.command.interrupts import leave
 from data_prep.command.reading import read_text
@@ -85,6 +85,7 @@ def main(values: flags.FlagValues) -> None:
     if out.exists() and not (values.overwrite and is_packed(out)):
         hint = "give --overwrite to replace it" if is_packed(out) else "which is no packed model"
         raise ValueError(f"--out: expected no {out} yet: {hint}")
+    check_new_folder("out", out)
     info = run_folder.read(workdir, trust=values.trust)
     if info.input_shape is not None:
         raise ValueError(f"--workdir: expected a run on audio, got one on images: {workdir}")

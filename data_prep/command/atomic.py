@@ -14,9 +14,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from data_prep.command.interrupts import held_back
 
 # How names end of what is not complete.
 PARTIAL = ".partial"
@@ -30,25 +32,36 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     An `out` that exists is replaced: callers decide beforehand whether that is allowed. It is back
     where the exchange fails, or, should the process be killed in the middle, when this is called
-    again.
+    again. An interrupt waits for the exchange, and says then that `out` was written.
     """
-    out = Path(os.path.abspath(out))
-    with _sibling(out) as around:
-        new, old = around / "new", around / _OLD
-        new.mkdir()
-        yield new
-        sync_tree(new)
-        try:
-            if out.exists():
-                out.rename(old)
-            new.rename(out)
-            _sync(out.parent)
-        except BaseException:  # Ctrl-C too: it goes on, with what was there back in its place
-            if not new.exists():
-                out.rename(new)
-            if old.exists():
-                old.rename(out)
-            raise
+    out = Path(os.path.realpath(out))  # a link stays one
+    written = False
+    try:
+        with _sibling(out) as around:
+            new, old = around / "new", around / _OLD
+            new.mkdir()
+            yield new
+            sync_tree(new)
+            with held_back():
+                _exchange(out, new, old)
+                written = True
+    except KeyboardInterrupt as ended:
+        raise KeyboardInterrupt(f"{out} was written") if written else ended from None
+
+
+def _exchange(out: Path, new: Path, old: Path) -> None:
+    """Give `new` the name `out`, and what has it `old`; all as it was where that fails."""
+    try:
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+        _sync(out.parent)
+    except BaseException:  # a second Ctrl-C too: it goes on, with what was there back in its place
+        if not new.exists():
+            out.rename(new)
+        if old.exists():
+            old.rename(out)
+        raise
 
 
 @contextlib.contextmanager
@@ -92,15 +105,20 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
             raise
 
 
-def check_place(flag: str, out: str | None) -> None:
+def check_place(flag: str, out: str | None, others: Iterable[str | Path | None] = ()) -> None:
     """ValueError where a file that a flag names could not be written: before the work, not after.
 
     Args:
       flag: its name, without dashes.
       out: the file; None if the flag is not given.
+      others: what is read or written besides, which it may not be.
     """
-    if not out:
+    if out is None:
         return
+    if not out:
+        raise ValueError(f"--{flag}: expected the name of a file, got {out!r}")
+    if os.path.realpath(out) in {os.path.realpath(other) for other in others if other}:
+        raise ValueError(f"--{flag}: expected a file of its own, got one of those here: {out}")
     path = Path(os.path.abspath(out))
     try:
         is_other = path.exists() and not path.is_file()
@@ -111,6 +129,18 @@ def check_place(flag: str, out: str | None) -> None:
         raise ValueError(f"--{flag}: expected the name of a file, got a folder or a device: {out}")
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise ValueError(f"--{flag}: expected a folder that can be written, got {parent}")
+
+
+def check_new_folder(flag: str, out: Path) -> None:
+    """ValueError where a folder that a flag names could not be put in its place, as `check_place`.
+
+    Args:
+      flag: its name, without dashes.
+      out: the folder, or what it replaces.
+    """
+    if os.path.ismount(out):
+        raise ValueError(f"--{flag}: expected a folder to be replaced, got a mount point: {out}")
+    check_place(flag, f"{os.path.realpath(out)}{PARTIAL}")
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -136,8 +166,9 @@ def _sibling(target: Path) -> Iterator[Path]:
     try:
         yield around
     finally:
-        shutil.rmtree(around, ignore_errors=True)
-        os.close(held)
+        with held_back():
+            shutil.rmtree(around, ignore_errors=True)
+            os.close(held)
 
 
 def _held_folder(target: Path) -> tuple[Path, int]:

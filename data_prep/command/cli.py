@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 import traceback
@@ -58,7 +59,7 @@ def run(
     except KeyboardInterrupt as ended:
         _ENDED.append(ended)
         with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
-            print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
+            print(f"interrupted: {str(ended) or interrupted}", file=sys.stderr, flush=True)
         return 130
     except BrokenPipeError:
         print("error: standard output was closed before the command was done", file=sys.stderr)
@@ -115,6 +116,8 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 def one_line(error: Exception) -> str:
     """Text of an error on one line; for an OSError what happened, then the file."""
+    if isinstance(error, shutil.Error):  # of a tree, a list of (from, to, why)
+        return f"{error.args[0][0][2]}: {error.args[0][0][0]}"
     if isinstance(error, OSError) and error.strerror:
         name = "" if error.filename is None else f": {os.fsdecode(str(error.filename))}"
         return f"{error.strerror}{name}"

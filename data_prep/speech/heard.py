@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data_prep.command.reading import read_text
+from data_prep.speech.index import composed
 
 
 def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
@@ -26,7 +27,7 @@ def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
         name, tab, words = line.partition("\t")
         if not tab:
             raise ValueError(f"{path}:{number}: expected `file<tab>words`, got {line!r}")
-        name = PurePosixPath(name.replace("\\", "/")).as_posix()
+        name = composed(PurePosixPath(name.replace("\\", "/")).as_posix())
         said = () if words.strip() == "-" else tuple(words.split())
         if bool(table.get(name, said)) != bool(said):
             raise ValueError(f"{path}:{number}: expected each file once, got {name} again")
@@ -47,6 +48,7 @@ def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]
     Raises ValueError where a line may mean several files, or several lines a file, and it matters;
     and where no line means any.
     """
+    files = [(kind, composed(name)) for kind, name in files]
     lines_of: list[set[str]] = [set() for _ in files]
     left = set(table)
     bearers: dict[str, list[tuple[str, str]]] = {}

@@ -70,7 +70,7 @@ def find(root: Path, pattern: str | None = None) -> Index:
         raise ValueError(f"expected a folder of audio, got {root}, which is not a folder")
     regex = compile_pattern(pattern) if pattern is not None else None
     clips, noise, ignored = [], [], []
-    found = _look(root)
+    found = look(root)
     for name in sorted(found.audio):
         parts = name.split("/")
         if _NEGATIVES & set(parts[:-1]):
@@ -83,6 +83,8 @@ def find(root: Path, pattern: str | None = None) -> Index:
             ignored.append(name)
         elif not writable(clip.word):
             found.unusable[ascii(name)[1:-1]] = "its word cannot be written in a line"
+        elif set(name) & set("\r\n"):  # a cache has a line for each
+            found.unusable[ascii(name)[1:-1]] = "its name has more than one line"
         else:
             clips.append(clip)
     index = Index(
@@ -128,13 +130,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(regex)
 
 
-def audio_files(root: Path) -> list[str]:
-    """Names of all audio files below `root`, sorted; hidden files and folders are left out."""
-    return sorted(_look(root).audio)
-
-
 @dataclasses.dataclass
-class _Found:
+class Found:
     """What lies in a folder: names of audio files, those that are none with why, other endings."""
 
     audio: list[str] = dataclasses.field(default_factory=list)
@@ -142,21 +139,21 @@ class _Found:
     others: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
-def _look(root: Path) -> _Found:
+def look(root: Path) -> Found:
     """What lies below `root`; hidden files and folders are left out."""
-    found = _Found()
+    found = Found()
     for name in _files(root):
         ending = os.path.splitext(name)[1].lower()
         if ending not in ENDINGS:
             found.others[ending or "no ending"] += 1
-        elif (reason := _unusable(root, name)) is not None:
+        elif (reason := unusable(root, name)) is not None:
             found.unusable[os.fsencode(name).decode("utf-8", "backslashreplace")] = reason
         else:
             found.audio.append(name)
     return found
 
 
-def _unusable(root: Path, name: str) -> str | None:
+def unusable(root: Path, name: str) -> str | None:
     """Why a file is not to be opened; None if nothing is against it."""
     try:
         name.encode()

@@ -81,11 +81,14 @@ class StoredNegatives:
 
 
 def write_negatives(folder: Path, rows: Iterable[NegativeRow]) -> None:
-    """Write negatives into a cache's folder, one file at a time; ValueError if there are none."""
+    """Write negatives into a cache's folder, one file at a time, in place of those there.
+
+    Raises ValueError if there are none.
+    """
     out = folder / FOLDER
     lengths, active = [0], [np.zeros(0, bool)]
     about: list[NegativeRow] = []
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     with (out / "samples.npy").open("w+b") as file:
         _write_header(file, 0)
         start = file.tell()

@@ -6,6 +6,7 @@ A source is a folder or a file, `KIND=PATH` or a path whose last part is the kin
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from data_prep.speech import splits
 from data_prep.speech.cache import FRONTEND
 from data_prep.speech.heard import match, read_heard
-from data_prep.speech.index import Clip, Index, audio_files
+from data_prep.speech.index import Clip, Found, Index, look, unusable, writable
 
 SPEECH = "speech"
 BLOCK = FRONTEND["hop"]  # samples of which it is said whether someone speaks
@@ -57,20 +58,47 @@ def find_negatives(
       validation: percent of the speakers for validation, as of `splits.assign`.
     """
     pattern = _pattern(speaker)
-    found = []
-    for source in sources:
-        root, names, kind = _files(source)
-        speakers = [_speaker(name, pattern) for name in names]
-        clips = tuple(Clip(n, kind, who or n) for n, who in zip(names, speakers, strict=True))
-        split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
-        for name, split, who in zip(names, split_of, speakers, strict=True):
-            found.append(Negative(root, name, kind, split, heard=False, speaker=who))
+    found = [
+        Negative(source.root, name, source.kind, 0, heard=False, speaker=_speaker(name, pattern))
+        for source in map(_open, sources)
+        for name in source.found.audio
+    ]
     if heard is not None:
         marks, unknown = match(read_heard(heard), [(each.kind, each.name) for each in found])
         found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
         if unknown:
             print(f"--heard: words in {len(unknown)} not in --negatives, such as {unknown[0]}")
-    return sorted(found, key=lambda each: (each.kind, str(each.root), each.name))
+    return deal(found, validation)
+
+
+def deal(negatives: Sequence[Negative], validation: float = splits.PERCENT) -> list[Negative]:
+    """Files with a split each, by kind, folder and name; arguments as of `find_negatives`."""
+    ordered = sorted(negatives, key=lambda each: (each.kind, str(each.root), each.name))
+    dealt = []
+    for (kind, root), group in groupby(ordered, lambda each: (each.kind, each.root)):
+        own = list(group)
+        clips = tuple(Clip(each.name, kind, each.speaker or each.name) for each in own)
+        split_of, _ = splits.assign(Index(root, clips, (), ()), splits.Choice(), validation)
+        dealt += [each._replace(split=split) for each, split in zip(own, split_of, strict=True)]
+    return dealt
+
+
+class LeftOut(NamedTuple):
+    """What of the sources is not heard: names of files with why, and a line for other endings."""
+
+    files: list[tuple[str, str]]
+    endings: list[str]
+
+
+def left_out(sources: Sequence[str]) -> LeftOut:
+    """What lies in sources of `find_negatives` and is none of its files."""
+    files, endings = [], []
+    for source in map(_open, sources):
+        files += [(f"{source.kind}/{name}", why) for name, why in source.found.unusable.items()]
+        if source.found.others:
+            counted = ", ".join(f"{n} of {end}" for end, n in source.found.others.most_common())
+            endings.append(f"{source.kind}: files of endings that are not read: {counted}")
+    return LeftOut(files, endings)
 
 
 def speakers_found(negatives: Sequence[Negative]) -> list[str]:
@@ -102,8 +130,16 @@ def activity(samples: np.ndarray) -> np.ndarray:
     return np.convolve(level > loud, np.ones(2 * AROUND + 1), "full")[AROUND:-AROUND] > 0.5
 
 
-def _files(source: str) -> tuple[Path, list[str], str]:
-    """Folder of a source, names of its files and its kind."""
+class _Source(NamedTuple):
+    """A folder, the kind of what is in it, and what that is."""
+
+    root: Path
+    kind: str
+    found: Found
+
+
+def _open(source: str) -> _Source:
+    """A source by what the user says of it."""
     # What is there as it stands is a path, whatever signs it has.
     kind, equals, place = ("", "", source) if Path(source).exists() else source.partition("=")
     place = place if equals else source
@@ -111,19 +147,22 @@ def _files(source: str) -> tuple[Path, list[str], str]:
     if not equals:
         kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
     kind = SPEECH if kind.casefold() == SPEECH else kind
-    # A kind names files of results.
-    if not place or kind in ("", ".", "..") or "/" in kind:
+    # A kind names files of results, and rows of tables.
+    if not place or kind in (".", "..") or "/" in kind or not writable(kind):
         raise ValueError(
             f"--negatives: expected a path or KIND=PATH, KIND without /, got {source!r}"
         )
     if path.is_file():
-        return path.parent, [path.name], kind
+        why = unusable(path.parent, path.name)
+        if why is not None:
+            raise ValueError(f"--negatives: expected a file of audio, got {source!r}: {why}")
+        return _Source(path.parent, kind, Found([path.name]))
     if not path.is_dir():
         raise ValueError(f"--negatives: expected a folder or a file, got {path}")
-    names = audio_files(path)
-    if not names:
+    found = look(path)
+    if not found.audio:
         raise ValueError(f"--negatives: expected audio in {path}, got none")
-    return path, names, kind
+    return _Source(path, kind, found)
 
 
 def _pattern(speaker: str | None) -> re.Pattern[str] | None:

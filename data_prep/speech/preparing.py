@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
+from data_prep.command import atomic
 from data_prep.command import cli as command
 from data_prep.command.progress import Progress, print_above
 from data_prep.command.reading import read_bytes
@@ -30,7 +31,13 @@ from data_prep.speech.cache import (
 )
 from data_prep.speech.index import Index, composed, find
 from data_prep.speech.negative_cache import NegativeRow, StoredNegatives, write_negatives
-from data_prep.speech.negatives import Negative, find_negatives, speakers_found
+from data_prep.speech.negatives import (
+    Negative,
+    deal,
+    find_negatives,
+    left_out,
+    speakers_found,
+)
 from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -106,12 +113,15 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     hashes: dict[str, str] = {}
     skipped: dict[str, str] = {}
     cut: list[str] = []
-    too_few = kinds_to_cut(negatives)
-    in_stretches: dict[str, int] = dict.fromkeys(too_few, 0)
+    in_stretches: dict[str, int] = {}
     provenance: dict[str, Any] = {}
     final: list[int] = []
+    passed_over = left_out(options.negatives)
+    print("\n".join(passed_over.endings), end="\n" if passed_over.endings else "")
     for name, reason in index.unusable:
         _skip(name, reason, skipped, options.strict)
+    for name, reason in passed_over.files:
+        _skip(f"negatives/{name}", reason, skipped, options.strict)
 
     def rows() -> Iterator[CacheRow]:
         """Clips that can be read; the provenance is complete after the last one."""
@@ -149,22 +159,31 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     def write_more(folder: Path) -> None:
         """Read the negatives and write those that can be read."""
 
-        def readable() -> Iterator[NegativeRow]:
-            paths = [str(each.root / each.name) for each in negatives]
+        def readable(dealt: Sequence[Negative], unread: list[Negative]) -> Iterator[NegativeRow]:
+            too_few = kinds_to_cut(dealt)
+            in_stretches.clear()
+            in_stretches.update(dict.fromkeys(too_few, 0))
+            paths = [str(each.root / each.name) for each in dealt]
             files = _read_all(Path(), paths, options.jobs, "negatives", whole=True)
-            for each, (_, file) in zip(negatives, files, strict=True):
+            for each, (_, file) in zip(dealt, files, strict=True):
                 # Where files lie is no part of what is known of a cache.
                 name = f"negatives/{each.kind}/{each.name}"
                 hashes[name] = file.sha256
                 if file.samples is None:
                     _skip(name, file.reason, skipped, options.strict)
+                    unread.append(each)
                     continue
                 rows = _negative_rows(each, file.samples, options, each.kind in too_few)
                 if len(rows) > 1:
                     in_stretches[each.kind] += 1
                 yield from rows
 
-        write_negatives(folder, readable())
+        unread: list[Negative] = []
+        write_negatives(folder, readable(negatives, unread))
+        if unread:
+            # Those that cannot be read are dealt to no split: once more, without them.
+            rest = [each for each in negatives if each not in unread]
+            write_negatives(folder, readable(deal(rest, options.negative_validation), []))
 
     noise = []
     for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):
@@ -304,6 +323,7 @@ def _check_negatives(negatives: Sequence[Negative], index: Index) -> None:
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
     """Refuse to replace anything that is not a cache, and a cache unless asked to."""
+    atomic.check_new_folder("out", out)
     if out.exists():
         empty = out.is_dir() and not any(out.iterdir())
         if not is_cache(out) and not empty:

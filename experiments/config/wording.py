@@ -18,7 +18,7 @@ def parse_macs(word: str) -> float:
     except ValueError:
         amount = 0.0
     if not amount > 0:
-        raise ValueError(f"--budgets: expected MACs above 0 such as 800k or 5M, got {word!r}")
+        raise ValueError(f"budget: expected MACs above 0 such as 800k or 5M, got {word!r}")
     return amount
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.speech import decode
 from data_prep.speech.cache import is_cache
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.negatives import Negative, find_negatives
+from data_prep.speech.negatives import Negative, find_negatives, left_out
 from experiments.datasets.streams import Stream
 
 LANES = 8
@@ -73,6 +73,11 @@ def read_negative_sets(
             f"--negatives: expected models at {decode.SAMPLE_RATE} Hz, got one at {rate} Hz"
         )
     found = read_recordings(sources, split, heard)
+    for name, recordings in found.items():
+        if all(recording.heard for recording in recordings):
+            raise ValueError(
+                f"--negatives: expected recordings in which no word was heard in {name}, got none"
+            )
     return [
         lay_out(name, recordings)._replace(split=recordings[0].split)
         for name, recordings in found.items()
@@ -94,6 +99,11 @@ def read_recordings(
     others = [source for source in sources if source not in caches]
     if heard is not None and not others:
         raise ValueError("--heard: expected it with folders or files in --negatives, got none")
+    passed_over = left_out(others)
+    for name, why in passed_over.files:
+        print(f"left out: {name}: {why}")
+    for line in passed_over.endings:
+        print(line)
     found = [
         (kind, _read_files(own))
         for kind, own in groupby(find_negatives(others, None, heard), lambda each: each.kind)

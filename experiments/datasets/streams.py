@@ -57,6 +57,11 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> S
         times.append(round(float(time_ms)))
     if not words:
         raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
+    if max(times) >= 1000 * len(samples) / rate:
+        raise ValueError(
+            f"--labels: expected times within the {len(samples) / rate:g} s of {wav}, got "
+            f"{max(times)} ms in {labels}"
+        )
     return Stream(wav.stem, samples, rate, words, times)
 
 

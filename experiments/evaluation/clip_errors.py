@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from data_prep.command.reading import read_text
+from data_prep.speech.index import composed
 
 # Upper bounds of RMS, full scale 1, and what is said of the clips below.
 LEVELS = ((0.01, "RMS below 0.01"), (0.03, "RMS 0.01 to 0.03"), (0.1, "RMS 0.03 to 0.1"))
@@ -36,18 +37,25 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
     """
     if not path.is_file():
         raise ValueError(f"--groups: expected a file, got {path}")
-    group_of = {}
+    group_of: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         name, tab, group = line.partition("\t")
         if not tab:
             raise ValueError(f"{path}:{number}: expected `file<tab>group`, got {line!r}")
-        group_of[os.path.splitext(name)[0]] = group.strip()
-    stems = [os.path.splitext(name)[0] for name in names]
+        stem = _stem(name)
+        if group_of.setdefault(stem, group.strip()) != group.strip():
+            raise ValueError(f"{path}:{number}: expected one group of {stem}, got another")
+    stems = [_stem(name) for name in names]
     if not set(stems) & set(group_of):
         raise ValueError(f"--groups: expected clips of --data in {path}, got none of them")
     return [group_of.get(stem, "others") for stem in stems]
+
+
+def _stem(name: str) -> str:
+    """A file's name without its ending, as far as systems differ in how they write it."""
+    return os.path.splitext(composed(PurePosixPath(name).as_posix()))[0]
 
 
 def accuracy_by(names: Sequence[str], right: np.ndarray) -> dict[str, dict[str, float]]:

@@ -58,8 +58,9 @@ def read_models(values: flags.FlagValues) -> tuple[list[TrainedModel], list[floa
     from experiments.runs.packed import PREFIX, resolve
     from experiments.runs.trained import read_model
 
-    budgets = [parse_macs(word) for word in word_list(values.budgets)]
-    prices = [parse_price(word) for word in word_list(values.cost_weights)]
+    # One that is asked for twice is run once.
+    budgets = list(dict.fromkeys(map(parse_macs, word_list(values.budgets))))
+    prices = list(dict.fromkeys(map(parse_price, word_list(values.cost_weights))))
     if budgets and prices:
         raise ValueError("--budgets, --cost_weights: expected one of them, got both")
     named = [resolve(PREFIX + name) for name in values.pretrained]

@@ -127,6 +127,46 @@ def test_prepare_keeps_negatives_beside_the_clips(
     assert not (tmp_path / "bad").exists()
 
 
+def test_negatives_that_cannot_be_read_are_named_and_take_no_split(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        save(tmp_path / "talk" / f"{name}.wav", seconds=30)
+    words = ("--data", corpus, "--words", "yes", "--negatives", f"speech={tmp_path / 'talk'}")
+    assert prepare(*words, "--out", tmp_path / "whole") == 0
+    whole = open_negatives(tmp_path / "whole")
+    assert whole is not None
+    (tmp_path / "talk" / "bad.wav").write_bytes(b"RIFF of nothing")
+    (tmp_path / "talk" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (tmp_path / "talk" / "long.webm").write_bytes(b"of another kind")
+    capsys.readouterr()
+    assert prepare(*words, "--out", tmp_path / "rest") == 0
+    said, err = capsys.readouterr()
+    assert "speech: files of endings that are not read: 1 of .webm" in said
+    assert "skipped negatives/speech/gone.wav: No such file or directory" in err
+    assert err.count("skipped negatives/speech/bad.wav") == 1
+    rest = open_negatives(tmp_path / "rest")
+    assert rest is not None
+    assert rest.names == whole.names
+    np.testing.assert_array_equal(rest.splits, whole.splits)
+    np.testing.assert_array_equal(rest.samples, whole.samples)
+    made = json.loads((tmp_path / "rest" / "provenance.json").read_text())
+    assert set(made["skipped"]) == {f"negatives/speech/{name}.wav" for name in ("bad", "gone")}
+    assert made["negatives"]["in_stretches"] == {"speech": 2}
+    (tmp_path / "talk" / "bad.wav").unlink()
+    assert prepare(*words, "--out", tmp_path / "strict", "--strict") == 1
+    assert "cannot read negatives/speech/gone.wav" in capsys.readouterr().err
+
+
+def test_a_name_of_two_lines_is_skipped(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(corpus / "yes" / "a\nb_nohash_0.flac", seconds=0.1)
+    assert prepare("--data", corpus, "--words", "yes", "--out", tmp_path / "cache") == 0
+    assert "skipped yes/a\\nb_nohash_0.flac: its name has more" in capsys.readouterr().err
+    assert len(open_cache(tmp_path / "cache").names) == 90
+
+
 def test_negatives_are_neither_clips_nor_silence(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

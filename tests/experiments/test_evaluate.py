@@ -178,8 +178,27 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
         assert error.count("\n") == 1
     assert run_evaluate("--workdir", trained, *write_stream(tmp_path, rate=8000)) == 1
     assert "expected 16000 Hz, got 8000 Hz" in capsys.readouterr().err
-    assert run_evaluate("--workdir", trained, *write_stream(tmp_path, seconds=0.9)) == 1
+    assert (
+        run_evaluate("--workdir", trained, *write_stream(tmp_path, "low, 500\n", seconds=0.9)) == 1
+    )
     assert "expected at least 1.01 s of audio" in capsys.readouterr().err
+    assert run_evaluate("--workdir", trained, *write_stream(tmp_path, "low, 8000\n")) == 1
+    assert "--labels: expected times within the 8 s of" in capsys.readouterr().err
+    stream = write_stream(tmp_path)
+    audio = (tmp_path / "s.wav").read_bytes()
+    for flag, name in (
+        *(("json", name) for name in ("s.wav", "s.json", "s_labels.txt", "x/../s.wav")),
+        ("figure", "s.wav"),
+        ("curve", "s.wav"),
+    ):
+        assert run_evaluate("--workdir", trained, *stream, f"--{flag}", tmp_path / name) == 1
+        assert f"--{flag}: expected a file of its own, got" in capsys.readouterr().err
+    both = ["--json", tmp_path / "both", "--curve", tmp_path / "both"]
+    assert run_evaluate("--workdir", trained, *stream, *both) == 1
+    assert "--curve: expected a file of its own" in capsys.readouterr().err
+    assert run_evaluate("--workdir", trained, *stream, "--json=") == 1
+    assert "--json: expected the name of a file, got ''" in capsys.readouterr().err
+    assert (tmp_path / "s.wav").read_bytes() == audio
     (tmp_path / "s.wav").write_bytes(b"RIFF not really")
     assert run_evaluate("--workdir", trained, *stream) == 1
     assert "s.wav: expected audio" in capsys.readouterr().err

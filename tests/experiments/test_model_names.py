@@ -14,6 +14,30 @@ from experiments.runs.trained import TrainedModel
 from tests.helpers.runs import write_evaluation, write_run
 
 
+def test_a_price_or_budget_is_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(TrainedModel):
+        conditioned = True  # type: ignore[assignment]
+
+    train = SimpleNamespace(cost_weight_range=(0.03, 2.0))
+    info = SimpleNamespace(
+        config=SimpleNamespace(model=SimpleNamespace(conditioned=True), train=train)
+    )
+
+    def read_model(folder: Path, _: str, budgets: list[float], **__: object) -> TrainedModel:
+        return Told(folder, info, None, 150, {}, [1 / each for each in budgets])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trained, "read_model", read_model)
+    values = SimpleNamespace(workdir=[tmp_path], pretrained=[], checkpoint="latest", trust=False)
+    for values.budgets, values.cost_weights, prices in (
+        ([], ["0.1", "0.5", "0.10"], [0.1, 0.5]),
+        (["2", "4", "2.0"], [], [0.5, 0.25]),
+    ):
+        (model,), _ = read_models(values)  # type: ignore[arg-type]
+        assert model.prices == prices
+
+
 def test_runs_of_one_folder_name_are_no_streams_of_one_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Files and folders that appear complete or not at all, whatever fails and whoever is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,61 @@ def test_a_place_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> N
     ):
         with pytest.raises(ValueError, match=said):
             atomic.check_place("json", str(out))
+
+
+def test_a_folder_that_cannot_be_replaced_is_found_beforehand(tmp_path: Path) -> None:
+    atomic.check_new_folder("out", tmp_path / "new")
+    for out, said in (
+        (Path("/proc"), "--out: expected a folder to be replaced, got a mount point: /proc"),
+        (Path("/proc/self/new"), "--out: expected a folder that can be written, got /proc/"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            atomic.check_new_folder("out", out)
+
+
+def test_a_place_is_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for others in ([], [None, tmp_path / "b"]):
+        atomic.check_place("json", str(tmp_path / "a"), others)
+    for out in ("a", "link", "x/../a"):
+        with pytest.raises(ValueError, match="--json: expected a file of its own, got one of"):
+            atomic.check_place("json", str(tmp_path / out), [None, tmp_path / "a"])
+    with pytest.raises(ValueError, match="--json: expected the name of a file, got ''"):
+        atomic.check_place("json", "")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_is_written_to_where_it_leads(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    if exists:
+        (tmp_path / "away").mkdir()
+    with new_folder(tmp_path / "link") as folder:
+        (folder / "a").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "away").iterdir()] == ["a"]
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "away"}
+
+
+@pytest.mark.parametrize("point", ["rename", "rmtree"])
+def test_an_interrupt_while_a_folder_is_exchanged_says_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    out = tmp_path / "out"
+    replace_folder(out, "old")
+    where = Path if point == "rename" else shutil
+    inner = getattr(where, point)
+
+    def interrupted(*args: object, **named: object) -> object:
+        monkeypatch.setattr(where, point, inner)
+        os.kill(os.getpid(), signal.SIGINT)
+        return inner(*args, **named)
+
+    monkeypatch.setattr(where, point, interrupted)
+    with pytest.raises(KeyboardInterrupt, match="out was written"):
+        replace_folder(out, "new")
+    assert content(out) == {"a": "new", "b": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_new_files_of_one_name_in_two_folders(tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ def test_lines_with_words_that_mean_no_file_are_known() -> None:
     assert match({"speech/2.wav": NONE, "2.wav": YES}, FILES[2:3]) == ([False], [])
 
 
+def test_letters_with_accents_are_one_however_they_are_written(tmp_path: Path) -> None:
+    table = tmp_path / "heard.tsv"
+    table.write_text("file\theard\ncaf\u00e9.wav\tyes\n")
+    assert match(read_heard(table), [("speech", "cafe\u0301.wav")]).heard == [True]
+
+
 def test_read_heard_takes_tables_of_other_systems(tmp_path: Path) -> None:
     table = tmp_path / "heard.tsv"
     table.write_bytes(b"file\theard\r\na\\1.wav\tyes\r\n\r\n")

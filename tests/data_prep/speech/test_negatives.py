@@ -88,7 +88,14 @@ def test_find_negatives_names_kinds_and_reads_any_format(tmp_path: Path) -> None
     (tmp_path / "a=b").mkdir()
     shutil.copy(tmp_path / "hour.flac", tmp_path / "a=b" / "x.flac")
     assert find_negatives([str(tmp_path / "a=b")])[0].kind == "a=b"
-    for source in ("", "talk=", f"../x={tmp_path}", f"..={tmp_path}", f"={tmp_path}"):
+    for source in (
+        "",
+        "talk=",
+        f"a\nb={tmp_path}",
+        f"../x={tmp_path}",
+        f"..={tmp_path}",
+        f"={tmp_path}",
+    ):
         with pytest.raises(ValueError, match="expected a path or KIND=PATH"):
             find_negatives([source])
 

@@ -11,7 +11,7 @@ from experiments.benchmarks import wake_words
 from experiments.benchmarks.peers import wake_word_engines
 from experiments.evaluation.alarms import poisson_bounds
 
-LOUD = 0.5
+LOUD, QUIET = 0.5, 0.01
 
 
 def loud(samples):
@@ -25,9 +25,9 @@ def save(path, level, seconds=1.0):
 
 def test_alarms_by_kind_and_misses(tmp_path, monkeypatch, capsys):
     for i in range(4):
-        save(tmp_path / "speech" / f"{i}.wav", LOUD if i < 2 else 0.0, 30)
-        save(tmp_path / "rain" / f"{i}.wav", 0.0, 15)
-        save(tmp_path / "mine" / f"{i}.wav", LOUD if i else 0.0)
+        save(tmp_path / "speech" / f"{i}.wav", LOUD if i < 2 else QUIET, 30)
+        save(tmp_path / "rain" / f"{i}.wav", QUIET, 15)
+        save(tmp_path / "mine" / f"{i}.wav", LOUD if i else QUIET)
     (tmp_path / "heard.tsv").write_text("file\theard\nspeech/0.wav\tmine\n")
     monkeypatch.setattr(wake_words, "ours", lambda name, price, rate: loud)
 
@@ -67,7 +67,7 @@ def test_of_a_cache_the_testing_negatives_without_a_word_are_read(tmp_path):
 
 
 def test_a_rate_that_the_detectors_are_not_for_is_named(tmp_path, capsys):
-    save(tmp_path / "speech" / "0.wav", 0.0)
+    save(tmp_path / "speech" / "0.wav", QUIET)
     flags = [f"--negatives={tmp_path / 'speech'}", "--false_alarms_per_hour=17"]
     assert wake_words.main(["wake_words", *flags]) == 1
     assert "expected one of the rates" in capsys.readouterr().err

@@ -80,6 +80,7 @@ def test_read_negative_sets_takes_folders_files_and_caches(
     assert room.count() == 2
     assert capsys.readouterr().out == f"left out, silent: {tmp_path / 'room' / 'off.wav'}\n"
     for arguments, message in (
+        (([str(tmp_path / "room" / "x.wav")], "testing", table, 16_000), "heard in x, got none"),
         (([str(tmp_path / "off.wav")], "testing", None, 16_000), r"got zeros alone in .*off.wav"),
         (([str(cache)], "validation", None, 16_000), "expected validation negatives in the cache"),
         (([str(cache)], "testing", table, 16_000), "--heard: expected it with folders or files"),
