@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NoReturn
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -28,16 +28,21 @@ def ending_the_block() -> Iterator[None]:
         yield
         return
     hook = sys.unraisablehook
-    swallowed: list[threading.Timer] = []
+    over = threading.Event()
+    swallowed: list[threading.Thread] = []
 
     def note(unraisable: "sys.UnraisableHookArgs") -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             hook(unraisable)
             return
-        timer = threading.Timer(AGAIN_SECONDS, _send_again)
-        timer.daemon = True
-        swallowed.append(timer)
-        timer.start()
+        swallowed.append(threading.Thread(target=send_again, daemon=True))
+        swallowed[-1].start()
+
+    def send_again() -> None:
+        while not over.wait(AGAIN_SECONDS):
+            if not _main_runs(note.__code__):  # nor does Python let an error out of the hook
+                _send_to_main()
+                return
 
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -47,11 +52,11 @@ def ending_the_block() -> Iterator[None]:
     try:
         yield
     finally:
-        late = [timer for timer in swallowed if timer.is_alive()]
+        late = [thread for thread in swallowed if thread.is_alive()]
         try:
-            for timer in late:
-                timer.cancel()
-                timer.join()  # should it be sending, the signal arrives here
+            over.set()
+            for thread in late:
+                thread.join()  # should it be sending, the signal arrives here
         finally:
             sys.unraisablehook = hook
             for number, handler in before.items():
@@ -107,8 +112,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _send_again() -> None:
-    """To the main thread itself, so that what it waits for in the system ends, too."""
+def _main_runs(code: CodeType) -> bool:
+    """Whether the main thread is in a function with this code."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _send_to_main() -> None:
+    """A signal to the main thread itself, so that what it waits for in the system ends, too."""
     main = threading.main_thread().ident
     answered = [number for number in ALL if callable(signal.getsignal(number))]
     if main is not None and answered:

@@ -27,6 +27,8 @@ def pool_of_cache(
             f"got {', '.join(absent)}"
         )
     rows = cache.indices(split)
+    if not len(rows):
+        raise ValueError(f"expected {split} clips in the cache {cache.path}, got none")
     names = np.array(cache.all_words)[cache.words[rows]]
     under = cache.noise_tracks() if background == NOISE else quiet_negatives(cache.path, split)
     if background == NEGATIVES and not under:

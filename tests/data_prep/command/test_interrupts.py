@@ -41,6 +41,17 @@ def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_not_lost(number)
     assert done.stderr == "interrupted: nothing was written\n"
 
 
+def test_an_interrupt_that_is_swallowed_where_threads_are_slow_is_not_lost():
+    """Sent again before the hook that saw it had returned, it was lost there."""
+    slow = (
+        "import threading; start = threading.Thread.start\n"
+        "threading.Thread.start = lambda thread: (start(thread), time.sleep(0.1))\n"
+    )
+    code = SWALLOWED.format(number="SIGINT").replace("def body", f"{slow}def body")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25)
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written\n")
+
+
 def test_an_interrupt_in_a_callback_at_the_very_end_is_not_lost():
     code = SWALLOWED.format(number="SIGINT").replace("time.sleep(30)", "return")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
