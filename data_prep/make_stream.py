@@ -56,11 +56,16 @@ def provenance(
     return made | {"data_sha256": data_sha256}
 
 
+def labels_of(out: Path) -> Path:
+    """The labels' file of a stream."""
+    return out.with_name(f"{out.stem}_labels.txt")
+
+
 def write_stream(
     out: Path, stream: np.ndarray, placed: Sequence[streams.Placed], source: dict[str, Any]
 ) -> Path:
     """Write the audio and, beside it, its labels and provenance; return the path of the labels."""
-    labels = out.with_name(f"{out.stem}_labels.txt")
+    labels = labels_of(out)
     text = "".join(f"{word.label}, {word.ms:.4f}\n" for word in placed)
     origin = json.dumps(source, indent=1, ensure_ascii=False) + "\n"
     with atomic.new_files(labels, out.with_suffix(".json"), out) as (new_labels, new_json, new_out):
@@ -118,7 +123,8 @@ def run(values: flags.FlagValues) -> None:
     data, out = Path(values.data), Path(values.out)
     if out.suffix.lower() != ".wav" or out.is_dir():
         raise ValueError(f"expected --out to be a .wav file, got {out}")
-    atomic.check_place("out", values.out)
+    for each in (out, out.with_suffix(".json"), labels_of(out)):
+        atomic.check_place("out", str(each))
     words = tuple(map(composed, command.word_list(values.words)))
     source = Source(words=words, pattern=values.pattern, choice=choice_of(values))
     if is_cache(data):

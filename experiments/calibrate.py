@@ -242,6 +242,8 @@ def check_out(out: str | None, folders: Sequence[Path]) -> None:
         raise ValueError(f"--out: expected a new folder, got one that exists: {out}")
     if out:
         check_new_folder("out", Path(out))
+        if folders[0].resolve() in Path(out).resolve().parents:
+            raise ValueError(f"--out: expected a folder outside of the model's, got {out}")
 
 
 def copy_packed(folder: Path, out: Path, detectors: str) -> None:

@@ -122,15 +122,14 @@ def main(values: flags.FlagValues) -> None:
     from experiments.runs.packed import is_packed
     from experiments.runs.stored_results import check_kept, write_results
 
-    check_outputs(values)
+    sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
+    curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
+    check_outputs(values, curve)
     keep_programs()
     models, budgets = read_models(values)
     check_kept(model.workdir for model in models)
-    sweeps = [Path(w) for w in values.workdir if run_folder.read_sweep(Path(w)) is not None]
-    curve = Path(values.curve) if values.curve else sweeps[0] / "curve.json" if sweeps else None
     if values.curve and all(is_packed(model.workdir) for model in models):
         raise ValueError("--curve: expected a run's kept results, got models to be read only")
-    check_place("curve", str(curve) if curve else None)
     if any(model.info.input_shape for model in models):
         _main_images(values, models)
         return
@@ -180,16 +179,24 @@ def main(values: flags.FlagValues) -> None:
         write_json(curve, points_to_json(stream_points(read_runs(runs, trust=values.trust))))
 
 
-def check_outputs(values: flags.FlagValues) -> None:
+def check_outputs(values: flags.FlagValues, curve: Path | None) -> None:
     """ValueError where a result could not be written, or would replace what is read."""
-    wavs = list(map(Path, values.stream))
-    others: list[str | Path | None] = [*wavs, *(wav.with_suffix(".json") for wav in wavs)]
-    others += [wav.with_name(f"{wav.stem}_labels.txt") for wav in wavs]
-    others += [*values.labels, values.heard]
-    others += [source.rpartition("=")[2] for source in values.negatives]
-    for flag in ("json", "figure", "curve"):
-        check_place(flag, values[flag].value, others)
-        others.append(values[flag].value)
+    from data_prep.speech.negatives import place_of
+
+    others: list[str | Path | None] = [*values.stream, *values.labels, values.heard]
+    for wav in map(Path, values.stream):
+        if wav.name and not values.labels:
+            others.append(wav.with_name(f"{wav.stem}_labels.txt"))
+        if wav.name and wav.with_suffix(".json").exists():  # what make_stream says of it
+            others.append(wav.with_suffix(".json"))
+    others += [place_of(source)[1] for source in values.negatives]
+    for flag, out in (
+        ("json", values.json),
+        ("figure", values.figure),
+        ("curve" if values.curve else "workdir", curve),
+    ):
+        check_place(flag, None if out is None else str(out), others)
+        others.append(out)
 
 
 def _draw(path: Path, results: Sequence[StreamResult], alarms: Sequence[NegativeResult]) -> None:

@@ -22,7 +22,10 @@ from data_prep.command.interrupts import held_back
 
 # How names end of what is not complete.
 PARTIAL = ".partial"
+# What was put in its place, for a command that is interrupted to say.
+WRITTEN: list[Path] = []
 _OLD = "old"  # what a folder replaces, while the two are exchanged
+_LONGEST = 255  # bytes of a name, on what people use
 _LEFT = re.compile(r"\.(.+)\.\w{8}" + re.escape(PARTIAL))  # as `_held_folder` names them
 
 
@@ -32,21 +35,17 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     An `out` that exists is replaced: callers decide beforehand whether that is allowed. It is back
     where the exchange fails, or, should the process be killed in the middle, when this is called
-    again. An interrupt waits for the exchange, and says then that `out` was written.
+    again. An interrupt waits for the exchange.
     """
     out = Path(os.path.realpath(out))  # a link stays one
-    written = False
-    try:
-        with _sibling(out) as around:
-            new, old = around / "new", around / _OLD
-            new.mkdir()
-            yield new
-            sync_tree(new)
-            with held_back():
-                _exchange(out, new, old)
-                written = True
-    except KeyboardInterrupt as ended:
-        raise KeyboardInterrupt(f"{out} was written") if written else ended from None
+    with _sibling(out) as around:
+        new, old = around / "new", around / _OLD
+        new.mkdir()
+        yield new
+        sync_tree(new)
+        with held_back():
+            _exchange(out, new, old)
+            WRITTEN.append(out)
 
 
 def _exchange(out: Path, new: Path, old: Path) -> None:
@@ -103,6 +102,7 @@ def new_files(*outs: Path) -> Iterator[tuple[Path, ...]]:
                 else:
                     targets[number].unlink(missing_ok=True)
             raise
+        WRITTEN.extend(targets)
 
 
 def check_place(flag: str, out: str | None, others: Iterable[str | Path | None] = ()) -> None:
@@ -111,24 +111,22 @@ def check_place(flag: str, out: str | None, others: Iterable[str | Path | None] 
     Args:
       flag: its name, without dashes.
       out: the file; None if the flag is not given.
-      others: what is read or written besides, which it may not be.
+      others: what is read or written besides, which it may neither be nor lie in.
     """
     if out is None:
         return
     if not out:
         raise ValueError(f"--{flag}: expected the name of a file, got {out!r}")
-    if os.path.realpath(out) in {os.path.realpath(other) for other in others if other}:
-        raise ValueError(f"--{flag}: expected a file of its own, got one of those here: {out}")
+    real = Path(os.path.realpath(out))
+    for other in others:
+        if other and Path(os.path.realpath(other)) in (real, *real.parents):
+            raise ValueError(
+                f"--{flag}: expected a file of its own, got {out}, where {other} is read or written"
+            )
     path = Path(os.path.abspath(out))
-    try:
-        is_other = path.exists() and not path.is_file()
-        parent = next(each for each in path.parents if each.exists())
-    except OSError as error:  # a name that is too long
-        raise ValueError(f"--{flag}: expected the name of a file, got {error}") from error
-    if is_other:
+    _check_around(flag, path)
+    if path.exists() and not path.is_file():
         raise ValueError(f"--{flag}: expected the name of a file, got a folder or a device: {out}")
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise ValueError(f"--{flag}: expected a folder that can be written, got {parent}")
 
 
 def check_new_folder(flag: str, out: Path) -> None:
@@ -138,9 +136,25 @@ def check_new_folder(flag: str, out: Path) -> None:
       flag: its name, without dashes.
       out: the folder, or what it replaces.
     """
-    if os.path.ismount(out):
+    path = Path(os.path.realpath(out))
+    if path.is_symlink():
+        raise ValueError(f"--{flag}: expected a folder, got a link that leads to itself: {out}")
+    if path.is_mount():
         raise ValueError(f"--{flag}: expected a folder to be replaced, got a mount point: {out}")
-    check_place(flag, f"{os.path.realpath(out)}{PARTIAL}")
+    _check_around(flag, path)
+
+
+def _check_around(flag: str, path: Path) -> None:
+    """ValueError where nothing could be written beside what a flag names."""
+    around = f".{path.name}.{'x' * 8}{PARTIAL}"  # as `_held_folder` names it
+    if len(os.fsencode(around)) > _LONGEST:
+        raise ValueError(f"--{flag}: expected a shorter name, got {path.name}")
+    try:
+        parent = next(each for each in path.parents if each.exists())
+    except OSError as error:
+        raise ValueError(f"--{flag}: expected the name of a file, got {error}") from error
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise ValueError(f"--{flag}: expected a folder that can be written, got {parent}")
 
 
 def write_atomic(path: Path, text: str) -> None:

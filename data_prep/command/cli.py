@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from data_prep.command.atomic import WRITTEN
 from data_prep.command.interrupts import ending_the_block
 from data_prep.command.starting import take_interrupts_back
 
@@ -28,16 +29,18 @@ def run(
     body: Body,
     doc: str,
     argv: Sequence[str],
-    interrupted: str = "nothing was written",
+    interrupted: str = "",
 ) -> int:
     """Parse `argv` (program name first), run `body`, and return the exit status.
 
-    `interrupted` says after Ctrl-C, SIGTERM or SIGHUP what became of the work.
+    `interrupted` says after Ctrl-C, SIGTERM or SIGHUP what became of the work; if it is empty, what
+    was written is said.
 
     Each call has a `FlagValues` of its own: absl's global one lets a process hold the flags of
     only one command. Status 0: done, 1: an error, which is one line, 130: interrupted.
     """
     _print_all_names()
+    WRITTEN.clear()
     values = flags.FlagValues()
     define(values)
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
@@ -59,7 +62,7 @@ def run(
     except KeyboardInterrupt as ended:
         _ENDED.append(ended)
         with contextlib.suppress(OSError):  # a terminal that is gone hears nothing
-            print(f"interrupted: {str(ended) or interrupted}", file=sys.stderr, flush=True)
+            print(f"interrupted: {interrupted or _written()}", file=sys.stderr, flush=True)
         return 130
     except BrokenPipeError:
         print("error: standard output was closed before the command was done", file=sys.stderr)
@@ -74,6 +77,14 @@ def run(
         with contextlib.suppress(OSError):  # it was said
             _say_all()
     return 0
+
+
+def _written() -> str:
+    """What an interrupted command has put in its place."""
+    if not WRITTEN:
+        return "nothing was written"
+    more = f" and {len(WRITTEN) - 1} more" if len(WRITTEN) > 1 else ""
+    return f"{WRITTEN[-1]}{more} had been written"
 
 
 def _check_numbers(values: flags.FlagValues) -> None:
@@ -116,7 +127,7 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 def one_line(error: Exception) -> str:
     """Text of an error on one line; for an OSError what happened, then the file."""
-    if isinstance(error, shutil.Error):  # of a tree, a list of (from, to, why)
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # (from, to, why)
         return f"{error.args[0][0][2]}: {error.args[0][0][0]}"
     if isinstance(error, OSError) and error.strerror:
         name = "" if error.filename is None else f": {os.fsdecode(str(error.filename))}"

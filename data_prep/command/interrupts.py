@@ -28,21 +28,25 @@ def ending_the_block() -> Iterator[None]:
         yield
         return
     hook = sys.unraisablehook
-    over = threading.Event()
-    swallowed: list[threading.Thread] = []
+    lock, over = threading.Lock(), False
+    swallowed: list[threading.Event] = []  # each set once it is sent again
 
     def note(unraisable: "sys.UnraisableHookArgs") -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             hook(unraisable)
             return
-        swallowed.append(threading.Thread(target=send_again, daemon=True))
-        swallowed[-1].start()
+        swallowed.append(threading.Event())
+        threading.Thread(target=send_again, args=swallowed[-1:], daemon=True).start()
 
-    def send_again() -> None:
-        while not over.wait(AGAIN_SECONDS):
-            if not _main_runs(note.__code__):  # nor does Python let an error out of the hook
-                _send_to_main()
-                return
+    def send_again(sent: threading.Event) -> None:
+        while not sent.wait(AGAIN_SECONDS):
+            # Nor does Python let an error out of the hook.
+            if over or _main_runs(note.__code__):
+                continue
+            with lock:
+                sent.set()
+                if not over:
+                    _send_to_main()
 
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -52,11 +56,12 @@ def ending_the_block() -> Iterator[None]:
     try:
         yield
     finally:
-        late = [thread for thread in swallowed if thread.is_alive()]
         try:
-            over.set()
-            for thread in late:
-                thread.join()  # should it be sending, the signal arrives here
+            with lock:  # one that is being sent arrives here
+                over = True
+                late = [sent for sent in swallowed if not sent.is_set()]
+            for sent in late:
+                sent.set()
         finally:
             sys.unraisablehook = hook
             for number, handler in before.items():
@@ -73,14 +78,13 @@ def held_back() -> Iterator[None]:
     """
     came: list[tuple[int, FrameType | None]] = []
     before: dict[int, Callable[[int, FrameType | None], object]] = {}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    over = False
 
     def keep(number: int, frame: FrameType | None) -> None:
-        came.append((number, frame))
-        restore()
+        if over or came:
+            before[number](number, frame)
+        else:
+            came.append((number, frame))
 
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in ALL}
@@ -90,7 +94,9 @@ def held_back() -> Iterator[None]:
             signal.signal(handled, keep)
         yield
     finally:
-        restore()
+        over = True
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for kept, frame in came:
             before[kept](kept, frame)
 

@@ -36,7 +36,7 @@ def read_heard(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 class Match(NamedTuple):
-    """Whether a word was heard in each file, and lines with words that mean none of the files."""
+    """Whether a word was heard in each file, and lines whose words are counted in none."""
 
     heard: list[bool]
     unknown: list[str]
@@ -73,8 +73,8 @@ def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]
     if not any(lines_of):
         raise ValueError("--heard: expected files of --negatives in the table, got none of them")
     heard = [any(table[line] for line in found) for found in lines_of]
-    names = {known_by(*file) for known_by in _NAMES for file in files}
-    return Match(heard, sorted(line for line in left - names if table[line]))
+    counted = {n(*file) for n in _NAMES for file, mark in zip(files, heard, strict=True) if mark}
+    return Match(heard, sorted(line for line in left - counted if table[line]))
 
 
 def _check_one(

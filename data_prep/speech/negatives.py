@@ -4,6 +4,7 @@ A source is a folder or a file, `KIND=PATH` or a path whose last part is the kin
 `speech` are people talking; all others (music, noise, …) are sounds.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from itertools import groupby
@@ -46,7 +47,7 @@ def find_negatives(
 ) -> list[Negative]:
     """The files of all sources by kind and name; prints what a table of words has of others.
 
-    Raises ValueError for a source without audio.
+    Raises ValueError for a source without audio, and for a file that is twice of one kind.
 
     Splits are those of `splits.assign`, where a speaker is what the first group of the regular
     expression `speaker` that takes part in the match finds in a name, or else the file itself.
@@ -63,11 +64,19 @@ def find_negatives(
         for source in map(_open, sources)
         for name in source.found.audio
     ]
+    paths: dict[tuple[str, str], Path] = {}
+    for each in found:
+        path = each.root / each.name
+        other = paths.setdefault((each.kind, os.path.realpath(path)), path)
+        if other is not path:
+            raise ValueError(
+                f"--negatives: expected each file once, got {other} and {path}, which are one"
+            )
     if heard is not None:
         marks, unknown = match(read_heard(heard), [(each.kind, each.name) for each in found])
         found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
         if unknown:
-            print(f"--heard: words in {len(unknown)} not in --negatives, such as {unknown[0]}")
+            print(f"--heard: of {len(unknown)} lines no words are counted, such as {unknown[0]}")
     return deal(found, validation)
 
 
@@ -138,13 +147,18 @@ class _Source(NamedTuple):
     found: Found
 
 
-def _open(source: str) -> _Source:
-    """A source by what the user says of it."""
+def place_of(source: str) -> tuple[str, str]:
+    """Kind, "" if none is named, and path of a source."""
     # What is there as it stands is a path, whatever signs it has.
     kind, equals, place = ("", "", source) if Path(source).exists() else source.partition("=")
-    place = place if equals else source
+    return (kind, place) if equals else ("", source)
+
+
+def _open(source: str) -> _Source:
+    """A source by what the user says of it."""
+    kind, place = place_of(source)
     path = Path(place)
-    if not equals:
+    if not kind and place == source:
         kind = (path.resolve().stem if path.is_file() else path.resolve().name).strip("_")
     kind = SPEECH if kind.casefold() == SPEECH else kind
     # A kind names files of results, and rows of tables.

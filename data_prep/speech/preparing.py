@@ -180,10 +180,12 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
 
         unread: list[Negative] = []
         write_negatives(folder, readable(negatives, unread))
-        if unread:
-            # Those that cannot be read are dealt to no split: once more, without them.
-            rest = [each for each in negatives if each not in unread]
-            write_negatives(folder, readable(deal(rest, options.negative_validation), []))
+        # Those that cannot be read are dealt to no split: once more without them, if that matters.
+        left = set(unread)
+        rest = [each for each in negatives if each not in left]
+        dealt = deal(rest, options.negative_validation)
+        if dealt != rest or set(kinds_to_cut(rest)) != set(in_stretches):
+            write_negatives(folder, readable(dealt, []))
 
     noise = []
     for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):

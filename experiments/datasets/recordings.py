@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.speech import decode
 from data_prep.speech.cache import is_cache
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.negatives import Negative, find_negatives, left_out
+from data_prep.speech.negatives import find_negatives, left_out
 from experiments.datasets.streams import Stream
 
 LANES = 8
@@ -105,7 +105,7 @@ def read_recordings(
     for line in passed_over.endings:
         print(line)
     found = [
-        (kind, _read_files(own))
+        (kind, [Recording(n.name, decode.read(n.root / n.name), n.heard) for n in own])
         for kind, own in groupby(find_negatives(others, None, heard), lambda each: each.kind)
     ]
     for source in caches:
@@ -115,7 +115,7 @@ def read_recordings(
         raise ValueError(
             f"--negatives: expected sets of different names (NAME=PATH), got {', '.join(names)}"
         )
-    return dict(found)
+    return {kind: _audible(kind, recordings) for kind, recordings in found}
 
 
 def lay_out(name: str, recordings: Sequence[Recording]) -> NegativeSet:
@@ -168,20 +168,18 @@ def _of_cache(path: Path, split: str) -> list[tuple[str, list[Recording]]]:
     return [(kind, recordings) for kind, recordings in found.items() if recordings]
 
 
-def _read_files(files: Iterable[Negative]) -> list[Recording]:
+def _audible(kind: str, recordings: Iterable[Recording]) -> list[Recording]:
     """The recordings of a kind but those of silence: hours of it would be evidence of nothing."""
     found, silent = [], []
-    for each in files:
-        path = each.root / each.name
-        samples = decode.read(path)
-        if samples.any():
-            found.append(Recording(each.name, samples, each.heard))
+    for each in recordings:
+        if each.samples.any():
+            found.append(each)
         else:
-            silent.append(path)
+            silent.append(each.name)
     if not found:
-        raise ValueError(f"--negatives: expected a sound, got zeros alone in {silent[0]}")
-    for path in silent:
-        print(f"left out, silent: {path}")
+        raise ValueError(f"--negatives: expected a sound in {kind}, got zeros alone in {silent[0]}")
+    for name in silent:
+        print(f"left out, silent: {kind}/{name}")
     return found
 
 

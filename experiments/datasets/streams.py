@@ -54,15 +54,15 @@ def read_stream(wav: Path, labels: Path, classes: Sequence[str], rate: int) -> S
                 f"{labels}:{number}: expected a word of {list(classes[1:])}, got {word!r}"
             )
         words.append(word)
-        times.append(round(float(time_ms)))
+        times.append(float(time_ms))
     if not words:
         raise ValueError(f"--labels: expected at least one line `word, ms`, got none in {labels}")
     if max(times) >= 1000 * len(samples) / rate:
         raise ValueError(
             f"--labels: expected times within the {len(samples) / rate:g} s of {wav}, got "
-            f"{max(times)} ms in {labels}"
+            f"{max(times):g} ms in {labels}"
         )
-    return Stream(wav.stem, samples, rate, words, times)
+    return Stream(wav.stem, samples, rate, words, list(map(round, times)))
 
 
 def validation_streams(cache: Cache, minutes: float = 20.0) -> list[tuple[Stream, dict[str, Any]]]:

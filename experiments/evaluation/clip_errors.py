@@ -55,7 +55,7 @@ def read_groups(path: Path, names: Sequence[str]) -> list[str]:
 
 def _stem(name: str) -> str:
     """A file's name without its ending, as far as systems differ in how they write it."""
-    return os.path.splitext(composed(PurePosixPath(name).as_posix()))[0]
+    return os.path.splitext(composed(PurePosixPath(name.replace("\\", "/")).as_posix()))[0]
 
 
 def accuracy_by(names: Sequence[str], right: np.ndarray) -> dict[str, dict[str, float]]:

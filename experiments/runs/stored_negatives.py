@@ -90,7 +90,7 @@ class NegativeResult(Detected):
 
 
 def save_negative_result(workdir: Path, result: NegativeResult) -> bool:
-    """Keep a result, a packed model's not; whether one on other audio was replaced."""
+    """Keep a result, a packed model's not; whether one on audio of another size was replaced."""
     if is_packed(workdir):
         return False
     path = _path(workdir, result)
@@ -98,7 +98,8 @@ def save_negative_result(workdir: Path, result: NegativeResult) -> bool:
     with suppress(ValueError):  # of a damaged one nothing is lost
         old = read_result(path, NegativeResult.from_json) if path.is_file() else result
     write_json(path, result.to_json())
-    return _size(old) != _size(result)
+    (count, seconds), (now, lasting) = _size(old), _size(result)
+    return count != now or abs(seconds - lasting) > 0.001
 
 
 def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
@@ -120,11 +121,9 @@ def read_negative_results(workdir: Path) -> Sequence[NegativeResult]:
 
 
 def _size(result: NegativeResult) -> tuple[float, float]:
-    """Recordings and milliseconds of the whole set: which were heard in may be known by now."""
+    """Recordings and seconds of the whole set: in which words were heard may be known by now."""
     heard = result.heard or {"recordings": 0, "seconds": 0.0}
-    return result.recordings + heard["recordings"], round(
-        1000 * (result.seconds + heard["seconds"])
-    )
+    return result.recordings + heard["recordings"], result.seconds + heard["seconds"]
 
 
 def _path(workdir: Path, result: NegativeResult) -> Path:

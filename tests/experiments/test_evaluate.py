@@ -159,7 +159,7 @@ def test_bad_labels_are_one_line(trained, tmp_path, capsys, labels, message):
     assert error.count("\n") == 1
 
 
-def test_bad_streams_are_one_line(trained, tmp_path, capsys):
+def test_bad_streams_are_one_line(trained, tmp_path, capsys, monkeypatch):
     stream = write_stream(tmp_path)
     cases = [
         (["--workdir", trained, *stream[:2], "--labels", "/nowhere"], "--labels: expected a file"),
@@ -186,8 +186,9 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     assert "--labels: expected times within the 8 s of" in capsys.readouterr().err
     stream = write_stream(tmp_path)
     audio = (tmp_path / "s.wav").read_bytes()
+    (tmp_path / "s.json").write_text("{}")
     for flag, name in (
-        *(("json", name) for name in ("s.wav", "s.json", "s_labels.txt", "x/../s.wav")),
+        *(("json", name) for name in ("s.wav", "s.json", "s_labels.txt", "a/../s.wav")),
         ("figure", "s.wav"),
         ("curve", "s.wav"),
     ):
@@ -196,6 +197,16 @@ def test_bad_streams_are_one_line(trained, tmp_path, capsys):
     both = ["--json", tmp_path / "both", "--curve", tmp_path / "both"]
     assert run_evaluate("--workdir", trained, *stream, *both) == 1
     assert "--curve: expected a file of its own" in capsys.readouterr().err
+    (tmp_path / "a=b").mkdir()
+    for source, out in (("a=b", "a=b/x.json"), ("n=a=b", "a=b/x.json"), ("n=s.wav", "s.wav")):
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            sources = ["--workdir", trained, "--negatives", source]
+            assert run_evaluate(*sources, "--json", out) == 1
+            assert "--json: expected a file of its own" in capsys.readouterr().err
+            if "a=b" in source:  # in which there is no audio
+                assert run_evaluate(*sources, "--json", "b") == 1
+                assert "--negatives: expected audio in a=b" in capsys.readouterr().err
     assert run_evaluate("--workdir", trained, *stream, "--json=") == 1
     assert "--json: expected the name of a file, got ''" in capsys.readouterr().err
     assert (tmp_path / "s.wav").read_bytes() == audio

@@ -1,6 +1,7 @@
 """How commands end when they are told to, by a signal or by a terminal that closes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import tempfile
 import pytest
 from absl import flags
 
-from data_prep.command.cli import run
+from data_prep.command.atomic import write_json
+from data_prep.command.cli import one_line, run
 
 # A command that keeps a temporary folder and answers each line it reads with the same line.
 DRIVER = """
@@ -104,6 +106,28 @@ def test_a_fault_of_ours_without_a_place_for_it(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     assert run_failing(RuntimeError("two\nlines")) == 1
     assert "RuntimeError: two lines; the trace is in nowhere (No such" in capsys.readouterr().err
+
+
+def test_what_was_written_is_said_of_an_interrupt(capsys, tmp_path):
+    def written(names):
+        def body(values):
+            for name in names:
+                write_json(tmp_path / name, 1)
+            raise KeyboardInterrupt
+
+        assert run(lambda values: None, body, "", ["command"]) == 130
+        return capsys.readouterr().err
+
+    assert written([]) == "interrupted: nothing was written\n"
+    assert written(["a"]) == f"interrupted: {tmp_path / 'a'} had been written\n"
+    assert written(["a", "b"]) == f"interrupted: {tmp_path / 'b'} and 1 more had been written\n"
+    assert written([]) == "interrupted: nothing was written\n"
+
+
+def test_errors_of_shutil_are_a_line():
+    trees = shutil.Error([("a", "b", "No space left"), ("c", "d", "No space left")])
+    assert one_line(trees) == "No space left: a"
+    assert one_line(shutil.SameFileError("a and b are one")) == "a and b are one"
 
 
 def test_too_little_memory_is_no_fault_of_ours(capsys):

@@ -60,8 +60,9 @@ def test_read_heard_keeps_paths_and_refuses_a_file_twice(tmp_path: Path) -> None
 def test_lines_with_words_that_mean_no_file_are_known() -> None:
     table = {"a/1.wav": YES, "x/9.wav": YES, "y/9.wav": NONE}
     assert match(table, FILES) == ([True, False, False, False], ["x/9.wav"])
-    # Of two lines that name a file, the one that names it better counts.
-    assert match({"speech/2.wav": NONE, "2.wav": YES}, FILES[2:3]) == ([False], [])
+    # Of two lines that name a file, the better name counts; if they differ, it is said.
+    assert match({"speech/2.wav": YES, "2.wav": YES}, FILES[2:3]) == ([True], [])
+    assert match({"speech/2.wav": NONE, "2.wav": YES}, FILES[2:3]) == ([False], ["2.wav"])
 
 
 def test_letters_with_accents_are_one_however_they_are_written(tmp_path: Path) -> None:

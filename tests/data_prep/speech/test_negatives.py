@@ -12,6 +12,7 @@ from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_n
 from data_prep.speech.negatives import (
     BLOCK,
     activity,
+    deal,
     find_negatives,
     speakers_found,
 )
@@ -108,9 +109,18 @@ def test_find_negatives_refuses(talk: Path, tmp_path: Path) -> None:
         ([str(talk)], "(", "--negative_speaker: expected a regular expression"),
         ([str(talk)], "spk", "--negative_speaker: expected a group"),
         ([f"={talk}"], None, "--negatives: expected a path or KIND=PATH"),
+        ([str(talk), str(talk)], None, "--negatives: expected each file once, got"),
     ):
         with pytest.raises(ValueError, match=message):
             find_negatives(sources, speaker)
+
+
+def test_files_given_one_by_one_are_dealt_as_their_folder_is(talk: Path) -> None:
+    names = sorted(path.name for path in talk.iterdir())[:5]
+    one_by_one = find_negatives([f"speech={talk / name}" for name in names])
+    assert [each.name for each in one_by_one] == names
+    assert {each.split for each in one_by_one} == {0, 1, 2}
+    assert deal(one_by_one) == one_by_one
 
 
 def test_a_folder_in_capitals_is_speech(tmp_path: Path) -> None:
@@ -141,7 +151,7 @@ def test_heard_of_other_files_is_said(
     table = tmp_path / "heard.tsv"
     table.write_text("file\theard\na_spk1_0.wav\tyes\nx.wav\tno\ny.wav\t-\n")
     find_negatives([str(talk)], None, table)
-    assert capsys.readouterr().out == ("--heard: words in 1 not in --negatives, such as x.wav\n")
+    assert capsys.readouterr().out == ("--heard: of 1 lines no words are counted, such as x.wav\n")
 
 
 def test_heard_marks_files_by_name(talk: Path, tmp_path: Path) -> None:
