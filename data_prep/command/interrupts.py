@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType
 from typing import NoReturn
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # After which an interrupt that was swallowed is sent again.
-AGAIN_SECONDS = 0.01
+AGAIN_SECONDS = 0.02
 
 
 @contextlib.contextmanager
@@ -29,7 +29,14 @@ def ending_the_block() -> Iterator[None]:
         return
     hook = sys.unraisablehook
     lock, over = threading.Lock(), False
-    swallowed: list[threading.Event] = []  # each set once it is sent again
+    swallowed: list[threading.Event] = []  # each set once it has arrived
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for arrived in swallowed:
+            arrived.set()
+        if number == signal.SIGHUP:  # shell and kernel may both say that a terminal is gone
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
     def note(unraisable: "sys.UnraisableHookArgs") -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -38,20 +45,23 @@ def ending_the_block() -> Iterator[None]:
         swallowed.append(threading.Event())
         threading.Thread(target=send_again, args=swallowed[-1:], daemon=True).start()
 
-    def send_again(sent: threading.Event) -> None:
-        while not sent.wait(AGAIN_SECONDS):
-            # Nor does Python let an error out of the hook.
-            if over or _main_runs(note.__code__):
+    def send_again(arrived: threading.Event) -> None:
+        # More than once: a signal just before the main thread waits in the system does not wake it.
+        while not arrived.wait(AGAIN_SECONDS):
+            if _main_runs(note.__code__):  # nor does Python let an error out of the hook
                 continue
             with lock:
-                sent.set()
-                if not over:
-                    _send_to_main()
+                if over or arrived.is_set():
+                    return
+                ours = signal.getsignal(signal.SIGTERM) is interrupt
+                if not ours:  # nobody says when it has arrived
+                    arrived.set()
+                _send_to_main([signal.SIGTERM] if ours else ALL)
 
     before = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, _interrupt)
+            before[number] = signal.signal(number, interrupt)
     sys.unraisablehook = note
     try:
         yield
@@ -59,9 +69,7 @@ def ending_the_block() -> Iterator[None]:
         try:
             with lock:  # one that is being sent arrives here
                 over = True
-                late = [sent for sent in swallowed if not sent.is_set()]
-            for sent in late:
-                sent.set()
+                late = not all(arrived.is_set() for arrived in swallowed)
         finally:
             sys.unraisablehook = hook
             for number, handler in before.items():
@@ -112,12 +120,6 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP:  # the shell and the kernel may both say that a terminal is gone
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def _main_runs(code: CodeType) -> bool:
     """Whether the main thread is in a function with this code."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -126,9 +128,9 @@ def _main_runs(code: CodeType) -> bool:
     return frame is not None
 
 
-def _send_to_main() -> None:
-    """A signal to the main thread itself, so that what it waits for in the system ends, too."""
+def _send_to_main(numbers: Sequence[int]) -> None:
+    """The first of these signals that is answered, to the main thread: its waiting ends, too."""
     main = threading.main_thread().ident
-    answered = [number for number in ALL if callable(signal.getsignal(number))]
+    answered = [number for number in numbers if callable(signal.getsignal(number))]
     if main is not None and answered:
         signal.pthread_kill(main, answered[0])

@@ -74,7 +74,7 @@ def _audio(**how: str) -> Reader:
 
 
 def _labels(folder: Path) -> Path:
-    soundfile.write(folder / "a.wav", TONE, 16_000)
+    soundfile.write(folder / "a.wav", np.tile(TONE, 8), 16_000)  # two seconds
     return _text("a.txt", "yes, 12.5\n_unknown_, 900\nno, 1800.0000\n")(folder)
 
 
