@@ -18,8 +18,8 @@ AGAIN_SECONDS = 0.02
 def ending_the_block() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into KeyboardInterrupt, as SIGINT is, and have none be swallowed.
 
-    Python lets no error out of destructors, nor of what jax has the garbage collector call: it runs
-    so often that one Ctrl-C in four was lost. Such an interrupt is sent again.
+    Python lets no error out of destructors, nor of what jax has the garbage collector call, which
+    runs often. An interrupt that comes there is sent again.
 
     A signal that is ignored, as `nohup` has it, stays ignored. Outside the main thread, where
     signals never arrive, nothing changes.

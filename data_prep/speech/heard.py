@@ -39,7 +39,7 @@ class Match(NamedTuple):
     """Whether a word was heard in each file, and lines whose words are counted in none."""
 
     heard: list[bool]
-    unknown: list[str]
+    uncounted: list[str]
 
 
 def match(table: Mapping[str, tuple[str, ...]], files: Sequence[tuple[str, str]]) -> Match:

@@ -64,20 +64,28 @@ def find_negatives(
         for source in map(_open, sources)
         for name in source.found.audio
     ]
-    paths: dict[tuple[str, str], Path] = {}
-    for each in found:
+    for kind in {each.kind for each in found}:
+        real_paths([each for each in found if each.kind == kind])
+    if heard is not None:
+        marks, uncounted = match(read_heard(heard), [(each.kind, each.name) for each in found])
+        found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
+        if uncounted:
+            lines, first = len(uncounted), uncounted[0]
+            print(f"--heard: of {lines} lines no words are counted, such as {first}")
+    return deal(found, validation)
+
+
+def real_paths(negatives: Sequence[Negative]) -> dict[str, Path]:
+    """The files by where they are in truth; ValueError for one that is there twice."""
+    found: dict[str, Path] = {}
+    for each in negatives:
         path = each.root / each.name
-        other = paths.setdefault((each.kind, os.path.realpath(path)), path)
+        other = found.setdefault(os.path.realpath(path), path)
         if other is not path:
             raise ValueError(
                 f"--negatives: expected each file once, got {other} and {path}, which are one"
             )
-    if heard is not None:
-        marks, unknown = match(read_heard(heard), [(each.kind, each.name) for each in found])
-        found = [each._replace(heard=mark) for each, mark in zip(found, marks, strict=True)]
-        if unknown:
-            print(f"--heard: of {len(unknown)} lines no words are counted, such as {unknown[0]}")
-    return deal(found, validation)
+    return found
 
 
 def deal(negatives: Sequence[Negative], validation: float = splits.PERCENT) -> list[Negative]:
@@ -114,16 +122,15 @@ def speakers_found(negatives: Sequence[Negative]) -> list[str]:
     """A line for each kind: how many speakers were found, and in how many of its names."""
     lines = []
     for kind in sorted({each.kind for each in negatives}):
-        found = [each.speaker for each in negatives if each.kind == kind]
-        named = {(each.speaker, each.split) for each in negatives if each.kind == kind}
-        told = sum(map(bool, found))
-        speakers = set(found) - {""}
-        more = "; each of the others is taken for its own" if told < len(found) else ""
-        if len({(who, split) for who, split in named if who}) > len(speakers):
-            more += "; the same are in several splits"
-        lines.append(
-            f"--negative_speaker: {len(speakers)} in {told} of {len(found)} {kind} files{more}"
-        )
+        own = [each for each in negatives if each.kind == kind]
+        named = [each for each in own if each.speaker]
+        speakers = {each.speaker for each in named}
+        who = f"{len(speakers)} in {len(named)} of {len(own)} {kind} files"
+        if len(named) < len(own):
+            who += "; each of the others is taken for its own"
+        if len({(each.speaker, each.split) for each in named}) > len(speakers):
+            who += "; the same are in several splits"
+        lines.append(f"--negative_speaker: {who}")
     return lines
 
 
