@@ -24,8 +24,9 @@ from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech.cache import FRONTEND, SPLITS
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.preparing import WORDS, Options, lacking, negative_table, prepare, table
+from data_prep.speech.preparing import WORDS, Options, prepare
 from data_prep.speech.splits import PERCENT
+from data_prep.speech.tables import lacking, negative_table, table
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -8,17 +8,14 @@ import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from data_prep.command import atomic
-from data_prep.command import cli as command
-from data_prep.command.progress import Progress, print_above
-from data_prep.command.reading import read_bytes
+from data_prep.command.progress import print_above
 from data_prep.speech import decode, splits
 from data_prep.speech.cache import (
     FRONTEND,
@@ -29,20 +26,20 @@ from data_prep.speech.cache import (
     is_cache,
     write_cache,
 )
+from data_prep.speech.files import SILENT, read_all
 from data_prep.speech.index import Index, composed, find
-from data_prep.speech.negative_cache import NegativeRow, StoredNegatives, write_negatives
+from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from data_prep.speech.negatives import (
     Negative,
     deal,
     find_negatives,
     left_out,
+    real_paths,
     speakers_found,
 )
-from data_prep.speech.stretches import LEAST_SECONDS, kinds_to_cut, stretches
+from data_prep.speech.stretches import kinds_to_cut, stretches
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-SILENT = "silent: every sample of it is zero"
-_CHUNK = 256  # files in flight: bounds the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +57,6 @@ class Options:
     negative_speaker: str | None = None
     negative_validation: float = splits.PERCENT
     heard: Path | None = None
-
-
-class _File(NamedTuple):
-    """A file that was read: hash of its bytes, samples int16 or None, why not, and if cut."""
-
-    sha256: str
-    samples: np.ndarray | None
-    reason: str = ""
-    cut: bool = False
 
 
 def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]]:
@@ -128,7 +116,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         word_of = {word: i for i, word in enumerate(index.words)}
         speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
         readable: list[int] = []
-        files = _read_all(index.root, names, options.jobs, "clips")
+        files = read_all(index.root, names, options.jobs, "clips")
         for i, (clip, (name, file)) in enumerate(zip(index.clips, files, strict=True)):
             hashes[name] = file.sha256
             if file.samples is None:
@@ -164,7 +152,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             in_stretches.clear()
             in_stretches.update(dict.fromkeys(too_few, 0))
             paths = [str(each.root / each.name) for each in dealt]
-            files = _read_all(Path(), paths, options.jobs, "negatives", whole=True)
+            files = read_all(Path(), paths, options.jobs, "negatives", whole=True)
             for each, (_, file) in zip(dealt, files, strict=True):
                 # Where files lie is no part of what is known of a cache.
                 name = f"negatives/{each.kind}/{each.name}"
@@ -188,7 +176,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             write_negatives(folder, readable(dealt, []))
 
     noise = []
-    for name, file in _read_all(index.root, index.noise, options.jobs, "noise", whole=True):
+    for name, file in read_all(index.root, index.noise, options.jobs, "noise", whole=True):
         hashes[name] = file.sha256
         if file.samples is None:
             _skip(name, file.reason, skipped, options.strict)
@@ -247,50 +235,6 @@ def wanted_words(index: Index, options: Options) -> tuple[str, ...]:
     return words
 
 
-def table(counts: dict[str, dict[str, int]]) -> str:
-    """Clips per class and split as aligned text."""
-    width = max(map(len, counts))
-    lines = [f"{'class':{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for name, row in counts.items():
-        cells = ["from noise"] * len(SPLITS) if name == SILENCE else [row[s] for s in SPLITS]
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
-    total = [sum(row[split] for row in counts.values()) for split in SPLITS]
-    return "\n".join([*lines, f"{'total':{width}}" + "".join(f"{n:>12}" for n in total)])
-
-
-def negative_table(negatives: StoredNegatives) -> str:
-    """Files and minutes of negatives by kind and split as aligned text."""
-    width = max(map(len, ("negatives", *negatives.all_kinds)))
-    lines = [f"{'negatives':{width}}" + "".join(f"{split:>18}" for split in SPLITS)]
-    for kind, row in negatives.table().items():
-        cells = [f"{files} ({minutes:.1f} min)" for files, minutes in row.values()]
-        lines.append(f"{kind:{width}}" + "".join(f"{cell:>18}" for cell in cells))
-    heard = int(negatives.heard.sum())
-    return "\n".join([*lines, *([f"a word was heard in {heard} of them"] if heard else [])])
-
-
-def lacking(negatives: StoredNegatives) -> list[str]:
-    """Lines that name the kinds of negatives of which a split has nothing to learn or choose on."""
-    lines = []
-    seconds = np.diff(negatives.bounds) / decode.SAMPLE_RATE
-    for k, kind in enumerate(negatives.all_kinds):
-        quiet = (negatives.kinds == k) & ~negatives.heard
-        found = {
-            split: seconds[quiet & (negatives.splits == s)].sum() for s, split in enumerate(SPLITS)
-        }
-        if absent := [split for split, own in found.items() if not own]:
-            lines.append(
-                f"no {kind} without words for {', '.join(absent)}: add files of it, or one longer "
-                f"than {len(SPLITS) * LEAST_SECONDS} s"
-            )
-        if short := [split for split, own in found.items() if 0 < own < LEAST_SECONDS]:
-            lines.append(
-                f"less than {LEAST_SECONDS} s of {kind} without words for {', '.join(short)}: add "
-                "files of it"
-            )
-    return lines
-
-
 def _negative_rows(
     each: Negative, samples: np.ndarray, options: Options, too_few: bool
 ) -> list[NegativeRow]:
@@ -310,17 +254,9 @@ def _check_negatives(negatives: Sequence[Negative], index: Index) -> None:
     """ValueError where a negative is a clip of the data set, or is there twice."""
     named = index.clips if negatives else ()
     clips = {os.path.realpath(index.root / clip.name) for clip in named}
-    found: dict[str, Path] = {}
-    for each in negatives:
-        path = each.root / each.name
-        real = os.path.realpath(path)
+    for real, path in real_paths(negatives).items():
         if real in clips:
             raise ValueError(f"--negatives: expected other audio than --data's clips, got {path}")
-        if real in found:
-            raise ValueError(
-                f"--negatives: expected each file once, got {found[real]} and {path}, which are one"
-            )
-        found[real] = path
 
 
 def _check_out(data: Path, out: Path, overwrite: bool) -> None:
@@ -334,41 +270,6 @@ def _check_out(data: Path, out: Path, overwrite: bool) -> None:
             raise ValueError(f"{out} holds a cache already: give --overwrite to replace it")
         if out.resolve() in (data.resolve(), *data.resolve().parents):
             raise ValueError(f"expected --out outside of --data, got {out}")
-
-
-def _read_all(
-    root: Path, names: Sequence[str], jobs: int, what: str, *, whole: bool = False
-) -> Iterator[tuple[str, _File]]:
-    """Read files in order on threads (libsndfile and soxr release the GIL)."""
-
-    def read(name: str) -> _File:
-        return _read_file(root / name, whole)
-
-    with (
-        ThreadPool(min(jobs or os.cpu_count() or 1, _CHUNK)) as pool,
-        Progress(len(names), "file", what) as shown,
-    ):
-        for start in range(0, len(names), _CHUNK):
-            chunk = names[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
-            shown.add(len(chunk))
-
-
-def _read_file(path: Path, whole: bool) -> _File:
-    """Hash and decode one file; a failure becomes its reason."""
-    digest = ""
-    try:
-        data = read_bytes(path)
-        digest = hashlib.sha256(data).hexdigest()
-        samples = decode.decode(data)
-    except (ValueError, OSError, MemoryError) as error:
-        # The same in every run, wherever the data lie.
-        reason = command.one_line(error).replace(f": {path}", "").replace(f"{path}: ", "")
-        return _File(digest, None, reason)
-    if whole and not samples.any():  # as noise or negatives it would be evidence of nothing
-        return _File(digest, None, SILENT)
-    kept = samples if whole else decode.loudest_second(samples)
-    return _File(digest, kept, cut=len(kept) < len(samples))
 
 
 def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from data_prep.speech import cache as cache_module
-from data_prep.speech import decode, preparing
+from data_prep.speech import decode, files
 from data_prep.speech.cache import open_cache
 from data_prep.speech.negative_cache import open_negatives
 from tests.helpers.recordings import prepare, save
@@ -209,8 +209,8 @@ def test_prepare_is_the_same_for_any_number_of_jobs(corpus: Path, tmp_path: Path
 
 def test_prepare_starts_no_more_threads_than_files_in_flight(corpus, tmp_path, monkeypatch) -> None:
     started = []
-    pool = preparing.ThreadPool
-    monkeypatch.setattr(preparing, "ThreadPool", lambda n: (started.append(n), pool(2))[1])
+    pool = files.ThreadPool
+    monkeypatch.setattr(files, "ThreadPool", lambda n: (started.append(n), pool(2))[1])
     out = ("--out", tmp_path / "many", "--words", "yes,no")
     assert prepare("--data", corpus, *out, "--jobs", 1_000_000) == 0
     assert max(started) <= 256
