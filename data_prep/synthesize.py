@@ -20,21 +20,24 @@ whatever --jobs. For trying things out and for words nobody has recorded: detect
 people.
 """
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
 
 from data_prep.command import atomic
 from data_prep.command import cli as command
+from data_prep.command.interrupts import held_back
 from data_prep.command.progress import Progress
 from data_prep.speech.index import NOISE_FOLDER, SENTENCES_FOLDER
 from data_prep.voices import noises, recordings
@@ -87,16 +90,19 @@ def synthesize(out: Path, options: Options) -> int:
 
 def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
     """Run each task in a fresh process (the synthesiser's state is global) and add the results."""
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOAD)
-    else:
-        context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # Workers inherit that Ctrl-C is blocked: the parent ends them and says so once. The tracker
+    # comes first, for it lets Ctrl-C in again once it has started.
+    multiprocessing.resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    multiprocessing.forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     processes = min(jobs or os.cpu_count() or 1, len(tasks))
-    with (
-        context.Pool(processes, initializer=_ignore_interrupt, maxtasksperchild=1) as pool,
-        Progress(len(tasks), "task") as shown,
-    ):
+    with contextlib.ExitStack() as stack:
+        with held_back():  # so that no worker is left half-started
+            pool = stack.enter_context(context.Pool(processes, maxtasksperchild=1))
+        shown = stack.enter_context(Progress(len(tasks), "task"))
         total = 0
         for count in pool.imap_unordered(_call, tasks, chunksize=1):
             total += count
@@ -107,11 +113,6 @@ def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
 def _call(task: Callable[[], int]) -> int:
     """Run a task: the pool needs a function that it can find by name."""
     return task()
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends the workers and says so once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check(out: Path, options: Options) -> None:

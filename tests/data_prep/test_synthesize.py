@@ -14,7 +14,7 @@ import soundfile
 
 from data_prep.speech.index import find
 from data_prep.speech.negatives import activity, find_negatives
-from data_prep.synthesize import main
+from data_prep.synthesize import _run_all, main
 from data_prep.voices import espeak, noises, recordings
 from data_prep.voices.sentences import sentence
 
@@ -190,6 +190,15 @@ def test_synthesize_refuses_bad_input_in_one_line(
     assert synthesize(*out) == 1
     assert "pip install sanas-jax[synth]" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def deaf() -> int:
+    return int(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def test_workers_leave_ctrl_c_to_the_parent() -> None:
+    assert _run_all([deaf, deaf], 2) == 2
+    assert not deaf()
 
 
 @pytest.mark.slow
