@@ -42,7 +42,7 @@ def calibrated(
       model, price: whose settings.
       streams, traces: labelled, and the model's trace of each.
       limits: false alarms per hour, in the order in which they are asked for.
-      sets: audio without words, on each of which false alarms are counted in place of the streams.
+      sets: audio without words, on which false alarms are counted in place of the streams.
       talk: as of `Search`.
     """
     classes = model.info.classes

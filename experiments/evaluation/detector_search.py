@@ -1,7 +1,7 @@
 """The detector that suits a model: smoothing, thresholds and suppression chosen on streams.
 
 Every setting of a grid is tried on the same posteriors (`firing`); the choice is scored with
-`detector.detect` itself. Audio without words limits the false alarms, each set of it by itself.
+`detector.detect` itself. Audio without words limits the false alarms, in all and in each set of it.
 
 Silence and unknown words are no alarms where nothing should fire, so they have thresholds of their
 own. Where people talk more may be asked of a word. Thresholds of single words are not chosen: what
@@ -47,8 +47,8 @@ class Trial(NamedTuple):
     """A setting, its `correct_pct - wrong_pct`, and its false alarms per hour.
 
     gain: a mean over streams, counted by the rule "set"; alarms: those that are limited, of
-    negatives in the set where they are most frequent; on_streams: those on the streams; rank: of
-    equals the least is chosen.
+    negatives as `AlarmCounter.rate` counts them; on_streams: those on the streams; rank: of equals
+    the least is chosen.
     """
 
     detector: Detector
@@ -69,12 +69,15 @@ class AlarmCounter(NamedTuple):
     hours: Sequence[float]
 
     def rate(self, found: Sequence[Sequence[Detection]]) -> float:
-        """False alarms an hour of the set in which they are most frequent.
+        """False alarms an hour of all sets together, or of a set with several, where it is more.
 
-        Of all sets together, hours of silence would pay for alarms while people talk.
+        Of all alone, hours of silence would pay for alarms while people talk; but a single alarm
+        in a set of a few minutes tells no rate of it.
         """
-        counts = zip(self.alarms_of(found), self.hours, strict=True)
-        return max(alarms / hours for alarms, hours in counts)
+        counts = self.alarms_of(found)
+        of_sets = zip(counts, self.hours, strict=True)
+        several = [alarms / hours for alarms, hours in of_sets if alarms > 1]
+        return max([sum(counts) / sum(self.hours), *several])
 
 
 # What tells the detections of a setting in each stream of a group.
@@ -116,8 +119,8 @@ class Search:
     def try_all(self, limit: float = inf) -> list[Trial]:
         """Every setting of the grid.
 
-        limit: of false alarms an hour on each set of negatives; what has more is not tried on the
-        streams, and gains nothing.
+        limit: of false alarms an hour on negatives; what has more is not tried on the streams, and
+        gains nothing.
         """
         return [self._trial(*tried, limit) for tried in self._grid()]
 

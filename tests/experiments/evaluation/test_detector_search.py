@@ -272,10 +272,14 @@ def test_choice_with_negatives_equals_brute_force(small_grid, monkeypatch, limit
         detector = Detector(window, threshold, 900, count, thresholds=own, talk_threshold=talk)
         if 0 < talk <= threshold:
             continue
-        alarms = max(
-            sum(d.label >= 2 for d in detect(each.posteriors, each.times_ms, detector)) / hours
-            for each, hours in zip(negatives.traces, negatives.hours, strict=True)
-        )
+        counts = [
+            sum(d.label >= 2 for d in detect(each.posteriors, each.times_ms, detector))
+            for each in negatives.traces
+        ]
+        alarms = sum(counts) / sum(negatives.hours)
+        for number, hours in zip(counts, negatives.hours, strict=True):
+            if number > 1:
+                alarms = max(alarms, number / hours)
         if alarms > limit:
             continue
         scores = choice.mean_scores(streams, traces, CLASSES, detector)
@@ -288,11 +292,11 @@ def test_choice_with_negatives_equals_brute_force(small_grid, monkeypatch, limit
 
 
 def test_quiet_hours_pay_for_no_alarm_while_people_talk():
-    """One alarm at 0.8 in half an hour of talk; ten hours of silence beside it."""
+    """Two alarms at 0.8 in an hour of talk; ten hours of silence beside it."""
     times = 200 * np.arange(60)
     quiet = np.tile(np.array([0.98, 0.02, 0, 0], np.float32), (60, 1))
     talk = quiet.copy()
-    talk[10:17] = [0.2, 0, 0.8, 0]
+    talk[10:17] = talk[40:47] = [0.2, 0, 0.8, 0]
     heard, silent = trace_of(talk, times), trace_of(quiet, times)
     said = quiet.copy()
     said[20:27] = [0.25, 0, 0.75, 0]
@@ -301,10 +305,27 @@ def test_quiet_hours_pay_for_no_alarm_while_people_talk():
         [trace_of(said, times)],
         CLASSES,
         negatives=choice.AlarmCounter(
-            [heard, silent], lambda found: [len(each) for each in found], [0.5, 10]
+            [heard, silent], lambda found: [len(each) for each in found], [1, 10]
         ),
     )
     best = search.choose(search.try_all(1.0), 1.0)
     assert (best.alarms, best.gain) == (0, 0)
     best = search.choose(search.try_all(2.0), 2.0)
     assert (best.alarms, best.gain) == (2, 100)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rate"),
+    [
+        ([0, 0, 0], 0.0),
+        ([1, 0, 0], 1 / 4),  # Not 10 an hour of six minutes.
+        ([1, 1, 1], 3 / 4),
+        ([2, 0, 0], 20.0),
+        ([0, 3, 0], 3.0),
+        ([1, 1, 5], 7 / 4),
+        ([0, 0, 12], 12 / 2.9),
+    ],
+)
+def test_a_single_alarm_counts_among_all_sets_and_several_in_their_own(counts, rate):
+    negatives = choice.AlarmCounter([], lambda found: counts, [0.1, 1.0, 2.9])
+    assert negatives.rate([]) == pytest.approx(rate)
