@@ -2,15 +2,16 @@
 
 Runs trained models over validation streams and keeps for each the smoothing, the thresholds and the
 suppression with the most correct less wrong words at no more than so many false alarms per hour. A
-network conditioned on its price gets a detector for each. They are written to W/detector.json, and
-`evaluate --detector calibrated` uses them. The streams are made of a cache, or given by `--stream`;
-one that was made of the testing split is refused: what is tested on it must not be chosen on it.
+network that is told a price gets a detector for each of its validations' and for the one that
+`listen` tells unless asked. They are written to W/detector.json, and `evaluate --detector
+calibrated` uses them. The streams are made of a cache, or given by `--stream`; one that was made of
+the testing split is refused: what is tested on it must not be chosen on it.
 
-With `--negatives`, audio without the words that needs no labels, the false alarms are those on each
-set of it by itself, and several rates may be asked for: `--false_alarms_per_hour 1,5,0.5`. The
-first is what is used unless `evaluate` is told another. More may then be asked of a word where
-people talk, as far as the streams lose no more by it than they gain: let one of them have words
-over talk, or say `--notalk`.
+With `--negatives`, audio without the words that needs no labels, the false alarms are those on all
+of it and on each set in which there are several, and several rates may be asked for:
+`--false_alarms_per_hour 1,5,0.5`. The first is what is used unless `evaluate` is told another. More
+may then be asked of a word where people talk, as far as the streams lose no more by it than they
+gain: let one of them have words over talk, or say `--notalk`.
 
 A packed model is only read: `--workdir pretrained:kws --out room` makes a copy of it with these
 detectors.
@@ -94,7 +95,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "false_alarms_per_hour",
         [],
-        "Most false alarms per hour, all streams together, or on each set of negatives; several "
+        "Most false alarms per hour: of all streams or negatives together, and of each set of "
+        "negatives in which there is more than one; several "
         f"rates if need be. {STREAM_RATE:g} if not given, {NEGATIVE_RATE:g} with --negatives.",
         flag_values=values,
     )
@@ -123,6 +125,7 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.calibration import calibrated, detector_summary, too_short
     from experiments.evaluation.detector_search import TOLERANCE_MS
     from experiments.evaluation.stream_inference import run_models
+    from experiments.flags.one_model import default_price
     from experiments.runs import folder as run_folder
     from experiments.runs.detectors import DETECTOR
     from experiments.runs.packed import resolve
@@ -146,6 +149,13 @@ def main(values: flags.FlagValues) -> None:
     models = [read_model(folder, values.checkpoint, trust=values.trust) for folder in folders]
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
+    # Alarms of a detector are those of a price; the one that most people use has its own.
+    models = [
+        model.at_prices(sorted({*model.prices, default_price(model)}))
+        if model.conditioned
+        else model
+        for model in models
+    ]
     streams, sources, negatives = heard_by(models, values)
     limits = rates or [NEGATIVE_RATE if negatives else STREAM_RATE]
     rate = models[0].info.frontend.sample_rate

@@ -91,6 +91,12 @@ def chosen_model(values: flags.FlagValues) -> TrainedModel:
     return model
 
 
+def default_price(model: TrainedModel) -> float:
+    """λ that a conditioned network is told if nothing is asked."""
+    low, high = model.info.config.train.cost_weight_range
+    return min(max(DEFAULT_PRICE, low), high)
+
+
 def chosen_price(values: flags.FlagValues, model: TrainedModel) -> float | None:
     """λ that a conditioned network is told; None for others."""
     asked = values.budget is not None or values.cost_weight is not None
@@ -105,8 +111,7 @@ def chosen_price(values: flags.FlagValues, model: TrainedModel) -> float | None:
     if values.budget is not None:
         return model.prices[0]
     if values.cost_weight is None:
-        low, high = model.info.config.train.cost_weight_range
-        return min(max(DEFAULT_PRICE, low), high)
+        return default_price(model)
     price = float(values.cost_weight)
     model.check_price(price, "cost_weight")
     return price

@@ -15,6 +15,7 @@ from data_prep.speech.negative_cache import NegativeRow, write_negatives
 from experiments import calibrate, evaluate, launch
 from experiments.config import ModelConfig
 from experiments.evaluation.detector_search import SUPPRESSIONS_MS, THRESHOLDS, WINDOWS_MS
+from experiments.flags.one_model import DEFAULT_PRICE
 from experiments.runs.detectors import read_detector
 from experiments.runs.stored_results import result_files
 from sanas_jax.streaming.detector import Detector, detect
@@ -203,15 +204,16 @@ def test_evaluate_refuses_a_detector_that_is_not_the_models(root, trained, capsy
 
 @pytest.mark.slow
 def test_conditioned_network_has_a_detector_for_each_price(root, tmp_path):
-    folder = train(root, "any", "model.conditioned=true")
+    folder = train(root, "any", "model.conditioned=true", "train.cost_weight_range=0.03,2")
     stream = ["--workdir", folder, "--stream", root / "validation.wav"]
     assert run_calibrate(*stream, "--false_alarms_per_hour=200") == 0
     entries = json.loads((folder / "detector.json").read_text())["detectors"]
     prices = [entry["cost_weight"] for entry in entries]
-    assert len(prices) == 9
-    assert prices == sorted(prices)
+    validated = np.geomspace(0.03, 2, 9)
+    assert prices == pytest.approx(sorted([*validated, DEFAULT_PRICE]))  # what `listen` tells has its own
     out = tmp_path / "out.json"
-    assert run_evaluate(*stream, "--detector=calibrated", "--json", out) == 0
+    told = "--cost_weights=" + ",".join(map(str, prices))
+    assert run_evaluate(*stream, told, "--detector=calibrated", "--json", out) == 0
     for result, entry in zip(json.loads(out.read_text()), entries, strict=True):
         assert result["detector"]["calibrated_at"] == result["cost_weight"] == entry["cost_weight"]
         assert result["correct_pct"] == pytest.approx(entry["scores"]["correct_pct"])
