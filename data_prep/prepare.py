@@ -12,6 +12,7 @@ are cut to their loudest second.
 Negatives are audio without the words, of any length and format, kept beside the clips with splits
 of their own: speech in a folder of that name (or speech=PATH), all else is sound. Where a kind has
 too few files for three splits, each is cut: its beginning trains, then comes validation, testing.
+Where all words are to be detected, pieces of the speech become unknown ones.
 """
 
 import sys
@@ -27,6 +28,7 @@ from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.preparing import WORDS, Options, prepare
 from data_prep.speech.splits import PERCENT
 from data_prep.speech.tables import lacking, negative_table, table
+from data_prep.speech.talk_words import MOST
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -84,6 +86,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "training, counted apart in tests. A file is its path, or its name where that is unique.",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "talk_words",
+        MOST,
+        "Where all words of --data are to be detected: how many pieces of the negatives' speech "
+        "are unknown words, at most, in each split; 0: none.",
+        lower_bound=0,
+        flag_values=values,
+    )
     flags.DEFINE_bool("strict", False, "Fail on an unreadable file.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing cache.", flag_values=values)
     flags.DEFINE_integer(
@@ -105,8 +115,9 @@ def run(values: flags.FlagValues) -> None:
         negative_speaker=values.negative_speaker,
         negative_validation=values.negative_validation,
         heard=Path(values.heard) if values.heard is not None else None,
+        talk_words=values.talk_words,
     )
-    own = ("negative_speaker", "negative_validation", "heard")
+    own = ("negative_speaker", "negative_validation", "heard", "talk_words")
     if not options.negatives and (alone := [f"--{name}" for name in own if values[name].present]):
         raise ValueError(f"{', '.join(alone)}: expected --negatives with it, got none")
     counts = prepare(Path(values.data), Path(values.out), options)

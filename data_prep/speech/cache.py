@@ -154,25 +154,26 @@ def write_cache(
     classes: Sequence[str],
     all_words: Sequence[str],
     provenance: dict[str, Any],
-    all_speakers: Sequence[str] = ("unknown",),
+    all_speakers: Iterable[str] = ("unknown",),
     splits: Sequence[int] = (),
     max_hz: int = FRONTEND["fmax"],
-    write_more: Callable[[Path], None] | None = None,
+    write_more: Callable[[Path], Iterable[CacheRow]] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Write a cache folder that appears complete or not at all; return its counts.
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
     int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
-    a generator of rows may still be filling it; so are `splits`, which replace those of the rows if
-    there are any. `write_more` puts more into the folder before the rows. An existing `out` is
-    replaced. Raises ValueError when there are no rows.
+    a generator of rows may still be filling it; so are `all_speakers`, and `splits`, which replace
+    those of the rows if there are any. `write_more` puts more into the folder before the rows, and
+    returns others that follow them. An existing `out` is replaced. Raises ValueError when there are
+    no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")
     with atomic.new_folder(Path(out)) as folder:
-        if write_more is not None:
-            write_more(folder)
-        columns, names = _write_rows(folder / "samples.npy", rows)
+        more = () if write_more is None else write_more(folder)
+        every = itertools.chain(rows, more)
+        columns, names = _write_rows(folder / "samples.npy", every)
         (folder / "names.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
         if len(splits):
             columns["splits"] = np.array(splits, np.int8)

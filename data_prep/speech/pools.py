@@ -8,6 +8,7 @@ import numpy as np
 from data_prep.speech.cache import Cache
 from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.streams import Pool
+from data_prep.speech.talk_words import TALK
 
 NOISE, NEGATIVES = "noise", "negatives"  # what lies under the words
 
@@ -17,7 +18,8 @@ def pool_of_cache(
 ) -> Pool:
     """Clips of one split of a cache; `words` empty: the words that it was prepared for.
 
-    The background is its noise tracks, or its negatives of the split in which no word was heard.
+    Pieces of talk teach a network, but nobody would count them as words of a stream. The background
+    is its noise tracks, or its negatives of the split in which no word was heard.
     """
     words = words or cache.classes[2:]
     absent = [word for word in words if word not in cache.all_words]
@@ -38,7 +40,7 @@ def pool_of_cache(
         )
     return Pool(
         words={word: rows[names == word] for word in words},
-        unknown=rows[~np.isin(names, words)],
+        unknown=rows[~np.isin(names, [*words, TALK])],
         clip=lambda row: cache.samples[row, : cache.lengths[row]],
         noise=under,
     )

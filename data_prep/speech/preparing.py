@@ -28,7 +28,7 @@ from data_prep.speech.cache import (
 )
 from data_prep.speech.files import SILENT, read_all
 from data_prep.speech.index import Index, composed, find
-from data_prep.speech.negative_cache import NegativeRow, write_negatives
+from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
 from data_prep.speech.negatives import (
     Negative,
     deal,
@@ -38,6 +38,7 @@ from data_prep.speech.negatives import (
     speakers_found,
 )
 from data_prep.speech.stretches import kinds_to_cut, stretches
+from data_prep.speech.talk_words import MOST, TALK, cut_out
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
@@ -57,6 +58,7 @@ class Options:
     negative_speaker: str | None = None
     negative_validation: float = splits.PERCENT
     heard: Path | None = None
+    talk_words: int = MOST  # of a split, where the data have no unknown words
 
 
 def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]]:
@@ -104,6 +106,9 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     in_stretches: dict[str, int] = {}
     provenance: dict[str, Any] = {}
     final: list[int] = []
+    speakers = {speaker: i for i, speaker in enumerate(index.speakers)}
+    # Words that are not wanted are unknown; who has none gets some of the talk.
+    talk_words = options.talk_words if set(words) == set(index.words) else 0
     passed_over = left_out(options.negatives)
     print("\n".join(passed_over.endings), end="\n" if passed_over.endings else "")
     for name, reason in index.unusable:
@@ -114,7 +119,6 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     def rows() -> Iterator[CacheRow]:
         """Clips that can be read; the provenance is complete after the last one."""
         word_of = {word: i for i, word in enumerate(index.words)}
-        speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
         readable: list[int] = []
         files = read_all(index.root, names, options.jobs, "clips")
         for i, (clip, (name, file)) in enumerate(zip(index.clips, files, strict=True)):
@@ -130,7 +134,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 label_of.get(clip.word, 1),
                 word_of[clip.word],
                 split_of[i],
-                speaker_of[clip.speaker],
+                speakers[clip.speaker],
                 clip.name,
             )
         clips = tuple(index.clips[i] for i in readable)
@@ -144,8 +148,19 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         )
         provenance["negatives"]["in_stretches"] = in_stretches
 
-    def write_more(folder: Path) -> None:
-        """Read the negatives and write those that can be read."""
+    def out_of_talk(folder: Path) -> Iterator[CacheRow]:
+        """Unknown words of splits with others; who says them is known by the file."""
+        stored = open_negatives(folder)
+        with_words = set(final)
+        for piece in cut_out(stored, talk_words) if stored is not None and talk_words else ():
+            if piece.split not in with_words:
+                continue
+            speaker = speakers.setdefault(piece.source, len(speakers))
+            final.append(piece.split)
+            yield CacheRow(piece.samples, 1, len(index.words), piece.split, speaker, piece.name)
+
+    def write_more(folder: Path) -> Iterator[CacheRow]:
+        """Read the negatives and write those that can be read; the clips made of them."""
 
         def readable(dealt: Sequence[Negative], unread: list[Negative]) -> Iterator[NegativeRow]:
             too_few = kinds_to_cut(dealt)
@@ -174,6 +189,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         dealt = deal(rest, options.negative_validation)
         if dealt != rest or set(kinds_to_cut(rest)) != set(in_stretches):
             write_negatives(folder, readable(dealt, []))
+        return out_of_talk(folder)
 
     noise = []
     for name, file in read_all(index.root, index.noise, options.jobs, "noise", whole=True):
@@ -189,8 +205,8 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         mel=decode.mel_matrix(options.max_hz),
         max_hz=options.max_hz,
         classes=(SILENCE, UNKNOWN, *words),
-        all_words=index.words,
-        all_speakers=index.speakers,
+        all_words=(*index.words, TALK) if talk_words and negatives else index.words,
+        all_speakers=speakers,
         provenance=provenance,
         write_more=write_more if negatives else None,
         splits=final,
@@ -201,6 +217,9 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 f"no training clips of {word}: record more of it, name other --words, or split "
                 "by other speakers or takes"
             )
+    if talk_words and any(counts[UNKNOWN].values()):
+        numbers = ", ".join(f"{number} for {split}" for split, number in counts[UNKNOWN].items())
+        print(f"no words but those to detect: pieces of the talk are unknown ones, {numbers}")
     for kind, files in in_stretches.items():
         if files:
             print(
@@ -224,8 +243,10 @@ def wanted_words(index: Index, options: Options) -> tuple[str, ...]:
     """The words to detect, checked against those found."""
     everything = options.words == ("all",) or (not options.words and options.pattern is not None)
     words = index.words if everything else tuple(map(composed, options.words)) or WORDS
-    if len(set(words)) < len(words) or {SILENCE, UNKNOWN} & set(words):
-        raise ValueError(f"expected different words other than the two fixed ones, got {words}")
+    if len(set(words)) < len(words) or {SILENCE, UNKNOWN, TALK} & set(words):
+        raise ValueError(
+            f"expected different words other than {SILENCE}, {UNKNOWN} and {TALK}, got {words}"
+        )
     absent = [word for word in words if word not in index.words]
     if absent:
         raise ValueError(
@@ -305,6 +326,7 @@ def _provenance(
             "pattern": options.pattern,
             "strict": options.strict,
             "max_hz": options.max_hz,
+            "talk_words": options.talk_words,
             **choice,
         },
         "split": rule,

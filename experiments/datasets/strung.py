@@ -14,11 +14,11 @@ import numpy as np
 from data_prep.speech import decode
 from data_prep.speech.cache import Cache
 from data_prep.speech.negatives import AROUND, BLOCK, activity
+from data_prep.speech.talk_words import faded
 from sanas_jax.data.clips import UNKNOWN
 
 HALVES = 0.25  # of the pieces
 LEAST = 8  # blocks of a piece: what is shorter is hardly speech
-FADE = 5 * decode.SAMPLE_RATE // 1000  # samples at both ends, since a jump would give a seam away
 
 
 class Strung(NamedTuple):
@@ -69,7 +69,7 @@ def _pieces(
         for row in rng.permutation(rows[speakers == speaker]):
             piece = _piece(cache, row, rng)
             if len(piece) >= LEAST * BLOCK:
-                yield speaker, _faded(piece)
+                yield speaker, faded(piece)
 
 
 def _piece(cache: Cache, row: int, rng: np.random.Generator) -> np.ndarray:
@@ -98,10 +98,3 @@ def _half(piece: np.ndarray, is_first: bool) -> np.ndarray:
     within = np.count_nonzero(energy <= energy[-1] / 2) if len(energy) else 0
     count = min(within, len(blocks) // 2) * BLOCK
     return piece[:count] if is_first else piece[len(piece) - count :]
-
-
-def _faded(piece: np.ndarray) -> np.ndarray:
-    """With ends that begin and end at 0."""
-    ramp = np.ones(len(piece), np.float32)
-    ramp[:FADE] = ramp[-FADE:][::-1] = np.arange(FADE) / FADE
-    return np.round(piece * ramp).astype(np.int16)

@@ -88,7 +88,8 @@ def test_prepare_keeps_negatives_beside_the_clips(
     heard = tmp_path / "heard.tsv"
     heard.write_text("file\theard\n3.ogg\tyes\n")
     words = ("--data", corpus, "--words", "all")
-    negatives = ("--negatives", tmp_path / "speech", "--negatives", f"hum={tmp_path / 'noise'}")
+    speech, hum = tmp_path / "speech", f"hum={tmp_path / 'noise'}"
+    negatives = ("--negatives", speech, "--negatives", hum, "--talk_words", "0")
     plain, out = tmp_path / "plain", tmp_path / "with"
     assert prepare(*words, "--out", plain) == 0
     assert prepare(*words, "--out", out, *negatives, "--heard", heard) == 0

@@ -1,0 +1,71 @@
+"""Unknown words for data that have none: pieces cut out of what people say.
+
+Whoever records words of their own seldom records others. Talk between and under the words does not
+teach a network that what is said after silence, by itself, may be another word: these do.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND, SPLITS
+from data_prep.speech.negative_cache import StoredNegatives
+from data_prep.speech.negatives import BLOCK
+
+TALK = "_talk_"  # their name among the words of a cache
+MOST = 2000  # of a split
+SHORTEST, LONGEST = 25, CLIP_SAMPLES // BLOCK  # blocks
+# Samples at both ends, since a jump would give a cut away.
+FADE = 5 * FRONTEND["sample_rate"] // 1000
+
+
+class Piece(NamedTuple):
+    """int16 [n ≤ 16000], index of its split, the negative that it is of, and what it is called."""
+
+    samples: np.ndarray
+    split: int
+    source: str
+    name: str
+
+
+def cut_out(negatives: StoredNegatives, most: int = MOST, seed: int = 0) -> Iterator[Piece]:
+    """Pieces of each split's talk without words, at most so many, evenly out of all of it.
+
+    Each begins where someone begins to speak or where the piece before it ends, and is of a random
+    length, the same for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    ends = negatives.bounds // BLOCK
+    for number, split in enumerate(SPLITS):
+        rows = negatives.rows(split)
+        rows = rows[negatives.is_speech()[rows] & ~negatives.heard[rows]]
+        places = [
+            (row, first, last)
+            for row in rows
+            for first, last in _places(negatives.active[ends[row] : ends[row + 1]], rng)
+        ]
+        for nth in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
+            row, first, last = places[nth]
+            source = negatives.names[row]
+            begins = f"negatives/{source} from {first * BLOCK / FRONTEND['sample_rate']:g} s"
+            samples = faded(negatives.file(row)[first * BLOCK : last * BLOCK])
+            yield Piece(samples, number, source, begins)
+
+
+def faded(piece: np.ndarray) -> np.ndarray:
+    """int16 [n], with ends that begin and end at 0."""
+    ramp = np.ones(len(piece), np.float32)
+    ramp[:FADE] = ramp[-FADE:][::-1] = np.arange(FADE) / FADE
+    return np.round(piece * ramp).astype(np.int16)
+
+
+def _places(active: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """First blocks of a file's pieces, and the blocks after their last."""
+    spoken, at = np.flatnonzero(active), 0
+    while at < len(spoken):
+        first = int(spoken[at])
+        after = int(np.searchsorted(spoken, first + rng.integers(SHORTEST, LONGEST + 1)))
+        if after - at >= SHORTEST:
+            yield first, int(spoken[after - 1]) + 1
+        at = after
