@@ -20,7 +20,7 @@ RATE = 16_000
 
 
 def stored(folder: Path) -> StoredNegatives:
-    """Talk in every split, 20 s each with a pause of 4 s; some in which a word was heard; a sound."""
+    """Talk in every split, 20 s with a pause of 4 s; some in which a word was heard; a sound."""
     rng = np.random.default_rng(0)
     rows = []
     for split, name in enumerate(SPLITS):
@@ -100,7 +100,8 @@ def test_data_without_unknown_words_get_them_of_the_talk(
     assert cache.all_words == ("lamp", TALK)
     assert {cache.all_words[word] for word in cache.words[of_talk]} == {TALK}
     negatives = open_negatives(tmp_path / "cache")
-    assert negatives is not None and cache.speakers is not None
+    assert negatives is not None
+    assert cache.speakers is not None
     split_of = dict(zip(negatives.names, negatives.splits, strict=True))
     for row in np.flatnonzero(of_talk):
         speaker = cache.all_speakers[cache.speakers[row]]
