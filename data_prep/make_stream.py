@@ -23,9 +23,9 @@ from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech import decode, splits, streams
 from data_prep.speech.cache import SPLITS, UNKNOWN, fingerprint, is_cache, open_cache
 from data_prep.speech.index import composed, find
+from data_prep.speech.options import Options as Source
+from data_prep.speech.options import wanted_words
 from data_prep.speech.pools import NEGATIVES, NOISE, pool_of_cache
-from data_prep.speech.preparing import Options as Source
-from data_prep.speech.preparing import wanted_words
 from data_prep.speech.wav import write_wav
 
 

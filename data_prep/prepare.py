@@ -25,7 +25,8 @@ from data_prep.command import cli as command
 from data_prep.flags.splits import choice_of, define_split_flags
 from data_prep.speech.cache import FRONTEND, SPLITS
 from data_prep.speech.negative_cache import open_negatives
-from data_prep.speech.preparing import WORDS, Options, prepare
+from data_prep.speech.options import WORDS, Options
+from data_prep.speech.preparing import prepare
 from data_prep.speech.splits import PERCENT
 from data_prep.speech.tables import lacking, negative_table, table
 from data_prep.speech.talk_words import MOST
@@ -90,7 +91,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "talk_words",
         MOST,
         "Where all words of --data are to be detected: how many pieces of the negatives' speech "
-        "are unknown words, at most, in each split; 0: none.",
+        "are unknown words, at most, for training and for validation; 0: none.",
         lower_bound=0,
         flag_values=values,
     )

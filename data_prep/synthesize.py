@@ -96,8 +96,10 @@ def _run_all(tasks: Sequence[Callable[[], int]], jobs: int) -> int:
     # comes first, for it lets Ctrl-C in again once it has started.
     multiprocessing.resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    multiprocessing.forkserver.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     processes = min(jobs or os.cpu_count() or 1, len(tasks))
     with contextlib.ExitStack() as stack:
         with held_back():  # so that no worker is left half-started

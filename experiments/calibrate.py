@@ -125,7 +125,6 @@ def main(values: flags.FlagValues) -> None:
     from experiments.evaluation.calibration import calibrated, detector_summary, too_short
     from experiments.evaluation.detector_search import TOLERANCE_MS
     from experiments.evaluation.stream_inference import run_models
-    from experiments.flags.one_model import default_price
     from experiments.runs import folder as run_folder
     from experiments.runs.detectors import DETECTOR
     from experiments.runs.packed import resolve
@@ -150,12 +149,7 @@ def main(values: flags.FlagValues) -> None:
     if any(model.info.input_shape for model in models):
         raise ValueError("--workdir: expected runs on audio, got one on images")
     # Alarms of a detector are those of a price; the one that most people use has its own.
-    models = [
-        model.at_prices(sorted({*model.prices, default_price(model)}))
-        if model.conditioned
-        else model
-        for model in models
-    ]
+    models = [with_default_price(model) for model in models]
     streams, sources, negatives = heard_by(models, values)
     limits = rates or [NEGATIVE_RATE if negatives else STREAM_RATE]
     rate = models[0].info.frontend.sample_rate
@@ -210,6 +204,18 @@ def main(values: flags.FlagValues) -> None:
         return
     for folder, text in texts.items():
         write_atomic(folder / DETECTOR, text)
+
+
+def with_default_price(model: TrainedModel) -> TrainedModel:
+    """The model at its prices and at the one that it is told if nothing is asked."""
+    from experiments.flags.one_model import default_price
+
+    if not model.conditioned:
+        return model
+    price = default_price(model)
+    if any(math.isclose(price, own) for own in model.prices):
+        return model
+    return model.at_prices(sorted([*model.prices, price]))
 
 
 def heard_by(

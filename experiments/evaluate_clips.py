@@ -24,6 +24,7 @@ from data_prep.command.atomic import check_place, write_json
 from data_prep.command.cli import number, run, word_list
 from data_prep.command.interrupts import leave
 from data_prep.speech.cache import SPLITS, open_cache
+from data_prep.speech.talk_words import recorded
 from experiments.flags.many_models import define_model_flags, read_models
 from experiments.machine.jax_setup import keep_programs
 
@@ -97,7 +98,7 @@ def main(values: flags.FlagValues) -> None:
             "version; prepare it again"
         )
     clips = read_clips(cache, values.split)
-    rows = cache.indices(values.split)
+    rows = recorded(cache, values.split)
     parts: dict[str, list[str]] = {}
     if values.by_sound:
         # Of the clips alone, which stand before the segments of noise.

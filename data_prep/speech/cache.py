@@ -8,7 +8,8 @@
     speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
     noise_bounds.npy  int32   [K + 1]     offsets of the K tracks; int64 where they need it
-    names.txt                             the clips' files, a line each; caches of old have none
+    names.txt                             the clips' files, or where in one a clip is of, a line
+                                          each; caches of old have none
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped
@@ -154,7 +155,7 @@ def write_cache(
     classes: Sequence[str],
     all_words: Sequence[str],
     provenance: dict[str, Any],
-    all_speakers: Iterable[str] = ("unknown",),
+    all_speakers: Sequence[str] = ("unknown",),
     splits: Sequence[int] = (),
     max_hz: int = FRONTEND["fmax"],
     write_more: Callable[[Path], Iterable[CacheRow]] | None = None,
@@ -163,10 +164,10 @@ def write_cache(
 
     `rows` is consumed one clip at a time, so memory does not grow with the data set; `noise` is
     int16 [samples] per track, `max_hz` where `mel` ends. `provenance` is read after the last row:
-    a generator of rows may still be filling it; so are `all_speakers`, and `splits`, which replace
-    those of the rows if there are any. `write_more` puts more into the folder before the rows, and
-    returns others that follow them. An existing `out` is replaced. Raises ValueError when there are
-    no rows.
+    a generator of rows may still be filling it; so are `all_words`, `all_speakers`, and `splits`,
+    which replace those of the rows if there are any. `write_more` puts more into the folder before
+    the rows, and returns others that follow them. An existing `out` is replaced. Raises ValueError
+    when there are no rows.
     """
     if mel.shape != MEL_SHAPE or mel.dtype != np.float32:
         raise ValueError(f"expected mel float32 {MEL_SHAPE}, got {mel.dtype} {mel.shape}")

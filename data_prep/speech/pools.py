@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.speech.cache import Cache
 from data_prep.speech.negative_cache import open_negatives
 from data_prep.speech.streams import Pool
-from data_prep.speech.talk_words import TALK
+from data_prep.speech.talk_words import TALK, recorded
 
 NOISE, NEGATIVES = "noise", "negatives"  # what lies under the words
 
@@ -18,17 +18,18 @@ def pool_of_cache(
 ) -> Pool:
     """Clips of one split of a cache; `words` empty: the words that it was prepared for.
 
-    Pieces of talk teach a network, but nobody would count them as words of a stream. The background
-    is its noise tracks, or its negatives of the split in which no word was heard.
+    Pieces of talk are no words of it. The background is its noise tracks, or its negatives of the
+    split in which no word was heard.
     """
     words = words or cache.classes[2:]
-    absent = [word for word in words if word not in cache.all_words]
+    known = [word for word in cache.all_words if word != TALK]
+    absent = [word for word in words if word not in known]
     if absent:
         raise ValueError(
-            f"expected --words out of those in {cache.path} ({', '.join(cache.all_words)}), "
+            f"expected --words out of those in {cache.path} ({', '.join(known)}), "
             f"got {', '.join(absent)}"
         )
-    rows = cache.indices(split)
+    rows = recorded(cache, split)
     if not len(rows):
         raise ValueError(f"expected {split} clips in the cache {cache.path}, got none")
     names = np.array(cache.all_words)[cache.words[rows]]
@@ -40,7 +41,7 @@ def pool_of_cache(
         )
     return Pool(
         words={word: rows[names == word] for word in words},
-        unknown=rows[~np.isin(names, [*words, TALK])],
+        unknown=rows[~np.isin(names, words)],
         clip=lambda row: cache.samples[row, : cache.lengths[row]],
         noise=under,
     )

@@ -1,10 +1,7 @@
 """From a folder of words to a cache: find, split, decode, write."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import os
-import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from data_prep.command import atomic
 from data_prep.command.progress import print_above
 from data_prep.speech import decode, splits
 from data_prep.speech.cache import (
-    FRONTEND,
     SILENCE,
     SPLITS,
     UNKNOWN,
@@ -27,7 +22,7 @@ from data_prep.speech.cache import (
     write_cache,
 )
 from data_prep.speech.files import SILENT, read_all
-from data_prep.speech.index import Index, composed, find
+from data_prep.speech.index import Index, find
 from data_prep.speech.negative_cache import NegativeRow, open_negatives, write_negatives
 from data_prep.speech.negatives import (
     Negative,
@@ -37,28 +32,10 @@ from data_prep.speech.negatives import (
     real_paths,
     speakers_found,
 )
+from data_prep.speech.options import Options, wanted_words
+from data_prep.speech.provenance import provenance_of
 from data_prep.speech.stretches import kinds_to_cut, stretches
-from data_prep.speech.talk_words import MOST, TALK, cut_out
-
-WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Options of `prepare`; `words` empty: the ten words, or with a pattern all words found."""
-
-    words: tuple[str, ...] = ()
-    pattern: str | None = None
-    choice: splits.Choice = dataclasses.field(default_factory=splits.Choice)
-    strict: bool = False
-    overwrite: bool = False
-    jobs: int = 0  # decoding threads, 0: one per CPU
-    max_hz: int = FRONTEND["fmax"]  # where the mel bands end
-    negatives: tuple[str, ...] = ()  # the rest as in `find_negatives`
-    negative_speaker: str | None = None
-    negative_validation: float = splits.PERCENT
-    heard: Path | None = None
-    talk_words: int = MOST  # of a split, where the data have no unknown words
+from data_prep.speech.talk_words import TALK, cut_out
 
 
 def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]]:
@@ -106,9 +83,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     in_stretches: dict[str, int] = {}
     provenance: dict[str, Any] = {}
     final: list[int] = []
-    speakers = {speaker: i for i, speaker in enumerate(index.speakers)}
-    # Words that are not wanted are unknown; who has none gets some of the talk.
-    talk_words = options.talk_words if set(words) == set(index.words) else 0
+    all_words, speakers = list(index.words), list(index.speakers)  # pieces of talk add to both
     passed_over = left_out(options.negatives)
     print("\n".join(passed_over.endings), end="\n" if passed_over.endings else "")
     for name, reason in index.unusable:
@@ -119,6 +94,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
     def rows() -> Iterator[CacheRow]:
         """Clips that can be read; the provenance is complete after the last one."""
         word_of = {word: i for i, word in enumerate(index.words)}
+        speaker_of = {speaker: i for i, speaker in enumerate(index.speakers)}
         readable: list[int] = []
         files = read_all(index.root, names, options.jobs, "clips")
         for i, (clip, (name, file)) in enumerate(zip(index.clips, files, strict=True)):
@@ -134,7 +110,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 label_of.get(clip.word, 1),
                 word_of[clip.word],
                 split_of[i],
-                speakers[clip.speaker],
+                speaker_of[clip.speaker],
                 clip.name,
             )
         clips = tuple(index.clips[i] for i in readable)
@@ -144,20 +120,30 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
             final[:], by = splits.assign(dataclasses.replace(index, clips=clips), options.choice)
         kept = Counter((clip.word, split) for clip, split in zip(clips, final, strict=True))
         provenance.update(
-            _provenance(index, options, words, by, kept, hashes, skipped, cut, negatives)
+            provenance_of(index, options, words, by, kept, hashes, skipped, cut, negatives)
         )
         provenance["negatives"]["in_stretches"] = in_stretches
 
     def out_of_talk(folder: Path) -> Iterator[CacheRow]:
-        """Unknown words of splits with others; who says them is known by the file."""
+        """Unknown words where none was read, to learn with; each negative is a speaker."""
         stored = open_negatives(folder)
-        with_words = set(final)
-        for piece in cut_out(stored, talk_words) if stored is not None and talk_words else ():
-            if piece.split not in with_words:
-                continue
-            speaker = speakers.setdefault(piece.source, len(speakers))
-            final.append(piece.split)
-            yield CacheRow(piece.samples, 1, len(index.words), piece.split, speaker, piece.name)
+        counts, made = provenance["counts"], dict[str, int]()
+        provenance["negatives"]["talk_words"] = made
+        if stored is None or any(any(counts[w].values()) for w in counts if w not in label_of):
+            return
+        all_words.append(TALK)
+        speaker_of: dict[int, int] = {}
+        for number in sorted({splits.TRAINING, splits.VALIDATION} & set(final)):
+            for piece in cut_out(stored, SPLITS[number], options.talk_words):
+                name = f"negatives/{_in_a_line(stored.names[piece.row])}"
+                if piece.row not in speaker_of:
+                    speaker_of[piece.row] = len(speakers)
+                    speakers.append(name)
+                final.append(number)
+                made[SPLITS[number]] = made.get(SPLITS[number], 0) + 1
+                name += f" at {piece.seconds:.2f} s"
+                speaker = speaker_of[piece.row]
+                yield CacheRow(piece.samples, 1, len(index.words), number, speaker, name)
 
     def write_more(folder: Path) -> Iterator[CacheRow]:
         """Read the negatives and write those that can be read; the clips made of them."""
@@ -205,7 +191,7 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         mel=decode.mel_matrix(options.max_hz),
         max_hz=options.max_hz,
         classes=(SILENCE, UNKNOWN, *words),
-        all_words=(*index.words, TALK) if talk_words and negatives else index.words,
+        all_words=all_words,
         all_speakers=speakers,
         provenance=provenance,
         write_more=write_more if negatives else None,
@@ -217,9 +203,12 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 f"no training clips of {word}: record more of it, name other --words, or split "
                 "by other speakers or takes"
             )
-    if talk_words and any(counts[UNKNOWN].values()):
-        numbers = ", ".join(f"{number} for {split}" for split, number in counts[UNKNOWN].items())
+    made = provenance["negatives"].get("talk_words")
+    if made:
+        numbers = ", ".join(f"{number} for {split}" for split, number in made.items())
         print(f"no words but those to detect: pieces of the talk are unknown ones, {numbers}")
+    elif negatives and options.talk_words and not any(counts[UNKNOWN].values()):
+        print("no words but those to detect, and no speech among the negatives for unknown ones")
     for kind, files in in_stretches.items():
         if files:
             print(
@@ -237,23 +226,6 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         else "no background tracks: silence will be digital zeros and nothing is mixed in"
     )
     return counts
-
-
-def wanted_words(index: Index, options: Options) -> tuple[str, ...]:
-    """The words to detect, checked against those found."""
-    everything = options.words == ("all",) or (not options.words and options.pattern is not None)
-    words = index.words if everything else tuple(map(composed, options.words)) or WORDS
-    if len(set(words)) < len(words) or {SILENCE, UNKNOWN, TALK} & set(words):
-        raise ValueError(
-            f"expected different words other than {SILENCE}, {UNKNOWN} and {TALK}, got {words}"
-        )
-    absent = [word for word in words if word not in index.words]
-    if absent:
-        raise ValueError(
-            f"expected --words out of those in {index.root} ({', '.join(index.words)}), "
-            f"got {', '.join(absent)}"
-        )
-    return words
 
 
 def _negative_rows(
@@ -295,63 +267,16 @@ def _check_out(data: Path, out: Path, overwrite: bool) -> None:
 
 def _skip(name: str, reason: str, skipped: dict[str, str], strict: bool) -> None:
     """Report an unreadable file, or fail on it."""
-    name = name if name.isprintable() else ascii(name)[1:-1]
+    name = _in_a_line(name)
     if strict and reason != SILENT:  # which can be read
         raise ValueError(f"cannot read {name}: {reason}")
     print_above(f"skipped {name}: {reason}", sys.stderr)
     skipped[name] = reason
 
 
-def _provenance(
-    index: Index,
-    options: Options,
-    words: Sequence[str],
-    rule: str,
-    kept: Counter[tuple[str, int]],
-    hashes: dict[str, str],
-    skipped: dict[str, str],
-    cut: Sequence[str],
-    negatives: Sequence[Negative],
-) -> dict[str, Any]:
-    """Contents of provenance.json."""
-    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(hashes.items()))
-    choice = {
-        field: sorted(getattr(options.choice, field))
-        for field in (item.name for item in dataclasses.fields(options.choice))
-    }
-    return {
-        "source": index.root.resolve().name,
-        "options": {
-            "words": list(words),
-            "pattern": options.pattern,
-            "strict": options.strict,
-            "max_hz": options.max_hz,
-            "talk_words": options.talk_words,
-            **choice,
-        },
-        "split": rule,
-        "counts": {
-            word: {split: kept[word, s] for s, split in enumerate(SPLITS)} for word in index.words
-        },
-        "negatives": {
-            "sources": sorted({f"{each.kind}={each.root.resolve().name}" for each in negatives}),
-            "speaker": options.negative_speaker,
-            "validation_percent": options.negative_validation,
-            "heard": sum(each.heard for each in negatives),
-        },
-        "noise": [name for name in index.noise if name not in skipped],
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "skipped": skipped,
-        "cut_to_1_s": list(cut),
-        "ignored": list(index.ignored),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "librosa": importlib.metadata.version("librosa"),
-            "soundfile": soundfile.__version__,
-            "libsndfile": soundfile.__libsndfile_version__,
-        },
-    }
+def _in_a_line(name: str) -> str:
+    """A file's name, as it can be printed in a line."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Unknown words for data that have none: pieces cut out of what people say.
 
 Whoever records words of their own seldom records others. Talk between and under the words does not
-teach a network that what is said after silence, by itself, may be another word: these do.
+teach a network that what is said after silence, by itself, may be another word: these do. They are
+for training and its validation; nothing is tested on them.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND, SPLITS
+from data_prep.speech.cache import CLIP_SAMPLES, FRONTEND, Cache
 from data_prep.speech.negative_cache import StoredNegatives
 from data_prep.speech.negatives import BLOCK
 
@@ -21,36 +22,39 @@ FADE = 5 * FRONTEND["sample_rate"] // 1000
 
 
 class Piece(NamedTuple):
-    """int16 [n ≤ 16000], index of its split, the negative that it is of, and what it is called."""
+    """int16 [n ≤ 16000] of the negative `row`, from a time on."""
 
     samples: np.ndarray
-    split: int
-    source: str
-    name: str
+    row: int
+    seconds: float
 
 
-def cut_out(negatives: StoredNegatives, most: int = MOST, seed: int = 0) -> Iterator[Piece]:
-    """Pieces of each split's talk without words, at most so many, evenly out of all of it.
+def cut_out(
+    negatives: StoredNegatives, split: str, most: int = MOST, seed: int = 0
+) -> Iterator[Piece]:
+    """Pieces of a split's talk, at most so many, evenly out of all of it; none of what was heard.
 
     Each begins where someone begins to speak or where the piece before it ends, and is of a random
     length, the same for the same seed.
     """
     rng = np.random.default_rng(seed)
     ends = negatives.bounds // BLOCK
-    for number, split in enumerate(SPLITS):
-        rows = negatives.rows(split)
-        rows = rows[negatives.is_speech()[rows] & ~negatives.heard[rows]]
-        places = [
-            (row, first, last)
-            for row in rows
-            for first, last in _places(negatives.active[ends[row] : ends[row + 1]], rng)
-        ]
-        for nth in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
-            row, first, last = places[nth]
-            source = negatives.names[row]
-            begins = f"negatives/{source} from {first * BLOCK / FRONTEND['sample_rate']:g} s"
-            samples = faded(negatives.file(row)[first * BLOCK : last * BLOCK])
-            yield Piece(samples, number, source, begins)
+    rows = negatives.rows(split)
+    places = [
+        (row, first, last)
+        for row in rows[~negatives.heard[rows]]
+        for first, last in _places(negatives.active[ends[row] : ends[row + 1]], rng)
+    ]
+    for nth in np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int):
+        row, first, last = places[nth]
+        samples = faded(negatives.file(row)[first * BLOCK : last * BLOCK])
+        yield Piece(samples, int(row), first * BLOCK / FRONTEND["sample_rate"])
+
+
+def recorded(cache: Cache, split: str) -> np.ndarray:
+    """Rows of a split, int64 [n], but for pieces of talk, which nobody would count as words."""
+    rows = cache.indices(split)
+    return rows[np.array(cache.all_words)[cache.words[rows]] != TALK]
 
 
 def faded(piece: np.ndarray) -> np.ndarray:

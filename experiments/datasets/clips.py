@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.speech.cache import CLIP_SAMPLES, Cache
+from data_prep.speech.talk_words import recorded
 from sanas_jax.data.clips import FIRST_WORD, SILENCE, UNKNOWN
 
 _SEED = 0  # of the segments and of the clips that stand for the unknown words
@@ -43,8 +44,11 @@ class Noise(NamedTuple):
 
 
 def read_clips(cache: Cache, split: str) -> ClipSet:
-    """The clips of a split, and segments of noise if the cache has any; always the same."""
-    rows = cache.indices(split)
+    """The clips of a split, and segments of noise if the cache has any; always the same.
+
+    Raises ValueError where there are no clips.
+    """
+    rows = recorded(cache, split)
     if not len(rows):
         raise ValueError(f"expected {split} clips in the cache {cache.path}, got none")
     labels = np.asarray(cache.labels[rows])

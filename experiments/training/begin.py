@@ -387,6 +387,7 @@ def _check_same_data(workdir: Path, info: RunInfo, data: Source) -> None:
     # Runs of old do not know how their files were dealt.
     if old[2] and old[2] != new[2]:
         raise ValueError(
-            f"--data: expected the splits (and --heard) that the run in {workdir} started with, "
-            "got the same files with others: it would learn what it is validated or tested on"
+            f"--data: expected the splits (and --heard and --talk_words) that the run in {workdir} "
+            "started with, got the same files with others: it would learn what it is validated or "
+            "tested on"
         )
