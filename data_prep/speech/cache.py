@@ -8,8 +8,8 @@
     speakers.npy      int32   [N]         index into `all_speakers`; caches of old have none
     noise.npy         int16   [M]         background tracks, one after another
     noise_bounds.npy  int32   [K + 1]     offsets of the K tracks; int64 where they need it
-    names.txt                             the clips' files, or where in one a clip is of, a line
-                                          each; caches of old have none
+    names.txt                             the clips' files, or the negative that one was cut out of
+                                          and when, a line each; caches of old have none
     mel.npy           float32 [40, 241]   mel filters [bands, FFT bins]
     dataset.json      format, classes, all_words, all_speakers, frontend, splits, counts
     provenance.json   where the clips came from, and what was skipped

@@ -131,7 +131,6 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
         provenance["negatives"]["talk_words"] = made
         if stored is None or any(any(counts[w].values()) for w in counts if w not in label_of):
             return
-        all_words.append(TALK)
         speaker_of: dict[int, int] = {}
         for number in sorted({splits.TRAINING, splits.VALIDATION} & set(final)):
             for piece in cut_out(stored, SPLITS[number], options.talk_words):
@@ -144,6 +143,8 @@ def prepare(data: Path, out: Path, options: Options) -> dict[str, dict[str, int]
                 name += f" at {piece.seconds:.2f} s"
                 speaker = speaker_of[piece.row]
                 yield CacheRow(piece.samples, 1, len(index.words), number, speaker, name)
+        if made:
+            all_words.append(TALK)
 
     def write_more(folder: Path) -> Iterator[CacheRow]:
         """Read the negatives and write those that can be read; the clips made of them."""

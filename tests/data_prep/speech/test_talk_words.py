@@ -144,6 +144,7 @@ def test_only_what_is_lacking_is_cut(
     cache = open_cache(tmp_path / "cache")
     assert (cache.labels == 1).any() == (len(words) > 1)
     assert not any(name.startswith("negatives/") for name in cache.names)
+    assert TALK not in cache.all_words
     assert said in capsys.readouterr().out
 
 
