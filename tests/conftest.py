@@ -29,9 +29,14 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
 _CACHE = tempfile.TemporaryDirectory(prefix="sanas-jax-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# A shell's background is deaf to Ctrl-C, and so were the commands that the tests interrupt.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background is deaf to Ctrl-C and `nohup` to SIGHUP, and so were the commands that the
+# tests interrupt.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "data" / "speech_commands"
