@@ -209,7 +209,10 @@ def test_workdir_with_other_splits_or_words_of_its_data_is_refused(
     renamed = shutil.copytree(cache, tmp_path / "renamed")
     meta = (renamed / "dataset.json").read_text().replace('"mid"', '"mud"')
     (renamed / "dataset.json").write_text(meta)
-    for other, said in ((swapped, "expected the splits (and --heard and --talk_words)"), (renamed, "the words")):
+    for other, said in (
+        (swapped, "expected the splits (and --heard and --talk_words)"),
+        (renamed, "the words"),
+    ):
         assert run_launch(other, uninterrupted) == 1
         error = capsys.readouterr().err
         assert said in error
