@@ -37,6 +37,7 @@ from data_prep.command.atomic import (
 )
 from data_prep.command.cli import number, run, word_list
 from data_prep.command.interrupts import leave
+from experiments.flags.one_model import default_price
 from experiments.flags.trust import define_trust_flag
 from experiments.machine.jax_setup import keep_programs
 
@@ -208,8 +209,6 @@ def main(values: flags.FlagValues) -> None:
 
 def with_default_price(model: TrainedModel) -> TrainedModel:
     """The model at its prices and at the one that it is told if nothing is asked."""
-    from experiments.flags.one_model import default_price
-
     if not model.conditioned:
         return model
     price = default_price(model)

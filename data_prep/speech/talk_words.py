@@ -29,15 +29,13 @@ class Piece(NamedTuple):
     seconds: float
 
 
-def cut_out(
-    negatives: StoredNegatives, split: str, most: int = MOST, seed: int = 0
-) -> Iterator[Piece]:
+def cut_out(negatives: StoredNegatives, split: str, most: int = MOST) -> Iterator[Piece]:
     """Pieces of a split's talk, at most so many, evenly out of all of it; none of what was heard.
 
     Each begins where someone begins to speak or where the piece before it ends, and is of a random
-    length, the same for the same seed.
+    length, always the same.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     ends = negatives.bounds // BLOCK
     rows = negatives.rows(split)
     places = [
